@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""How the compiled module ``_mptcp_sockopt`` is built.
+
+The headers in ``csrc`` are the only declaration of anything: their text becomes cffi's cdef here, and the
+generated C ``#include``s the same files. pyproject.toml names the two setuptools commands at the end, so
+no setup.py is needed, and no MANIFEST.in.
+
+``MPTCP_SOCKOPT_BUILD=asan,ubsan,coverage,werror`` in the environment adds compiler flags.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cffi import FFI
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError, SetupError
+
+if TYPE_CHECKING:
+    from setuptools import Extension
+
+MODULE = "_mptcp_sockopt"
+HERE = Path(__file__).resolve().parent
+HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h")
+
+# What the sdist holds beside the packages: everything that the repository does.
+SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
+SDIST_FOLDERS = (".ci", "benchmarks", "csrc", "docs", "tests")
+
+# The stable ABI: one wheel for every CPython from 3.10. cffi refuses it on free-threaded builds before
+# 3.15, and a debug build has no such ABI.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+STABLE_ABI = (
+    sys.implementation.name == "cpython"
+    and not hasattr(sys, "gettotalrefcount")
+    and (not FREE_THREADED or sys.version_info >= (3, 15))
+)
+WHEEL_TAG = "cp315" if FREE_THREADED else "cp310"
+
+# asan and ubsan imply frame pointers and no recovery: a finding must end the run.
+BUILD_WORDS = {
+    "asan": ["-fsanitize=address", "-fno-omit-frame-pointer", "-g", "-O1"],
+    "ubsan": ["-fsanitize=undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"],
+    "coverage": ["--coverage", "-g", "-O0"],
+    "werror": ["-Werror"],
+}
+
+
+def cdef() -> str:
+    """The headers as cffi reads them: integer defines left to the C compiler, no other preprocessing."""
+    lines = []
+    for name in HEADERS:
+        text = (HERE / "csrc" / name).read_text(encoding="utf-8")
+        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        for line in text.splitlines():
+            define = re.match(r"#define (\w+) \w+\s*$", line)
+            if define:
+                lines.append(f"#define {define[1]} ...")
+            elif not line.startswith("#"):
+                lines.append(line)
+    return "\n".join(lines)
+
+
+def make_ffi() -> FFI:
+    ffi = FFI()
+    ffi.cdef(cdef())
+    ffi.set_source(MODULE, '#include "mptcp_sockopt.h"')
+    return ffi
+
+
+def extra_flags() -> list[str]:
+    flags = []
+    for word in filter(None, os.environ.get("MPTCP_SOCKOPT_BUILD", "").split(",")):
+        if word not in BUILD_WORDS:
+            known = ", ".join(BUILD_WORDS)
+            raise SetupError(f"MPTCP_SOCKOPT_BUILD: unknown word {word!r}; known are {known}")
+        flags += BUILD_WORDS[word]
+    return flags
+
+
+class BuildExt(build_ext):
+    """build_ext that generates the C, and knows the flags."""
+
+    def finalize_options(self) -> None:
+        for ext in self.distribution.ext_modules or []:
+            if ext.name == MODULE:
+                self.choose_abi(ext)
+        super().finalize_options()
+        # setuptools does not notice that only flags changed, and would ship yesterday's sanitizer build.
+        self.force = True
+
+    def choose_abi(self, ext: Extension) -> None:
+        ext.py_limited_api = STABLE_ABI
+        macro: tuple[str, str | None]
+        if not STABLE_ABI:
+            macro = ("_CFFI_NO_LIMITED_API", None)
+        elif FREE_THREADED:
+            macro = ("Py_TARGET_ABI3T", "0x030f0000")
+        else:
+            macro = ("Py_LIMITED_API", "0x030a0000")
+        # bdist_wheel and install each make a command of their own for the same extension.
+        if macro not in ext.define_macros:
+            ext.define_macros.append(macro)
+
+    def run(self) -> None:
+        # Not at import: metadata, lock files and sdists must work everywhere.
+        if not sys.platform.startswith("linux"):
+            raise PlatformError(
+                f"mptcp-sockopt works on Linux only, and this is {sys.platform}: "
+                "depend on it with the marker sys_platform == 'linux'"
+            )
+        super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        if ext.name == MODULE:
+            generated = Path(self.build_temp) / f"{MODULE}.c"
+            generated.parent.mkdir(parents=True, exist_ok=True)
+            make_ffi().emit_c_code(str(generated))
+            ext.sources = [*ext.sources, str(generated)]
+            ext.define_macros.append(("MPTCP_SOCKOPT_VERSION", f'"{self.distribution.get_version()}"'))
+            flags = extra_flags()
+            ext.extra_compile_args += flags
+            ext.extra_link_args += [f for f in flags if f.startswith(("-fsanitize", "--coverage"))]
+        super().build_extension(ext)
+
+    def get_source_files(self) -> list[str]:
+        """What the sdist takes from this command: the whole repository but what setuptools adds itself."""
+        found = {*super().get_source_files(), *SDIST_FILES}
+        for folder in SDIST_FOLDERS:
+            found.update(
+                str(path.relative_to(HERE))
+                for path in (HERE / folder).rglob("*")
+                if path.is_file() and "__pycache__" not in path.parts
+            )
+        return sorted(path for path in found if (HERE / path).is_file())
+
+
+class BdistWheel(bdist_wheel):
+    """bdist_wheel that tags what BuildExt built."""
+
+    def finalize_options(self) -> None:
+        self.py_limited_api = WHEEL_TAG if STABLE_ABI else False
+        super().finalize_options()

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+# What the compiled module offers, for mypy. Only mptcp_sockopt/_abi.py imports it; tests/test_house.py
+# compares this list with the module.
+from typing import Any, Final, final, type_check_only
+
+# Pointers, structs and types of cffi: anything, on this side of the border.
+CData = Any
+
+@final
+@type_check_only
+class _Lib:
+    IPPROTO_MPTCP: Final[int]
+    SOL_MPTCP: Final[int]
+    MPTCP_INFO: Final[int]
+    MPTCP_TCPINFO: Final[int]
+    MPTCP_SUBFLOW_ADDRS: Final[int]
+    MPTCP_FULL_INFO: Final[int]
+    TCP_IS_MPTCP: Final[int]
+    MPTCP_INFO_FLAG_FALLBACK: Final[int]
+    MPTCP_INFO_FLAG_REMOTE_KEY_RECEIVED: Final[int]
+    TCP_ESTABLISHED: Final[int]
+    TCP_SYN_SENT: Final[int]
+    TCP_SYN_RECV: Final[int]
+    TCP_FIN_WAIT1: Final[int]
+    TCP_FIN_WAIT2: Final[int]
+    TCP_TIME_WAIT: Final[int]
+    TCP_CLOSE: Final[int]
+    TCP_CLOSE_WAIT: Final[int]
+    TCP_LAST_ACK: Final[int]
+    TCP_LISTEN: Final[int]
+    TCP_CLOSING: Final[int]
+    TCP_NEW_SYN_RECV: Final[int]
+    MPTCP_INFO_ROOM: Final[int]
+    TCP_INFO_ROOM: Final[int]
+    SUBFLOW_ADDRS_ROOM: Final[int]
+    SUBFLOW_INFO_ROOM: Final[int]
+    def mptcp_sockopt_version(self) -> CData: ...
+    def sockopt_get(self, fd: int, level: int, option: int, value: CData, length: CData, /) -> int: ...
+    def mptcp_get_info(self, fd: int, info: CData, /) -> int: ...
+    def mptcp_get_subflow_data(
+        self, fd: int, option: int, data: CData, size: int, element: int, /
+    ) -> int: ...
+    def mptcp_get_full_info(self, fd: int, full: CData, size: int, /) -> int: ...
+    def mptcp_full_info_room(self, subflows: int, /) -> int: ...
+    def socket_names(self, fd: int, names: CData, /) -> int: ...
+
+@final
+@type_check_only
+class _FFI:
+    def buffer(self, pointer: CData, size: int = ...) -> Any: ...
+    def new(self, ctype: str, init: object = ...) -> CData: ...
+    def sizeof(self, ctype: CData) -> int: ...
+    def string(self, pointer: CData) -> bytes: ...
+    def typeof(self, ctype: str) -> CData: ...
+
+lib: Final[_Lib]
+ffi: Final[_FFI]

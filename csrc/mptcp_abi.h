@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel ABI this library speaks, written once.
+ *
+ * Layouts follow Linux 7.1: <linux/mptcp.h> (mptcp_*) and <linux/tcp.h> (tcp_info). Kernels append to
+ * these structs and return the length they know; which fields an older kernel returned is decided in
+ * mptcp_sockopt/_views.py. System headers are never included: they describe the build machine.
+ *
+ * Three readers share this file: the C (#include), build_ffi.py (the text becomes cffi's cdef) and
+ * mptcp_sockopt/_abi.py (offsets and sizes by reflection). So it must stay what cffi parses: plain
+ * declarations, one-line #defines of integers, no attributes, no conditionals. The static asserts that
+ * pin it stand in mptcp_sockopt.c.
+ */
+#ifndef MPTCP_ABI_H
+#define MPTCP_ABI_H
+
+#include <stdint.h>
+
+/* Protocol and option numbers. */
+#define IPPROTO_MPTCP 262
+#define SOL_MPTCP 284
+#define MPTCP_INFO 1
+#define MPTCP_TCPINFO 2
+#define MPTCP_SUBFLOW_ADDRS 3
+#define MPTCP_FULL_INFO 4
+#define TCP_IS_MPTCP 43 /* level SOL_TCP, Linux 6.10 */
+
+/* mptcp_info.mptcpi_flags */
+#define MPTCP_INFO_FLAG_FALLBACK 1
+#define MPTCP_INFO_FLAG_REMOTE_KEY_RECEIVED 2
+
+/* MPTCP_INFO. 40 bytes in 5.9; each growth is listed in _views.py. Two fields were named anew in 6.18
+ * (extra_subflows and friends are the same bytes); the names here are the first ones. */
+struct mptcp_info {
+	uint8_t mptcpi_subflows;
+	uint8_t mptcpi_add_addr_signal;
+	uint8_t mptcpi_add_addr_accepted;
+	uint8_t mptcpi_subflows_max;
+	uint8_t mptcpi_add_addr_signal_max;
+	uint8_t mptcpi_add_addr_accepted_max;
+	/* a two-byte hole */
+	uint32_t mptcpi_flags;
+	uint32_t mptcpi_token;
+	uint64_t mptcpi_write_seq;
+	uint64_t mptcpi_snd_una;
+	uint64_t mptcpi_rcv_nxt;
+	uint8_t mptcpi_local_addr_used;
+	uint8_t mptcpi_local_addr_max;
+	uint8_t mptcpi_csum_enabled;
+	/* a one-byte hole */
+	uint32_t mptcpi_retransmits;
+	uint64_t mptcpi_bytes_retrans;
+	uint64_t mptcpi_bytes_sent;
+	uint64_t mptcpi_bytes_received;
+	uint64_t mptcpi_bytes_acked;
+	uint8_t mptcpi_subflows_total;
+	uint8_t mptcpi_endp_laminar_max;
+	uint8_t mptcpi_endp_fullmesh_max;
+	uint8_t reserved;
+	uint32_t mptcpi_last_data_sent;
+	uint32_t mptcpi_last_data_recv;
+	uint32_t mptcpi_last_ack_recv;
+};
+
+/* The header before the array of MPTCP_TCPINFO and MPTCP_SUBFLOW_ADDRS. The kernel's is 8-byte aligned,
+ * which changes nothing at 16 bytes but the alignment that a buffer must have. */
+struct mptcp_subflow_data {
+	uint32_t size_subflow_data; /* in: of this header */
+	uint32_t num_subflows;      /* must be 0 in; out: all subflows, whatever fitted */
+	uint32_t size_kernel;       /* must be 0 in; out: the kernel's element */
+	uint32_t size_user;         /* in: our element; out: the stride, min(ours, the kernel's) */
+};
+
+/* The kernel's sockaddr_in, sockaddr_in6 and __kernel_sockaddr_storage. Ports and addresses are in
+ * network order, so they are bytes here. */
+struct kernel_sockaddr_in {
+	uint16_t sin_family;
+	uint8_t sin_port[2];
+	uint8_t sin_addr[4];
+	uint8_t sin_zero[8];
+};
+
+struct kernel_sockaddr_in6 {
+	uint16_t sin6_family;
+	uint8_t sin6_port[2];
+	uint8_t sin6_flowinfo[4];
+	uint8_t sin6_addr[16];
+	uint32_t sin6_scope_id;
+};
+
+union kernel_sockaddr_storage {
+	uint16_t ss_family;
+	uint8_t ss_bytes[128];
+	void *ss_align;
+};
+
+/* An element of MPTCP_SUBFLOW_ADDRS. */
+struct mptcp_subflow_addrs {
+	union {
+		uint16_t sa_family;
+		struct kernel_sockaddr_in sin_local;
+		struct kernel_sockaddr_in6 sin6_local;
+		union kernel_sockaddr_storage ss_local;
+	};
+	union {
+		uint16_t sa_family_remote;
+		struct kernel_sockaddr_in sin_remote;
+		struct kernel_sockaddr_in6 sin6_remote;
+		union kernel_sockaddr_storage ss_remote;
+	};
+};
+
+/* An element of MPTCP_FULL_INFO, Linux 6.5. The address part is aligned like a pointer *of the kernel*:
+ * 264 bytes with the addresses at 8 from a 64-bit kernel, to a 32-bit process too, and 260 with them at 4
+ * from a 32-bit one. Never step by sizeof: step by size_sfinfo_user. */
+struct mptcp_subflow_info {
+	uint32_t id;
+	struct mptcp_subflow_addrs addrs;
+};
+
+/* MPTCP_FULL_INFO. The kernel reads the first 40 bytes, follows the two pointers, and answers
+ * 40 + the length of its mptcp_info. */
+struct mptcp_full_info {
+	uint32_t size_tcpinfo_kernel; /* must be 0 in */
+	uint32_t size_tcpinfo_user;
+	uint32_t size_sfinfo_kernel;  /* must be 0 in */
+	uint32_t size_sfinfo_user;
+	uint32_t num_subflows;        /* must be 0 in; out: all subflows, whatever fitted */
+	uint32_t size_arrays_user;    /* elements that both arrays have room for */
+	uint64_t subflow_info;        /* user pointer */
+	uint64_t tcp_info;            /* user pointer */
+	struct mptcp_info mptcp_info;
+};
+
+/* tcp_info.tcpi_state */
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
+#define TCP_FIN_WAIT1 4
+#define TCP_FIN_WAIT2 5
+#define TCP_TIME_WAIT 6
+#define TCP_CLOSE 7
+#define TCP_CLOSE_WAIT 8
+#define TCP_LAST_ACK 9
+#define TCP_LISTEN 10
+#define TCP_CLOSING 11
+#define TCP_NEW_SYN_RECV 12
+
+/* TCP_INFO and the element of MPTCP_TCPINFO. */
+struct tcp_info {
+	uint8_t tcpi_state;
+	uint8_t tcpi_ca_state;
+	uint8_t tcpi_retransmits;
+	uint8_t tcpi_probes;
+	uint8_t tcpi_backoff;
+	uint8_t tcpi_options;
+	uint8_t tcpi_snd_wscale : 4, tcpi_rcv_wscale : 4;
+	uint8_t tcpi_delivery_rate_app_limited : 1, tcpi_fastopen_client_fail : 2;
+	uint32_t tcpi_rto;
+	uint32_t tcpi_ato;
+	uint32_t tcpi_snd_mss;
+	uint32_t tcpi_rcv_mss;
+	uint32_t tcpi_unacked;
+	uint32_t tcpi_sacked;
+	uint32_t tcpi_lost;
+	uint32_t tcpi_retrans;
+	uint32_t tcpi_fackets;
+	uint32_t tcpi_last_data_sent;
+	uint32_t tcpi_last_ack_sent;
+	uint32_t tcpi_last_data_recv;
+	uint32_t tcpi_last_ack_recv;
+	uint32_t tcpi_pmtu;
+	uint32_t tcpi_rcv_ssthresh;
+	uint32_t tcpi_rtt;
+	uint32_t tcpi_rttvar;
+	uint32_t tcpi_snd_ssthresh;
+	uint32_t tcpi_snd_cwnd;
+	uint32_t tcpi_advmss;
+	uint32_t tcpi_reordering;
+	uint32_t tcpi_rcv_rtt;
+	uint32_t tcpi_rcv_space;
+	uint32_t tcpi_total_retrans;
+	uint64_t tcpi_pacing_rate;
+	uint64_t tcpi_max_pacing_rate;
+	uint64_t tcpi_bytes_acked;
+	uint64_t tcpi_bytes_received;
+	uint32_t tcpi_segs_out;
+	uint32_t tcpi_segs_in;
+	uint32_t tcpi_notsent_bytes;
+	uint32_t tcpi_min_rtt;
+	uint32_t tcpi_data_segs_in;
+	uint32_t tcpi_data_segs_out;
+	uint64_t tcpi_delivery_rate;
+	uint64_t tcpi_busy_time;
+	uint64_t tcpi_rwnd_limited;
+	uint64_t tcpi_sndbuf_limited;
+	uint32_t tcpi_delivered;
+	uint32_t tcpi_delivered_ce;
+	uint64_t tcpi_bytes_sent;
+	uint64_t tcpi_bytes_retrans;
+	uint32_t tcpi_dsack_dups;
+	uint32_t tcpi_reord_seen;
+	uint32_t tcpi_rcv_ooopack;
+	uint32_t tcpi_snd_wnd;
+	uint32_t tcpi_rcv_wnd;
+	uint32_t tcpi_rehash;
+	uint16_t tcpi_total_rto;
+	uint16_t tcpi_total_rto_recoveries;
+	uint32_t tcpi_total_rto_time;
+	uint32_t tcpi_received_ce;
+	uint32_t tcpi_delivered_e1_bytes;
+	uint32_t tcpi_delivered_e0_bytes;
+	uint32_t tcpi_delivered_ce_bytes;
+	uint32_t tcpi_received_e1_bytes;
+	uint32_t tcpi_received_e0_bytes;
+	uint32_t tcpi_received_ce_bytes;
+	/* Two u16 in 6.18 and 6.19, one bit-field in 7.0, at the same struct size: a raw word here. */
+	uint32_t tcpi_raw_276;
+};
+
+#endif

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""What is Linux doing with my Multipath TCP connection?
+
+The one public door; everything below it begins with an underscore. The house, from the ground up
+(imports only go down):
+
+    csrc/mptcp_abi.h   the kernel's structs and numbers, written once
+    _mptcp_sockopt     the compiled module, made from csrc by build_ffi.py
+    _errors            the exceptions, and the review of errnos that they rest on
+    _abi               the only importer of the compiled module: layouts, raw reads, errno to exception
+    _fields            how a view decodes
+    _views             MPTCPInfo, TCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
+    _sockopt           one function per option; status() and snapshot()
+    _sockets           opening sockets, with TCP where the kernel has no MPTCP
+    selftest           python -m mptcp_sockopt.selftest, over the names below alone
+"""
+
+from ._abi import (
+    IPPROTO_MPTCP,
+    MPTCP_FULL_INFO,
+    MPTCP_INFO,
+    MPTCP_SUBFLOW_ADDRS,
+    MPTCP_TCPINFO,
+    SOL_MPTCP,
+    TCP_IS_MPTCP,
+)
+from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
+from ._sockets import Support, create_connection, create_server, create_socket, is_supported
+from ._sockopt import (
+    Snapshot,
+    Status,
+    getsockopt_into,
+    is_mptcp,
+    mptcp_full_info,
+    mptcp_info,
+    mptcp_subflow_addrs,
+    mptcp_tcpinfo,
+    snapshot,
+    status,
+)
+from ._version import __version__
+from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
+
+__all__ = [
+    "IPPROTO_MPTCP",
+    "MPTCP_FULL_INFO",
+    "MPTCP_INFO",
+    "MPTCP_SUBFLOW_ADDRS",
+    "MPTCP_TCPINFO",
+    "SOL_MPTCP",
+    "TCP_IS_MPTCP",
+    "InfoFlag",
+    "MPTCPError",
+    "MPTCPFullInfo",
+    "MPTCPInfo",
+    "NotMPTCPError",
+    "Snapshot",
+    "Status",
+    "Subflow",
+    "SubflowAddrs",
+    "Support",
+    "TCPInfo",
+    "TCPState",
+    "UnsupportedOptionError",
+    "__version__",
+    "create_connection",
+    "create_server",
+    "create_socket",
+    "getsockopt_into",
+    "is_mptcp",
+    "is_supported",
+    "mptcp_full_info",
+    "mptcp_info",
+    "mptcp_subflow_addrs",
+    "mptcp_tcpinfo",
+    "snapshot",
+    "status",
+]
+
+# The classes answer to the name that users import them by, in help() and in pickles.
+for _name in __all__:
+    _object = globals()[_name]
+    if isinstance(_object, type) or callable(_object):
+        _object.__module__ = __name__
+del _name, _object

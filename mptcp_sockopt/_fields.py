@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""How a view decodes: Field, View and Record, which know no field by name.
+
+A view *is* the bytes that the kernel wrote (a bytes subclass), so it costs what bytes cost, never changes,
+compares, hashes and pickles as they do, and keeps the tail that a newer kernel added. Where a field lies
+is reflected from csrc/mptcp_abi.h. A field that the kernel did not return is None, never 0.
+"""
+
+from __future__ import annotations
+
+import struct
+from types import MappingProxyType
+
+from . import _abi
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, ClassVar, Generic, TypeVar, overload
+
+    from typing_extensions import Self
+
+    T_co = TypeVar("T_co", covariant=True)
+
+
+class Field(property):
+    """An attribute of a view: where it lies, and what it means.
+
+    ``unit`` is its unit, ``since`` the Linux release that brought it, ``sentinel`` the value that the
+    kernel uses for "none" (or None), ``__doc__`` its meaning in a line.
+    """
+
+    unit: str
+    since: str
+    sentinel: int | None
+
+    def __init__(self, doc: str, unit: str, since: str, sentinel: int | None = None) -> None:
+        super().__init__(doc=doc)
+        self.__doc__ = doc
+        self.unit = unit
+        self.since = since
+        self.sentinel = sentinel
+
+    def __set_name__(self, owner: type[View], name: str) -> None:
+        """Find the place in the owner's struct."""
+        place = owner._places[name]
+        needed = owner._size_since.get(self.since, place.end)
+        super().__init__(_getter(place, needed), doc=self.__doc__)
+
+
+def _getter(place: _abi.Place, needed: int) -> Callable[[View], int | None]:
+    offset = place.offset
+    if place.mask:
+        shift, mask = place.shift, place.mask
+        return lambda view: (view[offset] >> shift) & mask if len(view) >= needed else None
+    if place.size == 1:
+        return lambda view: view[offset] if len(view) >= needed else None
+    unpack_from = struct.Struct(place.format).unpack_from
+    return lambda view: unpack_from(view, offset)[0] if len(view) >= needed else None
+
+
+if TYPE_CHECKING:
+
+    class FieldOf(Generic[T_co]):
+        """What a type checker sees of a Field: it cannot know what a property subclass returns."""
+
+        unit: str
+        since: str
+        sentinel: int | None
+
+        @overload
+        def __get__(self, view: None, owner: type[View]) -> Self: ...
+        @overload
+        def __get__(self, view: View, owner: type[View]) -> T_co: ...
+        def __get__(self, view: View | None, owner: type[View]) -> Self | T_co: ...
+
+
+def always(doc: str, unit: str, since: str, sentinel: int | None = None) -> FieldOf[int]:
+    """A field that every supported kernel returns."""
+    return Field(doc, unit, since, sentinel)  # type: ignore[return-value]
+
+
+def newer(since: str, doc: str, unit: str, sentinel: int | None = None) -> FieldOf[int | None]:
+    """A field that some supported kernel does not return."""
+    return Field(doc, unit, since, sentinel)  # type: ignore[return-value]
+
+
+class View(bytes):
+    """The bytes of a kernel struct. Build one from recorded bytes with ``MPTCPInfo(raw)``."""
+
+    __slots__ = ()
+
+    #: The fields by name, in the order of the struct.
+    fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
+
+    _places: ClassVar[Mapping[str, _abi.Place]] = {}
+    #: Length of the struct in the release that added a field, where the end of the field will not do.
+    _size_since: ClassVar[Mapping[str, int]] = {}
+    _smallest: ClassVar[int] = 0
+
+    def __init_subclass__(cls) -> None:
+        cls.fields = MappingProxyType({k: v for k, v in vars(cls).items() if isinstance(v, Field)})
+
+    def __new__(cls, raw: bytes | bytearray | memoryview) -> Self:
+        if not isinstance(raw, (bytes, bytearray, memoryview)):
+            raise TypeError(f"{cls.__name__} is made of bytes, not {type(raw).__name__}")
+        view = super().__new__(cls, raw)
+        if len(view) < cls._smallest:
+            raise ValueError(f"{cls.__name__} of {len(view)} bytes: the smallest is {cls._smallest}")
+        return view
+
+    @property
+    def raw(self) -> bytes:
+        """The kernel's bytes, as plain bytes."""
+        return bytes(self)
+
+    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+        """All fields by name. With clean, a value that means "none" (``sentinel``) becomes None."""
+        values = {}
+        for name, field in self.fields.items():
+            value = field.__get__(self)
+            values[name] = None if clean and value is not None and value == field.sentinel else value
+        return values
+
+    def __repr__(self) -> str:
+        present = ((name, value) for name, value in self.asdict().items() if value is not None)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in present)})"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+class Record:
+    """A small immutable object of named parts: the names in ``__slots__``, given in that order."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __init__(self, *parts: object) -> None:
+        for name, part in zip(self.__slots__, parts, strict=True):
+            object.__setattr__(self, name, part)
+
+    def _parts(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} cannot be changed")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, Record) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._parts()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._parts()
+
+    def __repr__(self) -> str:
+        parts = zip(self.__slots__, self._parts(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={part!r}' for name, part in parts)})"

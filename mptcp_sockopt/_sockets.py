@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Opening MPTCP sockets: the standard library's signatures, and TCP where the kernel has no MPTCP.
+
+Names are resolved with TCP's protocol number, because getaddrinfo(3) refuses 262. What comes back is a
+plain ``socket.socket``; there is no socket class of ours.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import socket
+import sys
+
+from . import _abi
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+# socket(2) with IPPROTO_MPTCP: EINVAL before 5.6, EPROTONOSUPPORT where it is not built in, ENOPROTOOPT
+# where the namespace's net.mptcp.enabled is 0.
+_REFUSALS = (errno.EINVAL, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)
+
+
+class Support(enum.Enum):
+    """Whether MPTCP sockets can be made here; truthy or falsy. ``value`` is a sentence for people."""
+
+    YES = "MPTCP sockets can be made"
+    KERNEL_TOO_OLD = "this kernel is older than MPTCP (Linux 5.6)"
+    NOT_BUILT_IN = "this kernel was built without MPTCP (CONFIG_MPTCP)"
+    DISABLED = "MPTCP is switched off in this network namespace (sysctl net.mptcp.enabled=0)"
+    FORBIDDEN = "a policy forbids MPTCP sockets to this process (seccomp, BPF or a security module)"
+
+    def __bool__(self) -> bool:
+        return self is Support.YES
+
+
+_REASONS = {
+    errno.EINVAL: Support.KERNEL_TOO_OLD,
+    errno.EPROTONOSUPPORT: Support.NOT_BUILT_IN,
+    errno.ENOPROTOOPT: Support.DISABLED,
+    errno.EPERM: Support.FORBIDDEN,
+    errno.EACCES: Support.FORBIDDEN,
+}
+
+
+def is_supported() -> Support:
+    """Whether the kernel makes MPTCP sockets in this network namespace, and if not, why.
+
+    Asks by making one. Any error that says nothing of MPTCP, such as EMFILE, is raised.
+    """
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, _abi.IPPROTO_MPTCP).close()
+    except OSError as error:
+        if error.errno not in _REASONS:
+            raise
+        return _REASONS[error.errno]
+    return Support.YES
+
+
+def create_socket(
+    family: int = socket.AF_INET,
+    type: int = socket.SOCK_STREAM,
+    *,
+    fallback: bool = True,
+    nodelay: bool = True,
+) -> socket.socket:
+    """``socket(family, type, IPPROTO_MPTCP)``.
+
+    With fallback (the default) a kernel that refuses MPTCP (EINVAL, EPROTONOSUPPORT, ENOPROTOOPT) gives a
+    TCP socket; without, the OSError. Whether the *peer* speaks MPTCP is another question: ask status().
+    nodelay sets TCP_NODELAY, as asyncio does for TCP; sockets accepted from a listener inherit it.
+    """
+    try:
+        sock = socket.socket(family, type, _abi.IPPROTO_MPTCP)
+    except OSError as error:
+        if not fallback or error.errno not in _REFUSALS:
+            raise
+        sock = socket.socket(family, type, socket.IPPROTO_TCP)
+    if nodelay:
+        _set_nodelay(sock)
+    return sock
+
+
+def _set_nodelay(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as error:
+        # MPTCP sockets know it from Linux 5.17; it is a wish, not worth a connection.
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+            sock.close()
+            raise
+
+
+_DEFAULT_TIMEOUT: Any = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", object())
+
+
+def create_connection(
+    address: tuple[str | None, int],
+    timeout: float | None = _DEFAULT_TIMEOUT,
+    source_address: tuple[str, int] | None = None,
+    *,
+    all_errors: bool = False,
+    fallback: bool = True,
+    nodelay: bool = True,
+) -> socket.socket:
+    """``socket.create_connection()`` with MPTCP: tries every address that the name has.
+
+    The last failure is raised or, with all_errors (Python 3.11), an ExceptionGroup of all. fallback and
+    nodelay as in create_socket().
+    """
+    if all_errors and sys.version_info < (3, 11):
+        raise ValueError("all_errors needs Python 3.11")
+    host, port = address
+    errors: list[OSError] = []
+    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    for family, kind, _, _, target in found:
+        try:
+            sock = create_socket(family, kind, fallback=fallback, nodelay=nodelay)
+        except OSError as error:
+            errors.append(error)
+            continue
+        try:
+            if timeout is not _DEFAULT_TIMEOUT:
+                sock.settimeout(timeout)
+            if source_address:
+                sock.bind(source_address)
+            sock.connect(target)
+        except OSError as error:
+            errors.append(error)
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    try:
+        if not errors:
+            raise OSError(f"getaddrinfo({host!r}, {port!r}) gave no address")
+        if all_errors and sys.version_info >= (3, 11):
+            raise ExceptionGroup("create_connection failed", errors)  # noqa: F821  # a builtin from 3.11
+        raise errors[-1]
+    finally:
+        errors.clear()  # break the cycle of exception, traceback and this frame
+
+
+def create_server(
+    address: tuple[str, int],
+    *,
+    family: int = socket.AF_INET,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+    fallback: bool = True,
+    nodelay: bool = True,
+) -> socket.socket:
+    """``socket.create_server()`` with MPTCP: bound, listening, SO_REUSEADDR set.
+
+    Plain TCP clients are served as well: what was accepted says status(), never ``sock.proto``, which
+    Python copies from the listener. fallback and nodelay as in create_socket().
+    """
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        raise ValueError("family is AF_INET or AF_INET6")
+    if dualstack_ipv6 and family != socket.AF_INET6:
+        raise ValueError("dualstack_ipv6 needs family=AF_INET6")
+    sock = create_socket(family, fallback=fallback, nodelay=nodelay)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dualstack_ipv6 else 1)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} (binding {address!r})") from None
+        if backlog is None:
+            sock.listen()
+        else:
+            sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""One function per socket option, and the three questions that take more than one call.
+
+``sock`` is, everywhere, a file descriptor, anything with ``fileno()``, or anything with
+``get_extra_info("socket")`` (an asyncio transport or stream). Wrong types are TypeError, closed objects
+ValueError, both before the kernel is asked; _errors.py says what the kernel's refusals become. Every
+function may be called from any thread, and lets other threads run while the kernel works.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import socket
+import time
+
+from . import _abi
+from ._errors import NotMPTCPError, UnsupportedOptionError
+from ._fields import Record
+from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Protocol, TypeAlias
+
+    class HasFileno(Protocol):
+        """A socket, a file, a TransportSocket ..."""
+
+        def fileno(self) -> int: ...
+
+    class HasExtraInfo(Protocol):
+        """An asyncio transport or StreamWriter ..."""
+
+        def get_extra_info(self, name: str, /) -> Any: ...
+
+    SocketLike: TypeAlias = int | HasFileno | HasExtraInfo
+
+_read_info = _abi.read_info  # a global is found faster than an attribute, and mptcp_info() is called a lot
+
+
+# -------------------------------------------------------------------------------------- one per option
+
+
+def mptcp_info(sock: SocketLike) -> MPTCPInfo:
+    """``getsockopt(fd, SOL_MPTCP, MPTCP_INFO)``: the connection.
+
+    Linux 5.16. Raises NotMPTCPError on a socket that speaks plain TCP, UnsupportedOptionError before
+    5.16. An unconnected or listening MPTCP socket answers, with zeros.
+    """
+    return _read_info(sock, MPTCPInfo)
+
+
+def mptcp_tcpinfo(sock: SocketLike) -> tuple[TCPInfo, ...]:
+    """``getsockopt(fd, SOL_MPTCP, MPTCP_TCPINFO)``: the TCP state of every subflow.
+
+    In the kernel's order: the initial subflow, then by age; one that was removed while it was the initial
+    one stays, in state CLOSE. Empty on a fresh socket from 6.5. Linux 5.16; raises as mptcp_info().
+    """
+    return _abi.read_elements(_abi.descriptor(sock), _abi.MPTCP_TCPINFO, TCPInfo)
+
+
+def mptcp_subflow_addrs(sock: SocketLike) -> tuple[SubflowAddrs, ...]:
+    """``getsockopt(fd, SOL_MPTCP, MPTCP_SUBFLOW_ADDRS)``: the two ends of every subflow.
+
+    Ordered as mptcp_tcpinfo(), but another call: only mptcp_full_info() and snapshot() promise that
+    addresses and TCP states belong together. Linux 5.16; raises as mptcp_info().
+    """
+    return _abi.read_elements(_abi.descriptor(sock), _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+
+
+def mptcp_full_info(sock: SocketLike) -> MPTCPFullInfo:
+    """``getsockopt(fd, SOL_MPTCP, MPTCP_FULL_INFO)``: connection and subflows in one call.
+
+    Linux 6.5; UnsupportedOptionError before, where snapshot() still answers. Raises otherwise as
+    mptcp_info().
+    """
+    return _abi.read_full_info(_abi.descriptor(sock), MPTCPFullInfo)
+
+
+def is_mptcp(sock: SocketLike) -> bool:
+    """``getsockopt(fd, SOL_TCP, TCP_IS_MPTCP)``: whether the socket is MPTCP and has not fallen back.
+
+    True on a fresh socket and on a listener too. The option is of Linux 6.10; older kernels are asked by
+    how they refuse it. OSError for what is neither a TCP nor an MPTCP socket.
+    """
+    fd = _abi.descriptor(sock)
+    answer = _abi.ask(fd, socket.SOL_TCP, _abi.TCP_IS_MPTCP)
+    if answer >= 0:
+        return answer == 1
+    _abi.tcp_protocol(fd, "is_mptcp()")
+    return _abi.speaks_mptcp(fd)
+
+
+def getsockopt_into(
+    sock: SocketLike, level: int, option: int, buffer: bytearray | memoryview, length: int | None = None
+) -> int:
+    """``getsockopt(fd, level, option, buffer, &length)``: the raw call, in and out through buffer.
+
+    Offers length bytes of a writable buffer (all of it by default) and returns the length that the kernel
+    reported; no byte beyond length is touched. A failure is an OSError whose ``optlen`` is the length as
+    the kernel left it; SOL_MPTCP ones are classified as everywhere here.
+
+    ValueError for a length beyond the buffer, and for options that can write elsewhere whatever the
+    length: MPTCP_FULL_INFO with array pointers, TCP_ZEROCOPY_RECEIVE, TCP_AO_GET_KEYS, SO_GET_FILTER,
+    IP_MSFILTER, MCAST_MSFILTER. A negative length goes to the kernel with a NULL buffer, because
+    MPTCP_INFO would take it as "everything": MPTCP_INFO answers EFAULT, IP_TOS EINVAL.
+    """
+    fd = _abi.descriptor(sock)
+    view = memoryview(buffer)
+    if view.readonly or not view.c_contiguous:
+        raise TypeError("a writable, contiguous buffer is needed")
+    view = view.cast("B")
+    if length is None:
+        length = len(view)
+    for name, number in (("level", level), ("option", option), ("length", length)):
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise TypeError(f"{name} is an int, not {type(number).__name__}")
+        if not -(2**31) <= number < 2**31:
+            raise ValueError(f"{name} {number} does not fit a C int")
+    if length > len(view):
+        raise ValueError(f"a length of {length} is beyond the buffer of {len(view)} bytes")
+    return _abi.read_into(fd, level, option, view, length)
+
+
+# ------------------------------------------------------------------------------------ status, snapshot
+
+
+class Status(enum.Enum):
+    """What a TCP-family socket is, from the socket alone."""
+
+    #: Connected, or once connected and not closed yet, with MPTCP.
+    MPTCP = "mptcp"
+    #: An MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7).
+    FALLBACK = "fallback"
+    #: A TCP socket, also one that an MPTCP listener accepted from a plain TCP peer.
+    TCP = "tcp"
+    #: A listener, of TCP or MPTCP alike.
+    LISTENING = "listening"
+    #: MPTCP, and the peer's key has not come yet.
+    CONNECTING = "connecting"
+    #: MPTCP, never connected, or disconnected.
+    UNCONNECTED = "unconnected"
+    #: MPTCP, was connected, and no subflow is left.
+    CLOSED = "closed"
+    #: An MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation).
+    UNKNOWN = "unknown"
+
+
+def status(sock: SocketLike) -> Status:
+    """What the socket is: MPTCP, fallen back, plain TCP ... See Status.
+
+    Answers for every TCP and MPTCP socket, whatever its state; OSError for any other descriptor.
+    """
+    fd = _abi.descriptor(sock)
+    protocol = _abi.tcp_protocol(fd, "status()")
+    if _listens(fd):
+        return Status.LISTENING
+    try:
+        info = _abi.read_info(fd, MPTCPInfo)
+        return _status_of(info, _abi.read_elements(fd, _abi.MPTCP_TCPINFO, TCPInfo))
+    except NotMPTCPError:
+        return _status_without_mptcp(protocol)
+    except UnsupportedOptionError:
+        return Status.UNKNOWN
+
+
+def _listens(fd: int) -> bool:
+    return _abi.ask(fd, socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def _status_of(info: MPTCPInfo, tcp_infos: Iterable[TCPInfo]) -> Status:
+    key_received = bool(info.flags & InfoFlag.REMOTE_KEY_RECEIVED)
+    if any(tcp_info.state != TCPState.CLOSE for tcp_info in tcp_infos):
+        return Status.MPTCP if key_received else Status.CONNECTING
+    return Status.CLOSED if key_received else Status.UNCONNECTED
+
+
+def _status_without_mptcp(protocol: int) -> Status:
+    return Status.FALLBACK if protocol == _abi.IPPROTO_MPTCP else Status.TCP
+
+
+class Snapshot(Record):
+    """All that one moment tells of a TCP-family socket. Thread rule: immutable, use it anywhere."""
+
+    __slots__ = ("time", "status", "info", "subflows")
+
+    #: time.monotonic_ns() just before the read.
+    time: int
+    status: Status
+    #: The connection; None where the socket speaks plain TCP.
+    info: MPTCPInfo | None
+    #: Every subflow that the kernel lists. A plain TCP socket is one, without an id.
+    subflows: tuple[Subflow, ...]
+
+    def __init__(
+        self, time: int, status: Status, info: MPTCPInfo | None, subflows: tuple[Subflow, ...]
+    ) -> None:
+        super().__init__(time, status, info, subflows)
+
+    @property
+    def live_count(self) -> int:
+        """How many subflows are in use: not in state CLOSE."""
+        return sum(subflow.live for subflow in self.subflows)
+
+    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+        """All of it by name; clean as in ``TCPInfo.asdict()``."""
+        return {
+            "time": self.time,
+            "status": self.status.value,
+            "live_count": self.live_count,
+            "info": self.info.asdict(clean=clean) if self.info is not None else None,
+            "subflows": [subflow.asdict(clean=clean) for subflow in self.subflows],
+        }
+
+
+def snapshot(sock: SocketLike) -> Snapshot:
+    """Status, connection and subflows at once, of any TCP-family socket on any kernel.
+
+    MPTCP_FULL_INFO where it exists; before 6.5 MPTCP_TCPINFO between two equal MPTCP_SUBFLOW_ADDRS, tried
+    four times, then OSError EAGAIN. Plain TCP and fallen-back sockets are one subflow without an id, from
+    TCP_INFO and the socket's names. OSError for what is neither a TCP nor an MPTCP socket.
+    """
+    fd = _abi.descriptor(sock)
+    protocol = _abi.tcp_protocol(fd, "snapshot()")
+    listening = _listens(fd)
+    now = time.monotonic_ns()
+    info: MPTCPInfo | None
+    try:
+        info, subflows = _mptcp_subflows(fd)
+        answer = _status_of(info, (subflow.tcp_info for subflow in subflows))
+    except NotMPTCPError:
+        info, subflows = None, _tcp_subflow(fd)
+        answer = _status_without_mptcp(protocol)
+    except UnsupportedOptionError:
+        info, subflows = None, _tcp_subflow(fd)
+        answer = Status.UNKNOWN
+    return Snapshot(now, Status.LISTENING if listening else answer, info, subflows)
+
+
+def _mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
+    try:
+        full = _abi.read_full_info(fd, MPTCPFullInfo)
+    except UnsupportedOptionError:
+        return _older_mptcp_subflows(fd)
+    return full.info, full.subflows
+
+
+def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
+    """Before 6.5: two arrays from two calls belong together if the addresses are equal around them."""
+    info = _abi.read_info(fd, MPTCPInfo)
+    before = _abi.read_elements(fd, _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+    for _ in range(4):
+        tcp_infos = _abi.read_elements(fd, _abi.MPTCP_TCPINFO, TCPInfo)
+        after = _abi.read_elements(fd, _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+        if before == after and len(after) == len(tcp_infos):
+            return info, tuple(map(Subflow, [None] * len(after), after, tcp_infos))
+        before = after
+    raise OSError(errno.EAGAIN, f"snapshot() on fd {fd}: its subflows change faster than they can be read")
+
+
+def _tcp_subflow(fd: int) -> tuple[Subflow, ...]:
+    try:
+        tcp_info = _abi.read_tcp_info(fd, TCPInfo)
+    except OSError as error:
+        # A living MPTCP socket on a kernel before 5.16 refuses even this.
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+            raise
+        return ()
+    return (Subflow(None, _abi.read_names(fd, SubflowAddrs), tcp_info),)

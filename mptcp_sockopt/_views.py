@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: MIT
+"""What the readers return: the kernel's structs as views, and the enums that name their numbers.
+
+Attributes are the fields of the C struct under the kernel's names without ``mptcpi_`` or ``tcpi_``. How a
+view decodes is in _fields.py.
+
+Thread rule of every class here: immutable, so any thread may use it at any time.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+import struct
+
+from . import _abi
+from ._fields import Record, View, always, newer
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, ClassVar, TypeAlias
+
+    from typing_extensions import Self
+
+    #: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
+    Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+
+_FLAGS = _abi.numbers("MPTCP_INFO_FLAG_")
+_STATES = _abi.numbers("TCP_")
+
+
+class InfoFlag(enum.IntFlag):
+    """Bits of ``MPTCPInfo.flags``."""
+
+    FALLBACK = _FLAGS["FALLBACK"]
+    REMOTE_KEY_RECEIVED = _FLAGS["REMOTE_KEY_RECEIVED"]
+
+
+class TCPState(enum.IntEnum):
+    """Values of ``TCPInfo.state``."""
+
+    ESTABLISHED = _STATES["ESTABLISHED"]
+    SYN_SENT = _STATES["SYN_SENT"]
+    SYN_RECV = _STATES["SYN_RECV"]
+    FIN_WAIT1 = _STATES["FIN_WAIT1"]
+    FIN_WAIT2 = _STATES["FIN_WAIT2"]
+    TIME_WAIT = _STATES["TIME_WAIT"]
+    CLOSE = _STATES["CLOSE"]
+    CLOSE_WAIT = _STATES["CLOSE_WAIT"]
+    LAST_ACK = _STATES["LAST_ACK"]
+    LISTEN = _STATES["LISTEN"]
+    CLOSING = _STATES["CLOSING"]
+    NEW_SYN_RECV = _STATES["NEW_SYN_RECV"]
+
+
+class MPTCPInfo(View):
+    """``struct mptcp_info``: what MPTCP_INFO says of a connection (Linux 5.16; RFC 8684).
+
+    Ages are in ms with the resolution of a jiffy. Thread rule: immutable, use it anywhere.
+    """
+
+    __slots__ = ()
+    _places = _abi.layout("mptcp_info", "mptcpi_")
+    _smallest = 40
+    # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
+    # knew it: its length then does. A 32-bit kernel's is the smaller one where padding makes two.
+    _size_since: ClassVar[Mapping[str, int]] = {
+        "5.9": 40, "5.12": 44, "5.14": 44, "6.5": 80, "6.8": 84, "6.10": 96, "6.18": 96, "6.19": 96,
+    }  # fmt: skip
+
+    subflows = always("Subflows besides the initial one; 0 on a connection with one path.", "subflows", "5.9")
+    add_addr_signal = always("ADD_ADDR that this side has announced.", "addresses", "5.9")
+    add_addr_accepted = always("ADD_ADDR of the peer that this side has accepted.", "addresses", "5.9")
+    subflows_max = always("Limit on additional subflows, of the in-kernel path manager.", "subflows", "5.9")
+    add_addr_signal_max = always("Endpoints configured as `signal`.", "endpoints", "5.9")
+    add_addr_accepted_max = always("Limit on accepted ADD_ADDR.", "addresses", "5.9")
+    flags = always("Bits of InfoFlag; FALLBACK is never seen through getsockopt.", "bits", "5.9")
+    token = always("This side's token; 0 before connect, on a listener, after a fastclose.", "token", "5.9")
+    write_seq = always("Data sequence number that the next write gets.", "sequence number", "5.9")
+    snd_una = always("First data sequence number that is not acknowledged.", "sequence number", "5.9")
+    rcv_nxt = always("Data sequence number expected next from the peer.", "sequence number", "5.9")
+    local_addr_used = newer("5.12", "Local endpoints that this connection uses.", "endpoints")
+    local_addr_max = newer("5.12", "Endpoints configured as `subflow`.", "endpoints")
+    csum_enabled = newer(
+        "5.14", "1 where the DSS checksum is in use: either side asking turns it on.", "boolean"
+    )
+    retransmits = newer("6.5", "MPTCP-level timeouts in a row, at this moment; not a total.", "timeouts")
+    bytes_retrans = newer("6.5", "Payload sent again on another subflow (reinjected).", "bytes")
+    bytes_sent = newer("6.5", "Payload sent.", "bytes")
+    bytes_received = newer("6.5", "Payload received in order, counted on arrival.", "bytes")
+    bytes_acked = newer(
+        "6.5", "Payload acknowledged by the peer; our own DATA_FIN counts as one byte.", "bytes"
+    )
+    subflows_total = newer(
+        "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more.", "subflows"
+    )
+    endp_laminar_max = newer("6.18", "Endpoints configured as `laminar`; 0 on 6.10 to 6.17.", "endpoints")
+    endp_fullmesh_max = newer("6.19", "Endpoints configured as `fullmesh`; 0 on 6.10 to 6.18.", "endpoints")
+    last_data_sent = newer("6.10", "Since data was last sent.", "ms")
+    last_data_recv = newer("6.10", "Since data was last received.", "ms")
+    last_ack_recv = newer("6.10", "Since an MPTCP-level acknowledgement was last received.", "ms")
+
+
+class TCPInfo(View):
+    """``struct tcp_info``: one subflow, or a plain TCP socket (MPTCP_TCPINFO, TCP_INFO).
+
+    The kernel's length decides what is there: 232 bytes in 5.4, 240 in 6.2, 248 in 6.7, 280 in 6.18. Any
+    length is accepted, and a field is present if it ends within it. A bit that came later in a byte that
+    was there before (``delivery_rate_app_limited``, ``fastopen_client_fail``) reads 0 on older kernels.
+    Thread rule: immutable, use it anywhere.
+    """
+
+    __slots__ = ()
+    _places = _abi.layout("tcp_info", "tcpi_")
+
+    state = always("A number of TCPState.", "state", "2.6")
+    ca_state = always("Congestion avoidance: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss.", "state", "2.6")
+    retransmits = always("Timeouts in a row of the oldest segment, at this moment.", "timeouts", "2.6")
+    probes = always("Window probes in a row that were not answered.", "probes", "2.6")
+    backoff = always("How often the retransmission timeout was doubled.", "doublings", "2.6")
+    options = always(
+        "Bits: 1 timestamps, 2 SACK, 4 window scale, 8 ECN, 16 ECN seen, 32 SYN data, 64 us timestamps, "
+        "128 child of TCP Fast Open.", "bits", "2.6",
+    )  # fmt: skip
+    snd_wscale = always("Window scale of the peer.", "bits", "2.6")
+    rcv_wscale = always("Window scale of this side.", "bits", "2.6")
+    delivery_rate_app_limited = always("1 where the application limited delivery_rate.", "boolean", "4.9")
+    fastopen_client_fail = always("Why TCP Fast Open failed: 0 unspecified, 1 no cookie, 2 SYN+data not "
+        "acknowledged, 3 the same after a SYN retransmission.", "reason", "5.5")  # fmt: skip
+    rto = always("Retransmission timeout.", "us", "2.6")
+    ato = always("Timeout of a delayed acknowledgement.", "us", "2.6")
+    snd_mss = always("Maximum segment size sent.", "bytes", "2.6")
+    rcv_mss = always("Maximum segment size received, as estimated.", "bytes", "2.6")
+    unacked = always("Segments in flight; on a listener the length of its accept queue.", "segments", "2.6")
+    sacked = always("Segments acknowledged by SACK; on a listener its backlog.", "segments", "2.6")
+    lost = always("Segments thought lost.", "segments", "2.6")
+    retrans = always("Segments retransmitted and still in flight.", "segments", "2.6")
+    fackets = always("Always 0 since 4.15.", "segments", "2.6")
+    last_data_sent = always("Since data was last sent.", "ms", "2.6")
+    last_ack_sent = always("Always 0: the kernel does not keep it.", "ms", "2.6")
+    last_data_recv = always("Since data was last received.", "ms", "2.6")
+    last_ack_recv = always("Since an acknowledgement was last received.", "ms", "2.6")
+    pmtu = always("Path MTU.", "bytes", "2.6")
+    rcv_ssthresh = always("Receive window clamp.", "bytes", "2.6")
+    rtt = always("Round-trip time, smoothed.", "us", "2.6")
+    rttvar = always("Mean deviation of the round-trip time.", "us", "2.6")
+    snd_ssthresh = always("Slow-start threshold.", "segments", "2.6", sentinel=0x7FFFFFFF)
+    snd_cwnd = always("Congestion window.", "segments", "2.6")
+    advmss = always("Maximum segment size advertised.", "bytes", "2.6")
+    reordering = always("Reordering that is tolerated.", "segments", "2.6")
+    rcv_rtt = always("Round-trip time as the receiver estimates it; 0 if it cannot.", "us", "2.6")
+    rcv_space = always("Receive buffer space that auto-tuning aims at.", "bytes", "2.6")
+    total_retrans = always("Segments retransmitted, in total.", "segments", "2.6")
+    pacing_rate = newer("3.15", "Rate at which sending is paced.", "bytes/s", sentinel=2**64 - 1)
+    max_pacing_rate = newer(
+        "3.15", "Limit on pacing_rate (SO_MAX_PACING_RATE).", "bytes/s", sentinel=2**64 - 1
+    )
+    bytes_acked = newer("4.1", "Acknowledged by the peer; our SYN and FIN count as one each.", "bytes")
+    bytes_received = newer("4.1", "Received in order; the peer's FIN counts as one.", "bytes")
+    segs_out = newer("4.2", "Segments sent.", "segments")
+    segs_in = newer("4.2", "Segments received.", "segments")
+    notsent_bytes = newer("4.6", "Written and not yet sent.", "bytes")
+    min_rtt = newer("4.6", "Smallest round-trip time of the last minutes.", "us", sentinel=2**32 - 1)
+    data_segs_in = newer("4.6", "Segments with payload received.", "segments")
+    data_segs_out = newer("4.6", "Segments with payload sent.", "segments")
+    delivery_rate = newer("4.9", "Goodput as last measured.", "bytes/s")
+    busy_time = newer("4.10", "Time with data in flight or waiting to be sent.", "us")
+    rwnd_limited = newer("4.10", "Part of busy_time limited by the peer's receive window.", "us")
+    sndbuf_limited = newer("4.10", "Part of busy_time limited by the send buffer.", "us")
+    delivered = newer("4.18", "Segments delivered, retransmitted ones included.", "segments")
+    delivered_ce = newer("4.18", "Segments delivered with a congestion mark (ECN CE).", "segments")
+    bytes_sent = newer("4.19", "Payload sent, retransmissions included.", "bytes")
+    bytes_retrans = newer("4.19", "Payload retransmitted.", "bytes")
+    dsack_dups = newer("4.19", "Duplicates that the peer reported by DSACK.", "segments")
+    reord_seen = newer("4.19", "Reordering events.", "events")
+    rcv_ooopack = newer("5.4", "Segments received out of order.", "segments")
+    snd_wnd = newer("5.4", "Window that the peer advertised, scaled.", "bytes")
+    rcv_wnd = newer("6.2", "Window that this side advertised, scaled.", "bytes")
+    rehash = newer("6.2", "Times that the flow's hash was changed to try another path.", "times")
+    total_rto = newer("6.7", "Retransmission timeouts, SYN included.", "timeouts")
+    total_rto_recoveries = newer("6.7", "Recoveries from a timeout, SYN included.", "times")
+    total_rto_time = newer("6.7", "Time spent in recoveries from a timeout.", "ms")
+    received_ce = newer("6.18", "Segments received with a congestion mark (AccECN).", "segments")
+    delivered_e1_bytes = newer("6.18", "Delivered with ECT(1), as the peer reported (AccECN).", "bytes")
+    delivered_e0_bytes = newer("6.18", "Delivered with ECT(0), as the peer reported (AccECN).", "bytes")
+    delivered_ce_bytes = newer("6.18", "Delivered with CE, as the peer reported (AccECN).", "bytes")
+    received_e1_bytes = newer("6.18", "Received with ECT(1) (AccECN).", "bytes")
+    received_e0_bytes = newer("6.18", "Received with ECT(0) (AccECN).", "bytes")
+    received_ce_bytes = newer("6.18", "Received with CE (AccECN).", "bytes")
+    raw_276 = newer(
+        "6.18", "Bytes 276 to 279 as one native word. In 6.18 and 6.19 two u16, accecn_fail_mode and "
+        "accecn_opt_seen; from 7.0 a bit-field: ecn_mode 2, accecn_opt_seen 2, accecn_fail_mode 4, "
+        "options2 24 bits. Their size is the same, so only the kernel's own release can tell.", "bits",
+    )  # fmt: skip
+
+
+_SOCKADDR_IN = _abi.layout("kernel_sockaddr_in", "sin_")
+_SOCKADDR_IN6 = _abi.layout("kernel_sockaddr_in6", "sin6_")
+_ADDRS = _abi.layout("mptcp_subflow_addrs")
+_family = struct.Struct(_ADDRS["sa_family"].format).unpack_from
+_scope_id = struct.Struct(_SOCKADDR_IN6["scope_id"].format).unpack_from
+
+
+def _address(raw: bytes, start: int) -> Address | None:
+    def part(place: _abi.Place) -> bytes:
+        return raw[start + place.offset : start + place.end]
+
+    (family,) = _family(raw, start)
+    if family == socket.AF_INET:
+        host = socket.inet_ntop(family, part(_SOCKADDR_IN["addr"]))
+        return host, int.from_bytes(part(_SOCKADDR_IN["port"]), "big")
+    if family == socket.AF_INET6:
+        host = socket.inet_ntop(family, part(_SOCKADDR_IN6["addr"]))
+        port = int.from_bytes(part(_SOCKADDR_IN6["port"]), "big")
+        flowinfo = int.from_bytes(part(_SOCKADDR_IN6["flowinfo"]), "big")
+        (scope_id,) = _scope_id(raw, start + _SOCKADDR_IN6["scope_id"].offset)
+        return host, port, flowinfo, scope_id
+    return None
+
+
+class SubflowAddrs(View):
+    """``struct mptcp_subflow_addrs``: the two ends of a subflow (Linux 5.16).
+
+    Addresses are tuples as ``socket.getsockname()`` gives them. The kernel leaves scope_id and flowinfo 0,
+    also for link-local addresses. Families may differ from subflow to subflow: on an IPv6 socket that
+    talks IPv4 the initial one is v4-mapped, one that the path manager added may be plain IPv4.
+    Thread rule: immutable, use it anywhere.
+    """
+
+    __slots__ = ()
+    _smallest = _ADDRS["ss_remote"].end
+
+    @property
+    def local(self) -> Address | None:
+        """This side's address; None for a family that is neither AF_INET nor AF_INET6."""
+        return _address(self, _ADDRS["ss_local"].offset)
+
+    @property
+    def remote(self) -> Address | None:
+        """The peer's address, zero on a listener; None as for local."""
+        return _address(self, _ADDRS["ss_remote"].offset)
+
+    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+        """Both addresses by name."""
+        return {"local": self.local, "remote": self.remote}
+
+
+class Subflow(Record):
+    """One path of a connection. Thread rule: immutable, use it anywhere."""
+
+    __slots__ = ("id", "addrs", "tcp_info")
+
+    #: Number of the subflow in its connection: 1 is the initial one; never used again; with gaps where a
+    #: join failed; the peer numbers its own way. None before Linux 6.5, and on plain TCP.
+    id: int | None
+    #: Its two ends.
+    addrs: SubflowAddrs
+    #: What TCP knows of it.
+    tcp_info: TCPInfo
+
+    def __init__(self, id: int | None, addrs: SubflowAddrs, tcp_info: TCPInfo) -> None:
+        super().__init__(id, addrs, tcp_info)
+
+    @property
+    def local(self) -> Address | None:
+        """This side's address, as getsockname() gives it."""
+        return self.addrs.local
+
+    @property
+    def remote(self) -> Address | None:
+        """The peer's address, as getpeername() gives it."""
+        return self.addrs.remote
+
+    @property
+    def live(self) -> bool:
+        """Whether it is in use. The kernel goes on listing a removed initial subflow, in state CLOSE."""
+        return self.tcp_info.state != TCPState.CLOSE
+
+    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+        """All of it by name; clean as in ``TCPInfo.asdict()``."""
+        tcp_info = self.tcp_info.asdict(clean=clean)
+        return {"id": self.id, "live": self.live, **self.addrs.asdict(), "tcp_info": tcp_info}
+
+    def __repr__(self) -> str:
+        return f"Subflow(id={self.id}, local={self.local}, remote={self.remote}, live={self.live}, ...)"
+
+
+_FULL_INFO = _abi.layout("mptcp_full_info")
+_full_info_head = struct.Struct("=IIIIII").unpack_from  # all before the pointers
+_full_info_count = struct.Struct(_FULL_INFO["num_subflows"].format).unpack_from
+_subflow_id = struct.Struct(_abi.layout("mptcp_subflow_info")["id"].format).unpack_from
+
+
+class MPTCPFullInfo(View):
+    """``struct mptcp_full_info`` and its two arrays, from one call (Linux 6.5).
+
+    The bytes are the struct as the kernel wrote it, with the two user pointers zeroed, then the
+    ``mptcp_subflow_info`` elements, then the ``tcp_info`` elements. Both arrays are of one moment, under
+    the socket lock; ``info`` was taken just before.
+    Thread rule: immutable, use it anywhere.
+    """
+
+    __slots__ = ()
+    _smallest = _FULL_INFO["mptcp_info"].offset + MPTCPInfo._smallest
+
+    def __new__(cls, raw: bytes | bytearray | memoryview) -> Self:
+        view = super().__new__(cls, raw)
+        info_end, count, element, addrs, _ = view._shape()
+        if info_end < cls._smallest or (count and addrs + SubflowAddrs._smallest > element):
+            raise ValueError(f"MPTCPFullInfo of {len(view)} bytes: its header does not fit them")
+        return view
+
+    def _shape(self) -> tuple[int, int, int, int, int]:
+        """Where mptcp_info ends, how many elements follow, and the sizes and the offset in them."""
+        _, tcp_info, element_of_kernel, element, count, room = _full_info_head(self)
+        count = min(count, room)
+        # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
+        addrs = min(element_of_kernel - SubflowAddrs._smallest, 8)
+        return len(self) - count * (element + tcp_info), count, element, addrs, tcp_info
+
+    @property
+    def num_subflows(self) -> int:
+        """The kernel's count of all subflows, a removed initial one included."""
+        (count,) = _full_info_count(self, _FULL_INFO["num_subflows"].offset)
+        return int(count)
+
+    @property
+    def live_count(self) -> int:
+        """How many subflows are in use: not in state CLOSE."""
+        return sum(subflow.live for subflow in self.subflows)
+
+    @property
+    def info(self) -> MPTCPInfo:
+        """The connection itself."""
+        return MPTCPInfo(self[_FULL_INFO["mptcp_info"].offset : self._shape()[0]])
+
+    @property
+    def subflows(self) -> tuple[Subflow, ...]:
+        """All subflows in the kernel's order: the initial one, then by age. Decoded at each access."""
+        at, count, element, addrs, tcp_info = self._shape()
+        infos = at + count * element
+        return tuple(
+            [
+                Subflow(
+                    _subflow_id(self, at + i * element)[0],
+                    SubflowAddrs(self[at + i * element + addrs : at + (i + 1) * element]),
+                    TCPInfo(self[infos + i * tcp_info : infos + (i + 1) * tcp_info]),
+                )
+                for i in range(count)
+            ]
+        )
+
+    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+        """All of it by name; clean as in ``TCPInfo.asdict()``."""
+        return {
+            "num_subflows": self.num_subflows,
+            "live_count": self.live_count,
+            "info": self.info.asdict(clean=clean),
+            "subflows": [subflow.asdict(clean=clean) for subflow in self.subflows],
+        }
+
+    def __repr__(self) -> str:
+        return f"MPTCPFullInfo(num_subflows={self.num_subflows}, info={self.info}, subflows={self.subflows})"
