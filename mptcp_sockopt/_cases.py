@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""The cases of the self test that look at one end of a connection.
+
+Those of the kernel's own mptcp_sockopt.c first. Unlike that program they sum what they read, allow for
+retransmissions, and do not mind a path manager that adds subflows. A case is a function; the first line
+of its docstring is its name. Uses public names of mptcp_sockopt only.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import random
+import socket
+import struct
+import time
+
+import mptcp_sockopt as mp
+
+from ._ktap import Skip, check
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 5.0  # seconds, for what the kernel has under way
+
+
+class End:
+    """One end of the connection under test, and what has crossed it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.start = mp.mptcp_info(sock)
+        self.sent = 0
+        self.received = 0
+        self.fin = 0  # the peer's, which takes a sequence number of its own
+
+
+def eventually(truth: Callable[[], bool]) -> bool:
+    """Whether it comes true while we wait for what the kernel has under way."""
+    deadline = time.monotonic() + PATIENCE
+    while not truth():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+# ------------------------------------------------------------------------- cases: the three old options
+
+
+def info(end: End) -> None:
+    """MPTCP_INFO: sequence numbers match the payload"""
+    now = mp.mptcp_info(end.sock)
+    check(now.flags & mp.InfoFlag.REMOTE_KEY_RECEIVED, f"flags are {now.flags}: the peer's key is missing")
+    check(now.token, "the token is 0")
+    moved = (now.write_seq - end.start.write_seq) % 2**64
+    check(moved == end.sent, f"write_seq moved by {moved}, {end.sent} bytes were written")
+    want = end.received + end.fin
+    moved = (now.rcv_nxt - end.start.rcv_nxt) % 2**64
+    check(moved == want, f"rcv_nxt moved by {moved}, {end.received} bytes and {end.fin} FIN came")
+
+
+def counters(end: End) -> None:
+    """MPTCP_INFO: byte counters match the payload"""
+    now = mp.mptcp_info(end.sock)
+    if now.bytes_sent is None:
+        raise Skip("this kernel has no byte counters (Linux 6.5)")
+    check(now.bytes_sent == end.sent, f"bytes_sent is {now.bytes_sent}, {end.sent} were written")
+    check(now.bytes_received == end.received, f"bytes_received is {now.bytes_received}, not {end.received}")
+    eventually(lambda: mp.mptcp_info(end.sock).bytes_acked == end.sent)
+    acked = mp.mptcp_info(end.sock).bytes_acked
+    check(acked == end.sent, f"bytes_acked is {acked}, {end.sent} were written and no FIN")
+
+
+def tcpinfo(end: End) -> None:
+    """MPTCP_TCPINFO: whole elements, payload counted"""
+    whole_elements(end.sock, mp.MPTCP_TCPINFO)
+
+    def crossed() -> tuple[int, int, int]:
+        paths = mp.mptcp_tcpinfo(end.sock)
+        again = mp.mptcp_info(end.sock).bytes_retrans or 0  # reinjected on another subflow
+        sent = sum((path.bytes_sent or 0) - (path.bytes_retrans or 0) for path in paths) - again
+        return len(paths), sent, sum(path.bytes_received or 0 for path in paths)
+
+    def right() -> bool:
+        paths, sent, received = crossed()
+        # The peer may have reinjected too, where there is more than one path.
+        return sent == end.sent and (received == end.received or (paths > 1 and received > end.received))
+
+    eventually(right)
+    paths, sent, received = crossed()
+    found = f"{paths} subflows sent {sent} and received {received} bytes, not {end.sent} and {end.received}"
+    check(right(), found)
+
+
+def addrs(end: End) -> None:
+    """MPTCP_SUBFLOW_ADDRS: the socket's own names"""
+    whole_elements(end.sock, mp.MPTCP_SUBFLOW_ADDRS)
+    names = (end.sock.getsockname(), end.sock.getpeername())
+    paths = mp.mptcp_subflow_addrs(end.sock)
+    mine = [path for path in paths if (path.local, path.remote) == names]
+    check(mine, f"no subflow is {names}, only {[(path.local, path.remote) for path in paths]}")
+    used = 16 if end.sock.family == socket.AF_INET else 28
+    for half in (mine[0].raw[:128], mine[0].raw[128:]):
+        check(not any(half[used:]), f"bytes behind the address are not 0: {half[used:].hex()}")
+
+
+def whole_elements(sock: socket.socket, option: int) -> None:
+    """The header of a call with room for everything: sizes, stride, length."""
+    room = 1024
+    length, header, _ = subflow_data(sock, option, size_user=room, length=16 + 32 * room)
+    _, count, size_kernel, stride = header
+    check(count >= 1, "num_subflows is 0")
+    check(stride == min(size_kernel, room) > 0, f"size_user is {stride}, size_kernel {size_kernel}")
+    check(length == 16 + count * stride, f"{length} bytes for {count} elements of {stride}")
+
+
+def family_only(end: End) -> None:
+    """MPTCP_SUBFLOW_ADDRS: the family alone"""
+    length, header, data = subflow_data(end.sock, mp.MPTCP_SUBFLOW_ADDRS, size_user=2, length=18)
+    check(length == 18, f"the length is {length}, not 18")
+    check(header[3] == 2, f"size_user is {header[3]}, not 2")
+    (family,) = struct.unpack_from("=H", data, 16)
+    check(family == end.sock.family, f"the family is {family}, not {int(end.sock.family)}")
+    check(data[18:] == FILLER[18:], "more than the family was written")
+
+
+# ---------------------------------------------------------------------------------- cases: bogus headers
+
+FILLER = b"\xee" * 40
+
+
+def subflow_data(
+    sock: socket.socket,
+    option: int,
+    *,
+    size_subflow_data: int = 16,
+    num_subflows: int = 0,
+    size_kernel: int = 0,
+    size_user: int = 0,
+    length: int = 16,
+) -> tuple[int, tuple[int, ...], bytes]:
+    """A raw call: the length that came back, the header, and the buffer, 22 bytes longer than asked."""
+    buffer = bytearray(FILLER[:1] * (length + 22))
+    struct.pack_into("=IIII", buffer, 0, size_subflow_data, num_subflows, size_kernel, size_user)
+    length = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, buffer, length)
+    return length, struct.unpack_from("=IIII", buffer), bytes(buffer)
+
+
+def refused(call: Callable[[], object], length: int) -> None:
+    """The call fails with EINVAL and leaves the length alone."""
+    try:
+        call()
+    except OSError as error:
+        check(
+            error.errno == errno.EINVAL, f"refused with {errno.errorcode.get(error.errno or 0)}, not EINVAL"
+        )
+        left = getattr(error, "optlen", None)
+        check(left == length, f"the length came back as {left}, not {length}")
+        return
+    check(False, "the kernel took it")
+
+
+def zero_header(end: End, option: int) -> None:
+    """size_subflow_data 0 is refused"""
+    refused(lambda: subflow_data(end.sock, option, size_subflow_data=0), 16)
+
+
+def header_alone(end: End, option: int) -> None:
+    """a header alone counts subflows"""
+    length, (size, count, size_kernel, size_user), data = subflow_data(end.sock, option)
+    check(length == size == 16, f"length {length}, size_subflow_data {size}, not 16")
+    check(count >= 1, "num_subflows is 0")
+    check(size_kernel > 0, "size_kernel is 0")
+    check(size_user == 0, f"size_user is {size_user}, not 0")
+    check(data[16:] == FILLER[16 : len(data)], "something was written behind the header")
+
+
+def short_length(end: End, option: int) -> None:
+    """lengths below 16 are refused"""
+    for length in range(16):
+        refused(functools.partial(subflow_data, end.sock, option, length=length), length)
+
+
+def kernel_size_set(end: End, option: int) -> None:
+    """size_kernel 1 is refused"""
+    refused(lambda: subflow_data(end.sock, option, size_kernel=1), 16)
+
+
+def count_set(end: End, option: int) -> None:
+    """num_subflows 1 is refused"""
+    refused(lambda: subflow_data(end.sock, option, num_subflows=1), 16)
+
+
+def larger_header(end: End, option: int) -> None:
+    """larger header, length cut to 16"""
+    length, header, _ = subflow_data(end.sock, option, size_subflow_data=18, length=18)
+    check(length == 16, f"the length is {length}, not 16")
+    check(header[0] == 18, f"size_subflow_data is {header[0]}, not 18")
+
+
+def gap(end: End, option: int) -> None:
+    """larger header, then one byte"""
+    length, header, data = subflow_data(end.sock, option, size_subflow_data=17, size_user=1, length=18)
+    check(length == 18, f"the length is {length}, not 18")
+    check(header[0] == 17, f"size_subflow_data is {header[0]}, not 17")
+    check(data[16] == FILLER[16], "the gap was written")
+    whole = subflow_data(end.sock, option, size_user=1024, length=16 + 32 * 1024)[2]
+    check(data[17] == whole[16], f"the byte is {data[17]}, not {whole[16]}")
+    check(data[18:] == FILLER[18:], "more than one byte was written")
+
+
+BOGUS = (zero_header, header_alone, short_length, kernel_size_set, count_set, larger_header, gap)
+
+
+# -------------------------------------------------------------------------------- cases: MPTCP_FULL_INFO
+
+
+def full_info(end: End) -> None:
+    """MPTCP_FULL_INFO: equals the other three"""
+    full = read_full(end.sock)
+    # Subflows that come between the calls are no fault: the path manager may be at work.
+    for _ in range(20):
+        before = mp.mptcp_info(end.sock), mp.mptcp_tcpinfo(end.sock), mp.mptcp_subflow_addrs(end.sock)
+        full = read_full(end.sock)
+        if full.num_subflows == len(before[1]) == len(mp.mptcp_subflow_addrs(end.sock)):
+            break
+    connection, tcp_infos, addresses = before
+    check(full.num_subflows == len(full.subflows) == len(tcp_infos), f"{full.num_subflows} subflows")
+    for name in ("token", "write_seq", "rcv_nxt", "bytes_sent", "bytes_received"):
+        one, other = getattr(full.info, name), getattr(connection, name)
+        check(one == other, f"{name} is {one}, and {other} in MPTCP_INFO")
+    check(tuple(path.addrs for path in full.subflows) == addresses, "addresses differ")
+    for path, tcp_info in zip(full.subflows, tcp_infos, strict=True):
+        for name in ("bytes_sent", "bytes_received"):
+            one, other = getattr(path.tcp_info, name), getattr(tcp_info, name)
+            check(one == other, f"{name} of subflow {path.id} is {one}, and {other} in MPTCP_TCPINFO")
+    ids = [path.id for path in full.subflows]
+    check(len(set(ids)) == len(ids), f"ids are not unique: {ids}")
+    names = (end.sock.getsockname(), end.sock.getpeername())
+    first = [(path.local, path.remote) for path in full.subflows if path.id == 1]
+    check(first == [names], f"subflow 1 is {first}, not {names}")
+
+
+def full_info_bogus(end: End) -> None:
+    """MPTCP_FULL_INFO: bogus headers are refused"""
+    read_full(end.sock)
+    for length in (0, 39):
+        call = functools.partial(mp.getsockopt_into, end.sock, mp.SOL_MPTCP, mp.MPTCP_FULL_INFO)
+        refused(functools.partial(call, bytearray(136), length), length)
+    for field in (0, 8, 16):  # size_tcpinfo_kernel, size_sfinfo_kernel, num_subflows
+        buffer = bytearray(136)
+        struct.pack_into("=I", buffer, field, 1)
+        refused(functools.partial(call, buffer), 136)
+
+
+def read_full(sock: socket.socket) -> mp.MPTCPFullInfo:
+    try:
+        return mp.mptcp_full_info(sock)
+    except mp.UnsupportedOptionError:
+        raise Skip("this kernel has no MPTCP_FULL_INFO (Linux 6.5)") from None
+
+
+# ----------------------------------------------------------------------------------------- cases: IP_TOS
+
+
+def tos_set(sock: socket.socket, value: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_IP, socket.IP_TOS, bytes([value]))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+            raise
+        raise Skip("this kernel has no IP_TOS on MPTCP sockets (Linux 5.17)") from None
+
+
+def tos_round_trip(end: End) -> None:
+    """IP_TOS: one byte out and back"""
+    value = random.randrange(256) & 0xFC
+    tos_set(end.sock, value)
+    buffer = bytearray(1)
+    length = mp.getsockopt_into(end.sock, socket.SOL_IP, socket.IP_TOS, buffer)
+    check(length == 1, f"the length is {length}, not 1")
+    check(buffer[0] == value, f"set to {value:#x}, read back {buffer[0]:#x}")
+
+
+def tos_no_length(end: End) -> None:
+    """IP_TOS: length 0 reads nothing"""
+    tos_set(end.sock, 0)
+    length = mp.getsockopt_into(end.sock, socket.SOL_IP, socket.IP_TOS, bytearray(1), 0)
+    check(length == 0, f"the length is {length}, not 0")
+
+
+def tos_negative_length(end: End) -> None:
+    """IP_TOS: length -1 is EINVAL"""
+    tos_set(end.sock, 0)
+    refused(
+        lambda: mp.getsockopt_into(end.sock, socket.SOL_IP, socket.IP_TOS, bytearray(1), -1), -1
+    )  # fmt: skip

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""A private network namespace, and the in-kernel path manager inside it.
+
+For the self test and the tests. Nothing is spawned: namespaces come from unshare(2), endpoints and limits
+from the generic netlink family ``mptcp_pm`` (Documentation/netlink/specs/mptcp_pm.yaml), addresses from
+rtnetlink. All of it works without privilege where user namespaces do.
+
+Call these in a process of your own: a namespace lives as long as the processes in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+
+
+def enter_private_network() -> None:
+    """Move the calling process, which has one thread, to a new network namespace with ``lo`` up.
+
+    OSError (EPERM, ENOSPC, EINVAL ...) where neither a network namespace nor a user namespace may be made.
+    """
+    try:
+        _unshare(_CLONE_NEWNET)
+    except PermissionError:
+        _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    _bring_up("lo")
+
+
+def _unshare(flags: int) -> None:
+    if hasattr(os, "unshare"):
+        os.unshare(flags)
+        return
+    import ctypes  # before Python 3.12; at the top it would cost every import of the package
+
+    if ctypes.CDLL(None, use_errno=True).unshare(flags):
+        number = ctypes.get_errno()
+        raise OSError(number, f"unshare: {os.strerror(number)}")
+
+
+def _bring_up(interface: str) -> None:
+    get_flags, set_flags, up = 0x8913, 0x8914, 0x1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sH14x", interface.encode(), 0)
+        name, flags = struct.unpack("16sH14x", fcntl.ioctl(control, get_flags, request))
+        fcntl.ioctl(control, set_flags, struct.pack("16sH14x", name, flags | up))
+
+
+# ---------------------------------------------------------------------------------------------- netlink
+
+_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
+_NLMSG_ERROR = 2
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+@contextlib.contextmanager
+def _netlink(protocol: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as netlink:
+        netlink.settimeout(5)
+        netlink.bind((0, 0))
+        yield netlink
+
+
+def _call(netlink: socket.socket, kind: int, payload: bytes) -> bytes:
+    """One request; the payload of its answer, empty if that was the acknowledgement alone."""
+    header = struct.pack("=IHHII", 16 + len(payload), kind, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
+    netlink.send(header + payload)
+    answer = b""
+    while True:
+        messages = netlink.recv(65536)
+        while messages:
+            length, kind = struct.unpack_from("=IH", messages)
+            body, messages = messages[16:length], messages[(length + 3) & ~3 :]
+            if kind == _NLMSG_ERROR:
+                (error,) = struct.unpack_from("=i", body)
+                if error:
+                    raise OSError(-error, os.strerror(-error))
+                return answer
+            answer = body
+
+
+def add_address(address: str) -> None:
+    """Give ``lo`` one more IPv6 address. (All of 127.0.0.0/8 is there anyway.)"""
+    new_address, no_duplicate_detection = 20, 0x02
+    packed = socket.inet_pton(socket.AF_INET6, address)
+    message = struct.pack(
+        "=BBBBI", socket.AF_INET6, 128, no_duplicate_detection, 0, socket.if_nametoindex("lo")
+    )
+    with _netlink(socket.NETLINK_ROUTE) as netlink:
+        _call(netlink, new_address, message + _attribute(1, packed) + _attribute(2, packed))
+
+
+# mptcp_pm: commands, attributes of a command, attributes of an address, flags of an endpoint.
+_ADD_ADDR, _DEL_ADDR, _SET_LIMITS = 1, 2, 5
+_ATTR_ADDR, _ATTR_RCV_ADD_ADDRS, _ATTR_SUBFLOWS = 1, 2, 3
+_ADDR_FAMILY, _ADDR_ID, _ADDR_ADDR4, _ADDR_ADDR6, _ADDR_FLAGS, _ADDR_IF_IDX = 1, 2, 3, 4, 6, 7
+_FLAG_SUBFLOW = 2
+_NESTED = 0x8000
+
+
+def _path_manager(command: int, attributes: bytes) -> None:
+    generic, controller, get_family, family_id, family_name = 16, 0x10, 3, 1, 2
+    with _netlink(generic) as netlink:
+        request = struct.pack("=BBH", get_family, 1, 0) + _attribute(family_name, b"mptcp_pm\0")
+        answer = _call(netlink, controller, request)[4:]
+        families = {}
+        while answer:
+            length, kind = struct.unpack_from("=HH", answer)
+            families[kind], answer = answer[4:length], answer[(length + 3) & ~3 :]
+        (family,) = struct.unpack("=H", families[family_id])
+        _call(netlink, family, struct.pack("=BBH", command, 1, 0) + attributes)
+
+
+def set_limits(subflows: int, add_addr_accepted: int = 0) -> None:
+    """Allow that many additional subflows and accepted ADD_ADDR a connection; 8 is the most."""
+    _path_manager(
+        _SET_LIMITS,
+        _attribute(_ATTR_SUBFLOWS, struct.pack("=I", subflows))
+        + _attribute(_ATTR_RCV_ADD_ADDRS, struct.pack("=I", add_addr_accepted)),
+    )
+
+
+def _address(address: str) -> bytes:
+    family, kind = (socket.AF_INET6, _ADDR_ADDR6) if ":" in address else (socket.AF_INET, _ADDR_ADDR4)
+    packed = socket.inet_pton(family, address)
+    return _attribute(_ADDR_FAMILY, struct.pack("=H", family)) + _attribute(kind, packed)
+
+
+def add_endpoint(address: str) -> None:
+    """``ip mptcp endpoint add ADDRESS dev lo subflow``: connections get a subflow from address."""
+    nest = _address(address) + _attribute(_ADDR_FLAGS, struct.pack("=I", _FLAG_SUBFLOW))
+    nest += _attribute(_ADDR_IF_IDX, struct.pack("=i", socket.if_nametoindex("lo")))
+    _path_manager(_ADD_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))
+
+
+def delete_initial_address(address: str) -> None:
+    """``ip mptcp endpoint del id 0 ADDRESS``: connections drop the initial subflow from address."""
+    nest = _address(address) + _attribute(_ADDR_ID, b"\0")
+    _path_manager(_DEL_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))
