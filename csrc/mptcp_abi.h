@@ -9,7 +9,7 @@
  * Three readers share this file: the C (#include), build_ffi.py (the text becomes cffi's cdef) and
  * mptcp_sockopt/_abi.py (offsets and sizes by reflection). So it must stay what cffi parses: plain
  * declarations, one-line #defines of integers, no attributes, no conditionals. The static asserts that
- * pin it stand in mptcp_sockopt.c.
+ * pin it stand in mptcp_abi_assert.h.
  */
 #ifndef MPTCP_ABI_H
 #define MPTCP_ABI_H

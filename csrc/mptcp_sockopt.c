@@ -1,60 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "mptcp_sockopt.h"
 
+#include "mptcp_abi_assert.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
-
-/* The layouts, as measured on kernels of four architectures. Only mptcp_subflow_info differs between
- * 64-bit and 32-bit: the kernel aligns its addresses like a pointer. */
-#define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type ": size")
-#define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field)
-
-SIZE(struct mptcp_info, 96);
-AT(struct mptcp_info, mptcpi_flags, 8);
-AT(struct mptcp_info, mptcpi_write_seq, 16);
-AT(struct mptcp_info, mptcpi_rcv_nxt, 32);
-AT(struct mptcp_info, mptcpi_local_addr_used, 40);
-AT(struct mptcp_info, mptcpi_retransmits, 44);
-AT(struct mptcp_info, mptcpi_bytes_acked, 72);
-AT(struct mptcp_info, mptcpi_subflows_total, 80);
-AT(struct mptcp_info, mptcpi_endp_fullmesh_max, 82);
-AT(struct mptcp_info, mptcpi_last_data_sent, 84);
-AT(struct mptcp_info, mptcpi_last_ack_recv, 92);
-
-SIZE(struct mptcp_subflow_data, 16);
-AT(struct mptcp_subflow_data, size_user, 12);
-
-SIZE(struct kernel_sockaddr_in, 16);
-SIZE(struct kernel_sockaddr_in6, 28);
-AT(struct kernel_sockaddr_in6, sin6_addr, 8);
-AT(struct kernel_sockaddr_in6, sin6_scope_id, 24);
-SIZE(struct mptcp_subflow_addrs, 256);
-AT(struct mptcp_subflow_addrs, sa_family, 0);
-AT(struct mptcp_subflow_addrs, sa_family_remote, 128);
-
-SIZE(struct mptcp_subflow_info, 256 + sizeof(void *));
-AT(struct mptcp_subflow_info, addrs, sizeof(void *));
-
-SIZE(struct mptcp_full_info, 136);
-AT(struct mptcp_full_info, num_subflows, 16);
-AT(struct mptcp_full_info, subflow_info, 24);
-AT(struct mptcp_full_info, mptcp_info, 40);
-
-SIZE(struct tcp_info, 280);
-AT(struct tcp_info, tcpi_rto, 8);
-AT(struct tcp_info, tcpi_unacked, 24);
-AT(struct tcp_info, tcpi_rtt, 68);
-AT(struct tcp_info, tcpi_total_retrans, 100);
-AT(struct tcp_info, tcpi_bytes_acked, 120);
-AT(struct tcp_info, tcpi_delivery_rate, 160);
-AT(struct tcp_info, tcpi_bytes_sent, 200);
-AT(struct tcp_info, tcpi_snd_wnd, 228);
-AT(struct tcp_info, tcpi_rehash, 236);
-AT(struct tcp_info, tcpi_total_rto_time, 244);
-AT(struct tcp_info, tcpi_received_ce, 248);
-AT(struct tcp_info, tcpi_raw_276, 276);
 
 /* Where the arrays of MPTCP_FULL_INFO start before they are moved up: after the struct and its room. */
 #define FULL_INFO_ROOM (offsetof(struct mptcp_full_info, mptcp_info) + MPTCP_INFO_ROOM)

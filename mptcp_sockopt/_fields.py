@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, ClassVar, Generic, TypeVar, overload
 
-    from typing_extensions import Self
+    from typing_extensions import Never, Self
 
     T_co = TypeVar("T_co", covariant=True)
 
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         @overload
         def __get__(self, view: View, owner: type[View]) -> T_co: ...
         def __get__(self, view: View | None, owner: type[View]) -> Self | T_co: ...
+        def __set__(self, view: View, value: Never) -> Never: ...
 
 
 def always(doc: str, unit: str, since: str, sentinel: int | None = None) -> FieldOf[int]:

@@ -307,7 +307,7 @@ class MPTCPFullInfo(View):
     def __new__(cls, raw: bytes | bytearray | memoryview) -> Self:
         view = super().__new__(cls, raw)
         info_end, count, element, addrs, _ = view._shape()
-        if info_end < cls._smallest or (count and addrs + SubflowAddrs._smallest > element):
+        if info_end < cls._smallest or (count and not 4 <= addrs <= element - SubflowAddrs._smallest):
             raise ValueError(f"MPTCPFullInfo of {len(view)} bytes: its header does not fit them")
         return view
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""Real sockets, and processes in network namespaces of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import NoReturn, TypeVar, cast
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import _sandbox
+
+T = TypeVar("T")
+
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+DEADLINE = 30.0
+
+
+class Missing(Exception):  # noqa: N818  # turned into a skip, or a failure under --require-mptcp
+    """Something this machine lacks."""
+
+
+def until(truth: Callable[[], object], what: str) -> None:
+    """Wait for what the kernel has under way; fail when it does not come."""
+    deadline = time.monotonic() + 10
+    while not truth():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited in vain for {what}")
+        time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def connected(server: socket.socket, client: socket.socket) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Connect client to server: the two ends, closed with the server at the end."""
+    with server, client:
+        client.settimeout(5)
+        client.connect(server.getsockname())
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.settimeout(5)
+            yield client, accepted
+
+
+def mptcp_pair(family: int) -> contextlib.AbstractContextManager[tuple[socket.socket, socket.socket]]:
+    server = mp.create_server((LOOPBACK[socket.AddressFamily(family)], 0), family=family, fallback=False)
+    return connected(server, mp.create_socket(family, fallback=False))
+
+
+def fallback_pair(family: int) -> contextlib.AbstractContextManager[tuple[socket.socket, socket.socket]]:
+    """An MPTCP client of a plain TCP server."""
+    server = socket.create_server((LOOPBACK[socket.AddressFamily(family)], 0), family=family)
+    return connected(server, mp.create_socket(family, fallback=False))
+
+
+def tcp_pair(family: int) -> contextlib.AbstractContextManager[tuple[socket.socket, socket.socket]]:
+    server = socket.create_server((LOOPBACK[socket.AddressFamily(family)], 0), family=family)
+    return connected(server, socket.socket(socket.AddressFamily(family)))
+
+
+def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:
+    """Send size bytes each way, so that the connection is fully established."""
+    for one, other in ((client, server), (server, client)):
+        one.sendall(b"x" * size)
+        left = size
+        while left:
+            left -= len(other.recv(left))
+
+
+def in_private_network(function: Callable[[], T]) -> T:
+    """Call function in a forked process, in a network namespace of its own with lo up."""
+    inward, outward = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _run_and_report(function, outward)
+    os.close(outward)
+    try:
+        data = _read_all(inward, pid)
+    finally:
+        os.close(inward)
+        os.waitpid(pid, 0)
+    outcome, value = pickle.loads(data) if data else ("failed", "the child died without a word")
+    if outcome == "missing":
+        raise Missing(str(value))
+    if outcome == "failed":
+        pytest.fail(str(value), pytrace=False)
+    return cast("T", value)
+
+
+def _read_all(pipe: int, pid: int) -> bytes:
+    data, deadline = b"", time.monotonic() + DEADLINE
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([pipe], [], [], left)[0]:
+            os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"a child in a private network namespace took more than {DEADLINE} s")
+        more = os.read(pipe, 65536)
+        if not more:
+            return data
+        data += more
+
+
+def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
+    outcome: tuple[str, object]
+    try:
+        try:
+            _sandbox.enter_private_network()
+        except OSError as error:
+            outcome = ("missing", f"no private network namespace: {error}")
+        else:
+            outcome = ("passed", function())
+    except Missing as missing:
+        outcome = ("missing", str(missing))
+    except BaseException:
+        outcome = ("failed", traceback.format_exc())
+    with os.fdopen(pipe, "wb") as out:
+        pickle.dump(outcome, out)
+    os._exit(0)
+
+
+def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; its output as text."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload, no-any-return]
