@@ -247,7 +247,7 @@ def read_tcp_info(fd: int, make: type[V]) -> V:
     try:
         error, length = _getsockopt(fd, socket.SOL_TCP, socket.TCP_INFO, pointer, lib.TCP_INFO_ROOM)
         if error:
-            raise failure(fd, "TCP_INFO", error)
+            raise failure(fd, "TCP_INFO", error, socket.SOL_TCP)
         return _new_bytes(make, view[:length])
     finally:
         _free.append(buffer)
@@ -300,8 +300,10 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -
     error, reported = _getsockopt(fd, level, option, copy, length)
     view[: len(inside)] = inside
     if error:
-        known = _OPTION_NAMES.get(option) if level == SOL_MPTCP else None
-        problem = failure(fd, known or f"level {level}, option {option}", error)
+        name = f"level {level}, option {option}"
+        if level == SOL_MPTCP:
+            name = _OPTION_NAMES.get(option, name)
+        problem = failure(fd, name, error, level)
         problem.optlen = reported  # type: ignore[attr-defined]  # of OSError, documented at getsockopt_into
         raise problem
     return reported
@@ -336,13 +338,13 @@ def speaks_mptcp(fd: int) -> bool:
     return answer == 1
 
 
-def failure(fd: int, option: str, error: int) -> OSError:
+def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError:
     """The exception for a read of option that returned error: -errno, or an impossible length."""
     call = f"getsockopt({option})"
     if error >= 0:
         return OSError(errno.EPROTO, f"{call} on fd {fd}: the kernel answered {error} bytes")
     number = -error
-    if number not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT) or not option.startswith("MPTCP_"):
+    if level != SOL_MPTCP or number not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
         return OSError(number, f"{call} on fd {fd}: {os.strerror(number)}")
     try:
         protocol = tcp_protocol(fd, call)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Protocol, TypeAlias
 
+    from typing_extensions import Buffer
+
     class HasFileno(Protocol):
         """A socket, a file, a TransportSocket ..."""
 
@@ -93,7 +95,7 @@ def is_mptcp(sock: SocketLike) -> bool:
 
 
 def getsockopt_into(
-    sock: SocketLike, level: int, option: int, buffer: bytearray | memoryview, length: int | None = None
+    sock: SocketLike, level: int, option: int, buffer: Buffer, length: int | None = None
 ) -> int:
     """``getsockopt(fd, level, option, buffer, &length)``: the raw call, in and out through buffer.
 

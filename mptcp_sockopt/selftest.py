@@ -315,10 +315,9 @@ def why_not(family: int) -> str | None:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mptcp_sockopt.selftest",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{__doc__}".replace("\n\n", "\n"),
         epilog="Prints TAP 13 as the kernel's self tests do. Exit status: 0 pass, 1 fail, 2 usage, 4 skip "
-        "(MPTCP\ncannot be tested here; the reason is in the plan).",
+        "(nothing can be tested here; the plan says why).",
     )
     parser.add_argument("-6", dest="ipv6", action="store_true", help="over ::1 instead of 127.0.0.1")
     parser.add_argument(

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Opening sockets: MPTCP where the kernel has it, TCP or an error where not."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import mptcp_sockopt as mp
+
+from .support import LOOPBACK, in_private_network
+
+SWITCH = Path("/proc/sys/net/mptcp/enabled")
+
+
+def nodelay(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_create_socket(family: int) -> None:
+    """A plain socket.socket that is MPTCP, with NODELAY set."""
+    with mp.create_socket(family) as sock:
+        assert type(sock) is socket.socket
+        assert mp.is_mptcp(sock)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) == mp.IPPROTO_MPTCP
+        assert nodelay(sock) == 1
+    with mp.create_socket(family, nodelay=False) as sock:
+        assert nodelay(sock) == 0
+    with mp.create_socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        assert not sock.getblocking()
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_what_is_neither_mptcp_nor_tcp_is_refused(fallback: bool, mptcp: None) -> None:
+    """Datagrams and unix sockets, fallback or not."""
+    for family, kind in ((socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_UNIX, socket.SOCK_STREAM)):
+        with pytest.raises(OSError) as caught:
+            mp.create_socket(family, kind, fallback=fallback)
+        assert caught.value.errno == errno.EPROTONOSUPPORT
+
+
+def test_server_and_connection(family: int) -> None:
+    """Both ends MPTCP, both NODELAY: the accepted socket inherits it."""
+    host = LOOPBACK[socket.AddressFamily(family)]
+    with (
+        mp.create_server((host, 0), family=family, backlog=5) as server,
+        mp.create_connection(server.getsockname()[:2], timeout=5) as client,
+        server.accept()[0] as accepted,
+    ):
+        assert server.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+        assert client.gettimeout() == 5
+        for sock in (client, accepted):
+            assert mp.status(sock) is mp.Status.MPTCP
+            assert nodelay(sock) == 1
+
+
+def test_names_are_resolved(mptcp: None) -> None:
+    """Though getaddrinfo refuses protocol 262, and the first address may not answer."""
+    with mp.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+        with mp.create_connection(("localhost", port), 5, ("127.0.0.1", 0)) as client:
+            assert mp.is_mptcp(client)
+            assert client.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_server_of_both_families(mptcp: None) -> None:
+    """dualstack_ipv6 takes IPv4 clients as well; without it IPv4 is free for another."""
+    with (
+        mp.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server,
+        mp.create_connection(("127.0.0.1", server.getsockname()[1]), timeout=5) as client,
+    ):
+        assert mp.is_mptcp(client)
+    with (
+        mp.create_server(("::", 0), family=socket.AF_INET6) as six,
+        mp.create_server(("0.0.0.0", six.getsockname()[1])) as four,
+    ):
+        assert six.getsockname()[1] == four.getsockname()[1]
+
+
+def test_reuse_port(mptcp: None) -> None:
+    """Two servers on one port if both say so."""
+    with mp.create_server(("127.0.0.1", 0), reuse_port=True) as one:
+        mp.create_server(one.getsockname(), reuse_port=True).close()
+        with pytest.raises(OSError) as caught:
+            mp.create_server(one.getsockname())
+        assert caught.value.errno == errno.EADDRINUSE
+        assert "binding" in str(caught.value)
+
+
+def test_bad_arguments_are_value_errors() -> None:
+    """Before a socket is made."""
+    with pytest.raises(ValueError, match="family"):
+        mp.create_server(("127.0.0.1", 0), family=socket.AF_UNIX)
+    with pytest.raises(ValueError, match="dualstack"):
+        mp.create_server(("127.0.0.1", 0), dualstack_ipv6=True)
+
+
+def test_a_refused_connection_raises_the_last_error(mptcp: None) -> None:
+    """Or all of them, from Python 3.11."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = unused.getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            mp.create_connection(address, timeout=5)
+        if sys.version_info >= (3, 11):
+            with pytest.raises(ExceptionGroup) as caught:  # noqa: F821  # a builtin from 3.11
+                mp.create_connection(address, timeout=5, all_errors=True)
+            assert [type(error) for error in caught.value.exceptions] == [ConnectionRefusedError]
+        else:
+            with pytest.raises(ValueError, match=r"Python 3\.11"):
+                mp.create_connection(address, timeout=5, all_errors=True)
+    with pytest.raises(socket.gaierror):
+        mp.create_connection(("no.such.host.invalid", 80), timeout=5)
+
+
+def test_the_timeout_is_the_default_of_the_socket_module(mptcp: None) -> None:
+    """As of socket.create_connection()."""
+    with mp.create_server(("127.0.0.1", 0)) as server:
+        with mp.create_connection(server.getsockname()) as client:
+            assert client.gettimeout() is socket.getdefaulttimeout()
+        with mp.create_connection(server.getsockname(), None) as client:
+            assert client.gettimeout() is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(mp.create_connection, socket.create_connection), (mp.create_server, socket.create_server)],
+)
+def test_signatures_are_the_standard_library_s(
+    ours: Callable[..., object], theirs: Callable[..., object]
+) -> None:
+    """With two more keywords."""
+    mine, standard = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
+    assert [*standard, "fallback", "nodelay"] == [
+        n for n in mine if n in standard or n in ("fallback", "nodelay")
+    ]
+    for name, parameter in standard.items():
+        assert (mine[name].kind, mine[name].default) == (parameter.kind, parameter.default), name
+
+
+def test_is_supported_names_the_reason() -> None:
+    """Switched off in this namespace; switched on again."""
+
+    def ask() -> list[mp.Support]:
+        answers = [mp.is_supported()]
+        for switch in ("0", "1"):
+            SWITCH.write_text(switch)
+            answers.append(mp.is_supported())
+        return answers
+
+    assert in_private_network(ask) == [mp.Support.YES, mp.Support.DISABLED, mp.Support.YES]
+    assert mp.Support.YES
+    assert not any(
+        [mp.Support.DISABLED, mp.Support.NOT_BUILT_IN, mp.Support.KERNEL_TOO_OLD, mp.Support.FORBIDDEN]
+    )
+    assert "net.mptcp.enabled=0" in mp.Support.DISABLED.value
+
+
+def test_fallback_to_tcp_where_mptcp_is_switched_off() -> None:
+    """fallback=True gives TCP, fallback=False the kernel's error; MPTCP sockets that live go on."""
+
+    def ask() -> None:
+        with mp.create_server(("127.0.0.1", 0)) as old:
+            SWITCH.write_text("0")
+            with (
+                mp.create_server(("127.0.0.1", 0)) as server,
+                mp.create_connection(server.getsockname(), timeout=5) as client,
+            ):
+                assert mp.status(client) is mp.Status.TCP
+                assert nodelay(client) == 1
+            for make in (mp.create_socket, lambda **k: mp.create_connection(old.getsockname(), **k)):
+                with pytest.raises(OSError) as caught:
+                    make(fallback=False)
+                assert caught.value.errno == errno.ENOPROTOOPT
+            with pytest.raises(OSError) as caught:
+                mp.create_server(("127.0.0.1", 0), fallback=False)
+            assert caught.value.errno == errno.ENOPROTOOPT
+            assert mp.is_mptcp(old)
+
+    in_private_network(ask)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Connections of several subflows, each in a network namespace of its own, against what ss(8) says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import _sandbox, _sockopt
+
+from .support import LOOPBACK, Missing, exchange, in_private_network, run, until
+
+PREFIX = {socket.AF_INET: "127.0.9.", socket.AF_INET6: "fd00:9::"}
+
+
+@contextlib.contextmanager
+def paths(family: socket.AddressFamily, count: int) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Inside a private namespace: a connection of count subflows, each from an address of its own."""
+    hosts = [f"{PREFIX[family]}{n}" for n in range(1, count + 1)]
+    _sandbox.set_limits(8, 8)
+    for host in hosts:
+        if family == socket.AF_INET6:
+            _sandbox.add_address(host)
+    for host in hosts[1:]:
+        _sandbox.add_endpoint(host)
+    with mp.create_server((LOOPBACK[family], 0), family=family, fallback=False) as server:
+        address = server.getsockname()[:2]
+        with mp.create_connection(address, timeout=5, source_address=(hosts[0], 0), fallback=False) as client:
+            accepted, _ = server.accept()
+            with accepted:
+                exchange(client, accepted)
+                until(lambda: mp.mptcp_info(client).subflows == count - 1, f"{count} subflows")
+                until(lambda: mp.snapshot(accepted).live_count == count, f"{count} subflows at the server")
+                yield client, accepted
+
+
+def rows_of_ss(port: int) -> set[tuple[str, str]]:
+    """(local, peer) of every MPTCP subflow to port, as ss prints them."""
+    if not shutil.which("ss"):
+        raise Missing("ss(8) of iproute2")
+    found = run("ss", "-tinHO", "state", "established", f"dport = :{port}")
+    assert found.returncode == 0, found.stderr
+    rows = [line.split() for line in found.stdout.splitlines() if "tcp-ulp-mptcp" in line]
+    # ss names the device that an endpoint is bound to: 127.0.9.2%lo:1234.
+    return {(row[2].replace("%lo", ""), row[3].replace("%lo", "")) for row in rows}
+
+
+def as_ss(address: object) -> str:
+    assert isinstance(address, tuple)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 9])
+def test_the_list_is_complete_and_equal_to_ss(count: int, family: int) -> None:
+    """With 1, 2, 4 and 9 subflows: all there, ids stable and unique, rows equal to ss's."""
+
+    def look() -> None:
+        with paths(socket.AddressFamily(family), count) as (client, accepted):
+            shot, full = mp.snapshot(client), mp.mptcp_full_info(client)
+            assert len(shot.subflows) == shot.live_count == full.num_subflows == full.live_count == count
+            assert len(mp.mptcp_tcpinfo(client)) == len(mp.mptcp_subflow_addrs(client)) == count
+            found = {(as_ss(path.local), as_ss(path.remote)) for path in shot.subflows}
+            assert found == rows_of_ss(client.getpeername()[1])
+            ids = {path.local: path.id for path in shot.subflows}
+            assert len(set(ids.values())) == count
+            assert ids[client.getsockname()] == 1
+            exchange(client, accepted)
+            again = mp.snapshot(client)
+            assert {path.local: path.id for path in again.subflows} == ids
+            assert len(mp.snapshot(accepted).subflows) == count
+            info = shot.info
+            assert info is not None
+            assert info.subflows == count - 1
+            assert info.subflows_total in (count, None)
+            assert [path.addrs for path in _sockopt._older_mptcp_subflows(client.fileno())[1]] == [
+                path.addrs for path in again.subflows
+            ]
+
+    in_private_network(look)
+
+
+def test_a_removed_initial_subflow_stays_listed(family: int) -> None:
+    """ip mptcp endpoint del id 0: not live, and the kernel's three counts say 4, 3 and 3."""
+
+    def look() -> None:
+        with paths(socket.AddressFamily(family), 4) as (client, accepted):
+            initial = client.getsockname()[0]
+            command = run("ip", "mptcp", "endpoint", "del", "id", "0", initial)
+            assert command.returncode == 0, command.stderr
+            until(lambda: mp.mptcp_info(client).subflows_total == 3, "the initial subflow to go")
+            full, shot = mp.mptcp_full_info(client), mp.snapshot(client)
+            assert (full.num_subflows, full.live_count, shot.live_count) == (4, 3, 3)
+            assert shot.info is not None
+            assert shot.info.subflows_total == 3
+            assert [(path.id, path.live) for path in full.subflows if path.id == 1] == [(1, False)]
+            assert [path.live for path in full.subflows] == [False, True, True, True]
+            assert shot.subflows[0].tcp_info.state == mp.TCPState.CLOSE
+            assert shot.status is mp.status(client) is mp.Status.MPTCP
+            assert {(as_ss(path.local), as_ss(path.remote)) for path in shot.subflows if path.live} == (
+                rows_of_ss(client.getpeername()[1])
+            )
+            exchange(client, accepted)
+            until(lambda: mp.snapshot(accepted).live_count == 3, "the server to see it")
+
+    if not shutil.which("ip"):
+        raise Missing("ip(8) of iproute2")
+    in_private_network(look)
+
+
+def test_families_may_differ_in_one_array(mptcp: None) -> None:
+    """An IPv6 socket that talks IPv4: the initial subflow is v4-mapped, a further one plain IPv4."""
+
+    def look() -> list[str]:
+        _sandbox.set_limits(8, 8)
+        _sandbox.add_endpoint("127.0.9.2")
+        with mp.create_server(("127.0.0.1", 0), fallback=False) as server:
+            client = mp.create_socket(socket.AF_INET6, fallback=False)
+            with client:
+                client.settimeout(5)
+                client.connect(("::ffff:127.0.0.1", server.getsockname()[1]))
+                accepted, _ = server.accept()
+                with accepted:
+                    exchange(client, accepted)
+                    until(lambda: mp.mptcp_info(client).subflows == 1, "the second subflow")
+                    return [str(path.local and path.local[0]) for path in mp.snapshot(client).subflows]
+
+    assert in_private_network(look) == ["::ffff:127.0.0.1", "127.0.9.2"]
+
+
+def test_a_count_that_changes_is_no_error(mptcp: None) -> None:
+    """Subflows come and go while they are read, and every answer is whole."""
+
+    def come_and_go() -> None:
+        for n in range(60):
+            _sandbox.add_endpoint(f"127.0.8.{n % 8 + 1}")
+            if n % 8 == 7:
+                run("ip", "mptcp", "endpoint", "flush")
+
+    def look() -> set[int]:
+        counts: set[int] = set()
+        with paths(socket.AF_INET, 1) as (client, accepted):
+            pid = os.fork()
+            if pid == 0:
+                come_and_go()
+                os._exit(0)
+            while os.waitpid(pid, os.WNOHANG) == (0, 0):
+                full = mp.mptcp_full_info(client)
+                counts.add(full.num_subflows)
+                assert full.num_subflows == len(full.subflows)
+                assert all(path.local for path in mp.mptcp_subflow_addrs(client))
+                assert all(path.rtt >= 0 for path in mp.mptcp_tcpinfo(accepted))
+                mp.snapshot(client)
+        return counts
+
+    if not shutil.which("ip"):
+        raise Missing("ip(8) of iproute2")
+    assert len(in_private_network(look)) > 1
+
+
+def test_ss_rows_would_be_seen_missing() -> None:
+    """The comparison can fail: it parses a row of ss and sees one that is not there."""
+    assert re.fullmatch(r"\[fd00::1\]:80", as_ss(("fd00::1", 80, 0, 0)))
+    assert {as_ss(("127.0.0.1", 1))} != {as_ss(("127.0.0.1", 2))}
