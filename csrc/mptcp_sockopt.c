@@ -78,7 +78,7 @@ int mptcp_get_full_info(int fd, void *full, int size)
 {
 	struct mptcp_full_info *header = full;
 	char *start = full, *end, *subflow_info, *tcp_info;
-	uint32_t slots, filled;
+	uint32_t slots;
 	size_t bytes;
 	int length;
 
@@ -106,12 +106,13 @@ int mptcp_get_full_info(int fd, void *full, int size)
 	header->subflow_info = 0;
 	header->tcp_info = 0;
 
-	filled = header->num_subflows < slots ? header->num_subflows : slots;
+	if (header->num_subflows > slots)
+		return 0;
 	end = start + length;
-	bytes = (size_t)filled * header->size_sfinfo_user;
+	bytes = (size_t)header->num_subflows * header->size_sfinfo_user;
 	memmove(end, subflow_info, bytes);
 	end += bytes;
-	bytes = (size_t)filled * header->size_tcpinfo_user;
+	bytes = (size_t)header->num_subflows * header->size_tcpinfo_user;
 	memmove(end, tcp_info, bytes);
 	end += bytes;
 	return (int)(end - start);

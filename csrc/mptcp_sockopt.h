@@ -33,9 +33,9 @@ int mptcp_get_info(int fd, void *info);
 int mptcp_get_subflow_data(int fd, int option, void *data, int size, int element);
 
 /* MPTCP_FULL_INFO, compacted: struct mptcp_full_info as long as the kernel made it (the two pointers
- * zeroed), then n elements of size_sfinfo_user bytes, then n of size_tcpinfo_user, where n is
- * min(num_subflows, size_arrays_user). full is 8-byte aligned; size decides how many subflows fit:
- * mptcp_full_info_room(n) bytes hold n of them. Returns the compacted length, or -errno. */
+ * zeroed), then num_subflows elements of size_sfinfo_user bytes, then as many of size_tcpinfo_user. full is
+ * 8-byte aligned; mptcp_full_info_room(n) bytes have room for n subflows. Returns the compacted length, 0
+ * if there are more subflows than room (the header says how many), or -errno. */
 int mptcp_get_full_info(int fd, void *full, int size);
 int mptcp_full_info_room(int subflows);
 

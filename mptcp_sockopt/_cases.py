@@ -228,7 +228,12 @@ def full_info(end: End) -> None:
         if full.num_subflows == len(before[1]) == len(mp.mptcp_subflow_addrs(end.sock)):
             break
     connection, tcp_infos, addresses = before
+    sizes = struct.unpack_from("=IIII", full.raw)
+    for name, kernel, user in (("tcpinfo", *sizes[:2]), ("sfinfo", *sizes[2:])):
+        check(0 < user <= kernel, f"size_{name}_user is {user}, size_{name}_kernel {kernel}")
     check(full.num_subflows == len(full.subflows) == len(tcp_infos), f"{full.num_subflows} subflows")
+    alone = full.num_subflows == 1
+    check(not alone or full.info.subflows == 0, f"one subflow, and {full.info.subflows} besides the initial")
     for name in ("token", "write_seq", "rcv_nxt", "bytes_sent", "bytes_received"):
         one, other = getattr(full.info, name), getattr(connection, name)
         check(one == other, f"{name} is {one}, and {other} in MPTCP_INFO")

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
     SocketLike: TypeAlias = int | HasFileno | HasExtraInfo
 
-_read_info = _abi.read_info  # a global is found faster than an attribute, and mptcp_info() is called a lot
+# A global is found faster than an attribute, and these two are called a lot.
+_read_info = _abi.read_info
+_read_full_info = _abi.read_full_info
 
 
 # -------------------------------------------------------------------------------------- one per option
@@ -77,7 +79,7 @@ def mptcp_full_info(sock: SocketLike) -> MPTCPFullInfo:
     Linux 6.5; UnsupportedOptionError before, where snapshot() still answers. Raises otherwise as
     mptcp_info().
     """
-    return _abi.read_full_info(_abi.descriptor(sock), MPTCPFullInfo)
+    return _read_full_info(sock, MPTCPFullInfo)
 
 
 def is_mptcp(sock: SocketLike) -> bool:
