@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""What the documents say is run, or compared with what is."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import selftest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_session_of_the_readme(mptcp: None) -> None:
+    """As a doctest; descriptors are numbered as they come."""
+    (session,) = re.findall(r"```pycon\n(.*?)```", README, re.DOTALL)
+    assert session.rstrip().splitlines()[-1].startswith("mptcp_sockopt.NotMPTCPError: ")
+    session = re.sub(r"on fd \d+", "on fd ...", session)
+    test = doctest.DocTestParser().get_doctest(session, {}, "README", "README.md", 0)
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
+    try:
+        runner.run(test, out=report.append, clear_globs=False)
+    finally:
+        for value in test.globs.values():
+            if isinstance(value, socket.socket):
+                value.close()
+    assert "".join(report) == ""
+    assert runner.summarize(verbose=False).attempted >= 7
+
+
+def test_the_two_commands_are_what_ci_runs() -> None:
+    """In the first screen of the README, and word for word in .ci/run."""
+    commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
+    assert len(commands) == 2
+    assert README.index(commands[1]) < 2600
+    script = (ROOT / ".ci" / "run").read_text()
+    for command in commands:
+        assert command in script
+
+
+def test_the_self_test_looks_as_shown() -> None:
+    """Number of cases, first lines, totals."""
+    names = selftest.Plan().names
+    shown = README[README.index("TAP version 13\n1..") :]
+    assert shown.splitlines()[1:4] == [f"1..{len(names)}", f"ok 1 {names[0]}", f"ok 2 {names[1]}"]
+    assert f"# Totals: pass:{len(names)} fail:0 xfail:0 xpass:0 skip:0 error:0\n" in shown
+
+
+def test_units_and_releases_as_shown() -> None:
+    """The two examples of the README."""
+    assert f"`TCPInfo.rtt.unit` is `{mp.TCPInfo.rtt.unit!r}`" in README
+    assert f"`MPTCPInfo.bytes_sent.since` is `{mp.MPTCPInfo.bytes_sent.since!r}`" in README
+
+
+def test_every_status_is_named() -> None:
+    """In the README's table."""
+    row = next(line for line in README.splitlines() if line.startswith("| `status(sock)`"))
+    assert [name for name in mp.Status.__members__ if name not in row] == []
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/subflows.md"]
+)
+def test_links_and_paths_exist(document: str) -> None:
+    """Relative links, and files named in code."""
+    text = (ROOT / document).read_text()
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert ((ROOT / document).parent / link).exists(), link
+    for path in re.findall(r"`((?:csrc|tests|benchmarks|docs|mptcp_sockopt)/[\w./]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_changelog_knows_this_kernel_abi() -> None:
+    """The release that the header follows."""
+    header = (ROOT / "csrc" / "mptcp_abi.h").read_text()
+    (release,) = re.findall(r"Layouts follow Linux ([\d.]+):", header)
+    assert f"Kernel ABI: as of Linux {release}." in (ROOT / "CHANGELOG.md").read_text()

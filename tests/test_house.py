@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""The house is what its map says: floors, doors, stubs, names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from _mptcp_sockopt import lib
+
+import mptcp_sockopt as mp
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mptcp_sockopt"
+
+# From the ground up. A module imports from floors below its own only.
+FLOORS = [
+    {"_version", "_errors", "_ktap", "_sandbox"},
+    {"_abi"},
+    {"_fields"},
+    {"_views"},
+    {"_sockopt", "_sockets"},
+    {"__init__"},
+    {"_cases"},
+    {"selftest"},
+]
+DOORS = {"_cases", "selftest"}  # these use public names
+SOURCES = sorted(
+    [*PACKAGE.glob("*.py"), *ROOT.glob("csrc/*"), *ROOT.glob("tests/*.py"), ROOT / "build_ffi.py"]
+)
+
+
+def floor_of(module: str) -> int:
+    (floor,) = [number for number, modules in enumerate(FLOORS) if module in modules]
+    return floor
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of the package that a file imports, and "_mptcp_sockopt"."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or node.module == "mptcp_sockopt"):
+            names = {alias.name for alias in node.names}
+            own = {name for name in names if (PACKAGE / f"{name}.py").exists()}
+            if node.level == 1 and node.module:
+                found.add(node.module)
+            else:
+                found |= own or {"__init__"}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mptcp_sockopt."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "_mptcp_sockopt":
+            found.add("_mptcp_sockopt")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "mptcp_sockopt":
+                    found.add("__init__")
+                elif alias.name == "_mptcp_sockopt":
+                    found.add("_mptcp_sockopt")
+    return found
+
+
+def test_every_room_has_a_floor() -> None:
+    """And the map in CONTRIBUTING.md and in the package's docstring shows it."""
+    rooms = {path.stem for path in PACKAGE.glob("*.py")}
+    assert rooms == set().union(*FLOORS)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    for room in rooms:
+        assert f"`mptcp_sockopt/{room}.py`" in contributing, room
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_imports_only_go_down(path: Path) -> None:
+    """And _abi alone sees the compiled module."""
+    for module in imports_of(path):
+        if module == "_mptcp_sockopt":
+            assert path.stem == "_abi"
+        else:
+            assert floor_of(module) < floor_of(path.stem), f"{path.stem} imports {module}"
+
+
+def test_a_climbing_import_is_seen(tmp_path: Path) -> None:
+    """The test above can fail, in all four spellings."""
+    for line in (
+        "from ._views import MPTCPInfo",
+        "from . import _views",
+        "from mptcp_sockopt import _views",
+        "from mptcp_sockopt._views import MPTCPInfo",
+    ):
+        path = tmp_path / "_abi.py"
+        path.write_text(line)
+        assert imports_of(path) == {"_views"}
+    path.write_text("import mptcp_sockopt as mp")
+    assert imports_of(path) == {"__init__"}
+
+
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_doors_use_public_names(door: str) -> None:
+    """Every mp.name is in __all__."""
+    tree = ast.parse((PACKAGE / f"{door}.py").read_text())
+    names = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mp"
+    }
+    assert names <= set(mp.__all__)
+    assert len(names) > 5
+
+
+def test_the_stub_is_the_module() -> None:
+    """csrc/_mptcp_sockopt.pyi lists what the compiled module has, and nothing else."""
+    tree = ast.parse((ROOT / "csrc" / "_mptcp_sockopt.pyi").read_text())
+    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "_Lib"]
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    numbers = {
+        node.target.id
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert functions | numbers == set(dir(lib))
+    assert {name for name in dir(lib) if callable(getattr(lib, name))} == functions
+
+
+def test_the_header_has_no_second_truth() -> None:
+    """No system header of MPTCP or TCP is included, and no struct is declared twice."""
+    text = "".join(path.read_text() for path in ROOT.glob("csrc/*.[ch]"))
+    assert not re.search(r"#include <(linux|netinet)/", text)
+    structs = re.findall(r"^(?:struct|union) (\w+) \{", text, re.MULTILINE)
+    assert len(structs) == len(set(structs)) >= 6
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_source_names_its_license_and_can_be_held_in_the_head(path: Path) -> None:
+    """The SPDX line, and at most about 400 lines."""
+    lines = path.read_text().splitlines()
+    if lines:
+        assert "SPDX-License-Identifier: MIT" in lines[0]
+    assert len(lines) <= 420
+
+
+def test_public_names_are_documented() -> None:
+    """In the README, and each with a docstring that help() shows under the public name."""
+    readme = (ROOT / "README.md").read_text()
+    for name in mp.__all__:
+        assert re.search(rf"`{name}[`(]|\b{name}\b", readme), name
+        thing = getattr(mp, name)
+        if callable(thing):
+            assert thing.__doc__
+            assert thing.__module__ == "mptcp_sockopt"
+    assert sorted(mp.__all__) == sorted(set(mp.__all__))
+
+
+def test_option_functions_begin_with_the_call() -> None:
+    """The first line of the docstring is the literal call."""
+    for function, option in (
+        (mp.mptcp_info, "SOL_MPTCP, MPTCP_INFO"),
+        (mp.mptcp_tcpinfo, "SOL_MPTCP, MPTCP_TCPINFO"),
+        (mp.mptcp_subflow_addrs, "SOL_MPTCP, MPTCP_SUBFLOW_ADDRS"),
+        (mp.mptcp_full_info, "SOL_MPTCP, MPTCP_FULL_INFO"),
+        (mp.is_mptcp, "SOL_TCP, TCP_IS_MPTCP"),
+    ):
+        assert (function.__doc__ or "").startswith(f"``getsockopt(fd, {option})``")
+
+
+@pytest.mark.parametrize(
+    "view", [mp.MPTCPInfo, mp.TCPInfo, mp.SubflowAddrs, mp.Subflow, mp.MPTCPFullInfo, mp.Snapshot]
+)
+def test_classes_state_their_thread_rule(view: type) -> None:
+    """At the end of the docstring."""
+    assert (view.__doc__ or "").rstrip().endswith("Thread rule: immutable, use it anywhere.")
