@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: MIT
 """What is Linux doing with my Multipath TCP connection?
 
-The one public door; everything below it begins with an underscore. The house, from the ground up
-(imports only go down):
+Read a socket with mptcp_info(), mptcp_full_info(), snapshot() or status(); open
+one with create_connection() or create_server(); test the kernel with
+python -m mptcp_sockopt.selftest.
+
+This is the one public door. The house, from the ground up (imports only go down):
 
     csrc/mptcp_abi.h   the kernel's structs and numbers, written once
     _mptcp_sockopt     the compiled module, made from csrc by build_ffi.py
-    _errors            the exceptions, and the review of errnos that they rest on
-    _abi               the only importer of the compiled module: layouts, raw reads, errno to exception
+    _errors            the exceptions, and the review of errnos behind them
+    _abi               the only importer of the compiled module
     _fields            how a view decodes
     _views             MPTCPInfo, TCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
-    _sockopt           one function per option; status() and snapshot()
-    _sockets           opening sockets, with TCP where the kernel has no MPTCP
-    selftest           python -m mptcp_sockopt.selftest, over the names below alone
+    _sockopt           one function per option; status(), snapshot()
+    _sockets           opening sockets
+    selftest           over the names below alone
 """
 
 from ._abi import (

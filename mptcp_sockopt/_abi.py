@@ -103,35 +103,28 @@ _INT_MAX = 2**31 - 1
 
 
 def descriptor(sock: object) -> int:
-    """The descriptor of an int, of anything with fileno(), or of an asyncio transport or stream.
+    """The descriptor of an int, of anything with fileno(), or of an asyncio transport or StreamWriter.
 
-    TypeError for anything else, bool included; ValueError for a closed object or a negative number.
+    TypeError for anything else, bool included; ValueError for a closed object or a number that is none.
     """
-    try:
-        fd = sock.fileno()  # type: ignore[attr-defined]  # asking first is slower, and this is every call
-    except AttributeError:
-        fd = _descriptor_without_fileno(sock)
-    if type(fd) is int and 0 <= fd <= _INT_MAX:
-        return fd
+    if isinstance(sock, int) and not isinstance(sock, bool):
+        fd: object = int(sock)
+    elif hasattr(sock, "fileno"):
+        fd = sock.fileno()
+    elif hasattr(sock, "get_extra_info"):
+        inner = sock.get_extra_info("socket")
+        if inner is None:
+            raise ValueError(f"this {type(sock).__name__} has no socket: it is closed, or never had one")
+        fd = inner.fileno()
+    else:
+        raise TypeError(f"a socket or a file descriptor is needed, not {type(sock).__name__}")
     if not isinstance(fd, int) or isinstance(fd, bool):
         raise TypeError(f"fileno() of {type(sock).__name__} gave {type(fd).__name__}, not an int")
-    if 0 <= fd <= _INT_MAX:  # an IntEnum or the like
-        return int(fd)
-    if type(sock) is int:
-        raise ValueError(f"{fd} is not a file descriptor")
-    raise ValueError(f"this {type(sock).__name__} is closed: its fileno() is {fd}")
-
-
-def _descriptor_without_fileno(sock: object) -> object:
-    if isinstance(sock, int) and not isinstance(sock, bool):
-        return int(sock)
-    get_extra_info = getattr(sock, "get_extra_info", None)
-    if get_extra_info is None:
-        raise TypeError(f"a socket or a file descriptor is needed, not {type(sock).__name__}")
-    inner = get_extra_info("socket")
-    if inner is None:
-        raise ValueError(f"this {type(sock).__name__} has no socket: it is closed, or never had one")
-    return inner.fileno()
+    if 0 <= fd <= _INT_MAX:
+        return fd
+    if fd == -1 and not isinstance(sock, int):
+        raise ValueError(f"this {type(sock).__name__} is closed: its fileno() is -1")
+    raise ValueError(f"{fd} is not a file descriptor")
 
 
 # ------------------------------------------------------------------------------------------------ reads
@@ -180,7 +173,10 @@ def read_info(sock: object, make: type[V]) -> V:
     except IndexError:
         buffer = (*_new_buffer(lib.MPTCP_INFO_ROOM), 0)
     pointer, view, size = buffer
-    length = _get_info(fd, pointer)
+    try:
+        length = _get_info(fd, pointer)
+    except (TypeError, OverflowError):
+        length = _get_info(descriptor(sock), pointer)  # which says what is wrong with it
     if length != size:
         if length < _SMALLEST_INFO:
             _push_info(buffer)
@@ -236,7 +232,10 @@ def read_full_info(sock: object, make: type[V]) -> V:
     except IndexError:
         buffer = _new_buffer(_BUFFER_SIZE)
     pointer, view = buffer
-    length = _get_full_info(fd, pointer, _BUFFER_SIZE)
+    try:
+        length = _get_full_info(fd, pointer, _BUFFER_SIZE)
+    except (TypeError, OverflowError):
+        length = _get_full_info(descriptor(sock), pointer, _BUFFER_SIZE)
     if length > 0:
         result = _new_bytes(make, view[:length])
         _push(buffer)
@@ -294,6 +293,8 @@ _UNBOUNDED = {
     (socket.SOL_SOCKET, 26): "the length of SO_GET_FILTER counts instructions of 8 bytes",
     (socket.SOL_IP, 41): "IP_MSFILTER takes its length from inside the buffer",
     (socket.SOL_IP, 48): "MCAST_MSFILTER takes its length from inside the buffer",
+    (socket.SOL_IP, 129): "EBT_SO_GET_ENTRIES carries pointers",
+    (socket.SOL_IP, 131): "EBT_SO_GET_INIT_ENTRIES carries pointers",
     (socket.IPPROTO_IPV6, 48): "MCAST_MSFILTER takes its length from inside the buffer",
 }
 _FULL_INFO_POINTERS = slice(_FULL_INFO["subflow_info"].offset, _FULL_INFO["tcp_info"].end)

@@ -27,7 +27,7 @@ class Field(property):
     """An attribute of a view: where it lies, and what it means.
 
     ``unit`` is its unit, ``since`` the Linux release that brought it, ``sentinel`` the value that the
-    kernel uses for "none" (or None), ``__doc__`` its meaning in a line.
+    kernel uses for "none" (or None), ``__doc__`` all of it in a line.
     """
 
     unit: str
@@ -35,8 +35,8 @@ class Field(property):
     sentinel: int | None
 
     def __init__(self, doc: str, unit: str, since: str, sentinel: int | None = None) -> None:
-        super().__init__(doc=doc)
-        self.__doc__ = doc
+        super().__init__()
+        self.__doc__ = f"{doc} ({unit}; Linux {since})"
         self.unit = unit
         self.since = since
         self.sentinel = sentinel
@@ -45,7 +45,9 @@ class Field(property):
         """Find the place in the owner's struct."""
         place = owner._places[name]
         needed = owner._size_since.get(self.since, place.end)
-        super().__init__(_getter(place, needed), doc=self.__doc__)
+        getter = _getter(place, needed)
+        getter.__name__ = name  # for the message of an AttributeError
+        super().__init__(getter, doc=self.__doc__)
 
 
 def _getter(place: _abi.Place, needed: int) -> Callable[[View], int | None]:

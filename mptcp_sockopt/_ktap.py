@@ -7,6 +7,7 @@ before: a case that nobody settles, because its process died or hung, has failed
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -78,8 +79,10 @@ def run(names: Sequence[str], scripts: Mapping[str, Script], *, strict: bool, se
     results: dict[int, tuple[str, str]] = {}
     counts = {"pass": 0, "fail": 0, "skip": 0}
     number = 0
-    children = _Children(scripts, seconds)
+    children = _Children(seconds)
     try:
+        for name, script in scripts.items():
+            children.start(name, script)
         while number < len(names):
             if number not in results:
                 if children.read(results):
@@ -125,24 +128,34 @@ def _say_case(number: int, name: str, outcome: str, detail: str, strict: bool) -
 class _Children:
     """The processes of the scripts: forked, listened to, and ended."""
 
-    def __init__(self, scripts: Mapping[str, Script], seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._selector = selectors.DefaultSelector()
         self._buffers: dict[int, bytes] = {}
         self._pids: dict[str, int] = {}
         self._dead: list[str] = []
+
+    def start(self, name: str, script: Script) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        for name, script in scripts.items():
+        # Ctrl-C between fork() and the next line would leave a child that nobody knows.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
             inward, outward = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                os.close(inward)
-                _run_child(script, outward, seconds)
-            os.close(outward)
-            self._pids[name] = pid
             self._buffers[inward] = b""
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    signal.signal(signal.SIGINT, signal.SIG_DFL)
+                    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+                    _run_child(script, outward, self._seconds)
+                self._pids[name] = pid
+            finally:
+                os.close(outward)
             self._selector.register(inward, selectors.EVENT_READ, name)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def read(self, results: dict[int, tuple[str, str]]) -> bool:
         """Wait for news; False when there will be none: all are done, or the time is up."""
@@ -196,7 +209,6 @@ def _run_child(script: Script, pipe: int, seconds: float) -> None:
         # Should the parent be killed, nothing stays behind for long.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds + 1)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         script(settle)
         code = 0
     except Exception as error:
@@ -206,12 +218,22 @@ def _run_child(script: Script, pipe: int, seconds: float) -> None:
 
 
 def guard(main: Callable[[], int]) -> int:
-    """main(), but a closed pipe and Ctrl-C end it in silence, with the shell's own exit codes."""
+    """main(), but Ctrl-C and a closed pipe end it in silence, with the shell's own exit codes, and what
+    else the system refuses (descriptors, processes, room for output) in one sentence."""
+    if sys.stdout is None:  # started with its descriptor closed
+        return FAIL
     try:
-        return main()
-    except BrokenPipeError:
-        # Nothing more can be said; keep the interpreter from trying when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        code = main()
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except OSError as error:
+        # Nothing more can be said; keep the interpreter from trying when it flushes at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 128 + signal.SIGPIPE
+        if sys.stderr is not None:
+            print(f"Bail out! {error}", file=sys.stderr)
+        return FAIL

@@ -2,7 +2,7 @@
 """One function per socket option, and the three questions that take more than one call.
 
 ``sock`` is, everywhere, a file descriptor, anything with ``fileno()``, or anything with
-``get_extra_info("socket")`` (an asyncio transport or stream). Wrong types are TypeError, closed objects
+``get_extra_info("socket")`` (an asyncio transport or StreamWriter). Wrong types are TypeError, closed objects
 ValueError, both before the kernel is asked; _errors.py says what the kernel's refusals become. Every
 function may be called from any thread, and lets other threads run while the kernel works.
 """
@@ -107,8 +107,9 @@ def getsockopt_into(
 
     ValueError for a length beyond the buffer, and for options that can write elsewhere whatever the
     length: MPTCP_FULL_INFO with array pointers, TCP_ZEROCOPY_RECEIVE, TCP_AO_GET_KEYS, SO_GET_FILTER,
-    IP_MSFILTER, MCAST_MSFILTER. A negative length goes to the kernel with a NULL buffer, because
-    MPTCP_INFO would take it as "everything": MPTCP_INFO answers EFAULT, IP_TOS EINVAL.
+    IP_MSFILTER, MCAST_MSFILTER, EBT_SO_GET_ENTRIES, EBT_SO_GET_INIT_ENTRIES. A negative length goes to the
+    kernel with a NULL buffer, because MPTCP_INFO would take it as "everything": MPTCP_INFO answers EFAULT,
+    IP_TOS EINVAL.
     """
     fd = _abi.descriptor(sock)
     view = memoryview(buffer)
@@ -131,23 +132,26 @@ def getsockopt_into(
 
 
 class Status(enum.Enum):
-    """What a TCP-family socket is, from the socket alone."""
+    """What a TCP-family socket is, from the socket alone.
 
-    #: Connected, or once connected and not closed yet, with MPTCP.
+    MPTCP        connected with MPTCP, and some subflow is in use
+    FALLBACK     an MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7)
+    TCP          a TCP socket, also one that an MPTCP listener accepted from a plain TCP peer
+    LISTENING    a listener, of TCP or MPTCP alike
+    CONNECTING   MPTCP, and the peer's key has not come yet
+    UNCONNECTED  MPTCP, never connected, or disconnected
+    CLOSED       MPTCP, was connected, and no subflow is in use: closed at both ends, or all its paths
+                 are gone, and then a new one may still come (net.mptcp.close_timeout, 60 s)
+    UNKNOWN      an MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation)
+    """
+
     MPTCP = "mptcp"
-    #: An MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7).
     FALLBACK = "fallback"
-    #: A TCP socket, also one that an MPTCP listener accepted from a plain TCP peer.
     TCP = "tcp"
-    #: A listener, of TCP or MPTCP alike.
     LISTENING = "listening"
-    #: MPTCP, and the peer's key has not come yet.
     CONNECTING = "connecting"
-    #: MPTCP, never connected, or disconnected.
     UNCONNECTED = "unconnected"
-    #: MPTCP, was connected, and no subflow is left.
     CLOSED = "closed"
-    #: An MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation).
     UNKNOWN = "unknown"
 
 
@@ -185,16 +189,21 @@ def _status_without_mptcp(protocol: int) -> Status:
 
 
 class Snapshot(Record):
-    """All that one moment tells of a TCP-family socket. Thread rule: immutable, use it anywhere."""
+    """All that one moment tells of a TCP-family socket.
+
+    time      time.monotonic_ns() just before the read
+    status    its Status
+    info      the connection; None where the socket speaks plain TCP
+    subflows  every subflow that the kernel lists; a plain TCP socket is one, without an id
+
+    Thread rule: immutable, use it anywhere.
+    """
 
     __slots__ = ("time", "status", "info", "subflows")
 
-    #: time.monotonic_ns() just before the read.
     time: int
     status: Status
-    #: The connection; None where the socket speaks plain TCP.
     info: MPTCPInfo | None
-    #: Every subflow that the kernel lists. A plain TCP socket is one, without an id.
     subflows: tuple[Subflow, ...]
 
     def __init__(

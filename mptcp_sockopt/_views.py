@@ -247,16 +247,20 @@ class SubflowAddrs(View):
 
 
 class Subflow(Record):
-    """One path of a connection. Thread rule: immutable, use it anywhere."""
+    """One path of a connection.
+
+    id        its number in the connection: 1 is the initial one; never used again; with gaps where a
+              join failed; the peer numbers its own way; None before Linux 6.5, and on plain TCP
+    addrs     its two ends (SubflowAddrs)
+    tcp_info  what TCP knows of it (TCPInfo)
+
+    Thread rule: immutable, use it anywhere.
+    """
 
     __slots__ = ("id", "addrs", "tcp_info")
 
-    #: Number of the subflow in its connection: 1 is the initial one; never used again; with gaps where a
-    #: join failed; the peer numbers its own way. None before Linux 6.5, and on plain TCP.
     id: int | None
-    #: Its two ends.
     addrs: SubflowAddrs
-    #: What TCP knows of it.
     tcp_info: TCPInfo
 
     def __init__(self, id: int | None, addrs: SubflowAddrs, tcp_info: TCPInfo) -> None:

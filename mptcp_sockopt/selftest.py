@@ -303,6 +303,8 @@ def why_not(family: int) -> str | None:
         with socket.create_server((host, 0), family=family) as server:
             socket.create_connection(server.getsockname()[:2], timeout=5).close()
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+            raise  # a shortage says nothing of the network
         return f"not even plain TCP works over {host}: {error}"
     try:
         with mp.create_socket(family, fallback=False) as sock:

@@ -69,7 +69,7 @@ def test_the_family_of_exceptions() -> None:
     assert not issubclass(mp.NotMPTCPError, mp.UnsupportedOptionError)
 
 
-def test_exceptions_pickle() -> None:
+def test_exceptions_pickle(mptcp: None) -> None:
     """With errno, sentence and option."""
     with fallback_pair(socket.AF_INET) as (client, _), pytest.raises(mp.NotMPTCPError) as caught:
         mp.mptcp_info(client)

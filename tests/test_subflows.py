@@ -142,22 +142,29 @@ def test_a_count_that_changes_is_no_error(mptcp: None) -> None:
         for n in range(60):
             _sandbox.add_endpoint(f"127.0.8.{n % 8 + 1}")
             if n % 8 == 7:
-                run("ip", "mptcp", "endpoint", "flush")
+                assert run("ip", "mptcp", "endpoint", "flush").returncode == 0
 
     def look() -> set[int]:
         counts: set[int] = set()
         with paths(socket.AF_INET, 1) as (client, accepted):
             pid = os.fork()
             if pid == 0:
-                come_and_go()
-                os._exit(0)
-            while os.waitpid(pid, os.WNOHANG) == (0, 0):
+                code = 1
+                try:
+                    come_and_go()
+                    code = 0
+                finally:
+                    os._exit(code)
+            ended = (0, 0)
+            while ended == (0, 0):
+                ended = os.waitpid(pid, os.WNOHANG)
                 full = mp.mptcp_full_info(client)
                 counts.add(full.num_subflows)
                 assert full.num_subflows == len(full.subflows)
                 assert all(path.local for path in mp.mptcp_subflow_addrs(client))
                 assert all(path.rtt >= 0 for path in mp.mptcp_tcpinfo(accepted))
                 mp.snapshot(client)
+            assert ended == (pid, 0)
         return counts
 
     if not shutil.which("ip"):

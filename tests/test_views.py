@@ -60,7 +60,7 @@ def test_every_field_of_the_struct_is_an_attribute(
     assert list(view.fields) == list(layout)
     for field in view.fields.values():
         assert field.__doc__
-        assert field.__doc__.endswith(".")
+        assert field.__doc__.endswith(f". ({field.unit}; Linux {field.since})")
         assert "\n" not in field.__doc__
         assert field.unit
         assert re.fullmatch(r"\d+\.\d+", field.since)
