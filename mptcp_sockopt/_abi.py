@@ -26,8 +26,8 @@ try:
     from _mptcp_sockopt import ffi, lib
 except ImportError as error:
     raise ImportError(
-        "mptcp_sockopt needs its compiled module _mptcp_sockopt: install the package, on Linux",
-        name="_mptcp_sockopt",
+        f"mptcp_sockopt needs its compiled module _mptcp_sockopt: install the package, on Linux ({error})",
+        name=error.name,
     ) from error
 
 _compiled_version = ffi.string(lib.mptcp_sockopt_version()).decode()
@@ -240,13 +240,13 @@ def read_full_info(sock: object, make: type[V]) -> V:
         result = _new_bytes(make, view[:length])
         _push(buffer)
         return result
-    _push(buffer)
     while length == 0:
         # Room for those and a few more, which may come before the next call.
         (count,) = struct.unpack_from("=I", view, _FULL_INFO["num_subflows"].offset)
         size = lib.mptcp_full_info_room(count + 8)
         pointer, view = _new_buffer(size)
         length = _get_full_info(fd, pointer, size)
+    _push(buffer)
     if length < 0:
         raise failure(descriptor(sock), "MPTCP_FULL_INFO", length)
     return _new_bytes(make, view[:length])
@@ -362,7 +362,8 @@ def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError
     try:
         protocol = tcp_protocol(fd, call)
     except OSError as other:
-        return OSError(number, other.strerror)
+        same = other.errno == errno.EOPNOTSUPP  # else the descriptor was closed meanwhile
+        return OSError(number, other.strerror) if same else other
     problem: MPTCPError
     if speaks_mptcp(fd):
         problem = UnsupportedOptionError(number, f"{call} on fd {fd}: this kernel lacks the option")

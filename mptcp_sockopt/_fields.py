@@ -134,9 +134,9 @@ class View(bytes):
 
 
 class Record:
-    """A small immutable object of named parts: the names in ``__slots__``, given in that order."""
+    """A small immutable object of named parts: those in ``__slots__``, with their docstrings, in order."""
 
-    __slots__: tuple[str, ...] = ()
+    __slots__: Mapping[str, str] = {}
 
     def __init__(self, *parts: object) -> None:
         for name, part in zip(self.__slots__, parts, strict=True):

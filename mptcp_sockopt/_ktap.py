@@ -91,8 +91,13 @@ def run(names: Sequence[str], scripts: Mapping[str, Script], *, strict: bool, se
             outcome, detail = results[number]
             counts[_say_case(number + 1, names[number], outcome, detail, strict)] += 1
             number += 1
+        while children.read(results):
+            pass  # to the end of each: one may yet die of what it did
     finally:
         children.end()
+    for reason in children.dead:
+        say(f"# {reason}")
+    counts["fail"] += bool(children.dead and not counts["fail"])
     say("# Totals: pass:{pass} fail:{fail} xfail:0 xpass:0 skip:{skip} error:0".format(**counts))
     return FAIL if counts["fail"] else PASS
 
@@ -130,11 +135,11 @@ class _Children:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
         self._selector = selectors.DefaultSelector()
         self._buffers: dict[int, bytes] = {}
         self._pids: dict[str, int] = {}
-        self._dead: list[str] = []
+        self.dead: list[str] = []
 
     def start(self, name: str, script: Script) -> None:
         sys.stdout.flush()
@@ -159,7 +164,7 @@ class _Children:
 
     def read(self, results: dict[int, tuple[str, str]]) -> bool:
         """Wait for news; False when there will be none: all are done, or the time is up."""
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if not self._buffers or left <= 0:
             return False
         for key, _ in self._selector.select(left):
@@ -169,7 +174,7 @@ class _Children:
             for line in lines:
                 number, outcome, detail = json.loads(line)
                 if outcome == "broken":
-                    self._dead.append(f"{key.data}: {detail}")
+                    self.dead.append(f"{key.data}: {detail}")
                 else:
                     results[number] = (outcome, detail)
             if not news:
@@ -183,11 +188,11 @@ class _Children:
         _, status = os.waitpid(self._pids.pop(name), 0)
         code = os.waitstatus_to_exitcode(status)
         if code not in (0, _BROKEN):
-            self._dead.append(f"{name} ended with {'status' if code > 0 else 'signal'} {abs(code)}")
+            self.dead.append(f"{name} ended with {'status' if code > 0 else 'signal'} {abs(code)}")
 
     def why_silent(self) -> str:
-        if self._dead:
-            return f"no result: {'; '.join(self._dead)}"
+        if self.dead:
+            return f"no result: {'; '.join(self.dead)}"
         if self._pids:
             return f"no result within the time: {', '.join(self._pids)} did not end"
         return "no result: its process ended before it"

@@ -189,17 +189,14 @@ def _status_without_mptcp(protocol: int) -> Status:
 
 
 class Snapshot(Record):
-    """All that one moment tells of a TCP-family socket.
+    """All that one moment tells of a TCP-family socket. Thread rule: immutable, use it anywhere."""
 
-    time      time.monotonic_ns() just before the read
-    status    its Status
-    info      the connection; None where the socket speaks plain TCP
-    subflows  every subflow that the kernel lists; a plain TCP socket is one, without an id
-
-    Thread rule: immutable, use it anywhere.
-    """
-
-    __slots__ = ("time", "status", "info", "subflows")
+    __slots__ = {
+        "time": "time.monotonic_ns() just before the read.",
+        "status": "What the socket is (Status).",
+        "info": "The connection (MPTCPInfo); None where the socket speaks plain TCP.",
+        "subflows": "Every subflow that the kernel lists. A plain TCP socket is one, without an id.",
+    }
 
     time: int
     status: Status

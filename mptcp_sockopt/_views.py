@@ -247,17 +247,14 @@ class SubflowAddrs(View):
 
 
 class Subflow(Record):
-    """One path of a connection.
+    """One path of a connection. Thread rule: immutable, use it anywhere."""
 
-    id        its number in the connection: 1 is the initial one; never used again; with gaps where a
-              join failed; the peer numbers its own way; None before Linux 6.5, and on plain TCP
-    addrs     its two ends (SubflowAddrs)
-    tcp_info  what TCP knows of it (TCPInfo)
-
-    Thread rule: immutable, use it anywhere.
-    """
-
-    __slots__ = ("id", "addrs", "tcp_info")
+    __slots__ = {
+        "id": "Its number in the connection: 1 is the initial one; never used again; with gaps where a join "
+        "failed; the peer numbers its own way. None before Linux 6.5, and on plain TCP.",
+        "addrs": "Its two ends (SubflowAddrs).",
+        "tcp_info": "What TCP knows of it (TCPInfo).",
+    }
 
     id: int | None
     addrs: SubflowAddrs
@@ -311,7 +308,13 @@ class MPTCPFullInfo(View):
     def __new__(cls, raw: bytes | bytearray | memoryview) -> Self:
         view = super().__new__(cls, raw)
         info_end, count, element, addrs, _ = view._shape()
-        if info_end < cls._smallest or (count and not 4 <= addrs <= element - SubflowAddrs._smallest):
+        info = info_end - _FULL_INFO["mptcp_info"].offset
+        if (
+            (info not in MPTCPInfo._size_since.values() and info % 8)
+            or info < MPTCPInfo._smallest
+            or (count and not 4 <= addrs <= element - SubflowAddrs._smallest)
+            or any(path.local is path.remote is None for path in view.subflows)
+        ):
             raise ValueError(f"MPTCPFullInfo of {len(view)} bytes: its header does not fit them")
         return view
 
@@ -348,7 +351,7 @@ class MPTCPFullInfo(View):
             [
                 Subflow(
                     _subflow_id(self, at + i * element)[0],
-                    SubflowAddrs(self[at + i * element + addrs : at + (i + 1) * element]),
+                    SubflowAddrs(self[(start := at + i * element + addrs) : start + SubflowAddrs._smallest]),
                     TCPInfo(self[infos + i * tcp_info : infos + (i + 1) * tcp_info]),
                 )
                 for i in range(count)

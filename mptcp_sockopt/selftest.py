@@ -230,7 +230,10 @@ def run_cases(settle: _ktap.Settle, cases: Numbered, subject: Any) -> None:
         settle.case(number, functools.partial(function, subject))
 
 
-def client_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word: socket.socket) -> None:
+def client_script(
+    settle: _ktap.Settle, plan: Plan, server: socket.socket, word: socket.socket, other: socket.socket
+) -> None:
+    other.close()  # so that the end of a process is the end of its word
     payload = bytes(random.choices(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=random.randrange(128, 4096)))
     with mp.create_connection(server.getsockname()[:2], timeout=SECONDS, fallback=False) as sock:
         server.close()
@@ -246,7 +249,10 @@ def client_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word:
         run_cases(settle, plan.client_after, end)
 
 
-def server_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word: socket.socket) -> None:
+def server_script(
+    settle: _ktap.Settle, plan: Plan, server: socket.socket, word: socket.socket, other: socket.socket
+) -> None:
+    other.close()
     server.settimeout(SECONDS)
     sock, _ = server.accept()
     with sock:
@@ -276,11 +282,15 @@ def hear(word: socket.socket, expected: bytes) -> None:
     check(found == expected, f"the other end said {found!r}")
 
 
-def others_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
+def others_script(settle: _ktap.Settle, plan: Plan, family: int, words: Sequence[socket.socket]) -> None:
+    for word in words:
+        word.close()
     run_cases(settle, plan.others, family)
 
 
-def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
+def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int, words: Sequence[socket.socket]) -> None:
+    for word in words:
+        word.close()
     try:
         enter_sandbox(family)
     except Skip as reason:
@@ -311,6 +321,10 @@ def why_not(family: int) -> str | None:
             mp.mptcp_info(sock)
     except mp.UnsupportedOptionError:
         return "this kernel has no SOL_MPTCP (before Linux 5.16, or user-mode emulation)"
+    except OSError as error:
+        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+            raise
+        return f"this kernel makes no MPTCP sockets of this family: {error}"
     return None
 
 
@@ -340,15 +354,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason:
         return _ktap.skip_all(reason, strict=options.strict)
     with mp.create_server((LOOPBACK[family], 0), family=family, fallback=False) as server:
-        client_word, server_word = socket.socketpair()
-        with client_word, server_word:
-            for word in (client_word, server_word):
+        words = socket.socketpair()
+        with words[0], words[1]:
+            for word in words:
                 word.settimeout(SECONDS)
-            scripts = {
-                "client": functools.partial(client_script, plan=plan, server=server, word=client_word),
-                "server": functools.partial(server_script, plan=plan, server=server, word=server_word),
-                "others": functools.partial(others_script, plan=plan, family=family),
-                "private namespace": functools.partial(sandbox_script, plan=plan, family=family),
+            one, other = words
+            scripts: dict[str, Callable[[_ktap.Settle], None]] = {
+                "client": lambda settle: client_script(settle, plan, server, one, other),
+                "server": lambda settle: server_script(settle, plan, server, other, one),
+                "others": lambda settle: others_script(settle, plan, family, words),
+                "private namespace": lambda settle: sandbox_script(settle, plan, family, words),
             }
             return _ktap.run(plan.names, scripts, strict=options.strict, seconds=SECONDS)
 

@@ -50,7 +50,7 @@ def test_static_asserts_hold(word_size: str, tmp_path: Path) -> None:
     if not compiler:
         pytest.skip("no C compiler")
     if platform.machine() not in ("x86_64", "i686"):
-        word_size = f"-std=gnu11 -Wno-{word_size[1:]}".split()[0]  # this compiler makes one size only
+        word_size = "-std=gnu11"  # this compiler makes one size only
     source = tmp_path / "asserts.c"
     source.write_text('#include "mptcp_abi_assert.h"\nint nothing;\n')
     command = [compiler, word_size, "-ffreestanding", "-fsyntax-only", "-Wall", "-Werror", f"-I{ROOT}/csrc"]

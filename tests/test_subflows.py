@@ -95,7 +95,8 @@ def test_a_removed_initial_subflow_stays_listed(family: int) -> None:
             initial = client.getsockname()[0]
             command = run("ip", "mptcp", "endpoint", "del", "id", "0", initial)
             assert command.returncode == 0, command.stderr
-            until(lambda: mp.mptcp_info(client).subflows_total == 3, "the initial subflow to go")
+            until(lambda: mp.snapshot(client).live_count == 3, "the initial subflow to go")
+            until(lambda: mp.mptcp_info(client).subflows_total == 3, "the kernel's count to follow")
             full, shot = mp.mptcp_full_info(client), mp.snapshot(client)
             assert (full.num_subflows, full.live_count, shot.live_count) == (4, 3, 3)
             assert shot.info is not None
