@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Real sockets, and processes in network namespaces of their own."""
+"""Real sockets, and child processes: in network namespaces of their own, or on a kernel that refuses."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
+import platform
 import select
 import signal
 import socket
+import struct
 import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn, TypeVar, cast
 
 import pytest
@@ -78,6 +82,19 @@ def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> N
 
 def in_private_network(function: Callable[[], T]) -> T:
     """Call function in a forked process, in a network namespace of its own with lo up."""
+
+    def inside() -> T:
+        try:
+            _sandbox.enter_private_network()
+        except OSError as error:
+            raise Missing(f"no private network namespace: {error}") from None
+        return function()
+
+    return in_a_child(inside)
+
+
+def in_a_child(function: Callable[[], T]) -> T:
+    """Call function in a forked process."""
     inward, outward = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -102,7 +119,7 @@ def _read_all(pipe: int, pid: int) -> bytes:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([pipe], [], [], left)[0]:
             os.kill(pid, signal.SIGKILL)
-            pytest.fail(f"a child in a private network namespace took more than {DEADLINE} s")
+            pytest.fail(f"a child took more than {DEADLINE} s")
         more = os.read(pipe, 65536)
         if not more:
             return data
@@ -112,12 +129,7 @@ def _read_all(pipe: int, pid: int) -> bytes:
 def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
     outcome: tuple[str, object]
     try:
-        try:
-            _sandbox.enter_private_network()
-        except OSError as error:
-            outcome = ("missing", f"no private network namespace: {error}")
-        else:
-            outcome = ("passed", function())
+        outcome = ("passed", function())
     except Missing as missing:
         outcome = ("missing", str(missing))
     except BaseException:
@@ -125,6 +137,48 @@ def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
     with os.fdopen(pipe, "wb") as out:
         pickle.dump(outcome, out)
     os._exit(0)
+
+
+# A refusal: a system call, its arguments by position, and the errno that it gets from now on.
+Refusal = tuple[str, Mapping[int, int], int]
+_CALLS = {
+    "x86_64": {"socket": 41, "setsockopt": 54, "getsockopt": 55},
+    "aarch64": {"socket": 198, "setsockopt": 208, "getsockopt": 209},
+    "riscv64": {"socket": 198, "setsockopt": 208, "getsockopt": 209},
+}
+
+
+def where_refused(refusals: list[Refusal], function: Callable[[], T]) -> T:
+    """Call function in a forked process to which the kernel (seccomp(2)) gives these errnos."""
+
+    def inside() -> T:
+        _refuse(refusals)
+        return function()
+
+    return in_a_child(inside)
+
+
+def _refuse(refusals: list[Refusal]) -> None:
+    calls = _CALLS.get(platform.machine())
+    if calls is None or sys.maxsize < 2**32:
+        raise Missing(f"a table of system calls for {platform.machine()}")
+    load, jump_if_equal, give, allow, refuse = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
+    program = b""
+    for call, arguments, number in refusals:
+        # Offsets of struct seccomp_data: the number of the call, then the low word of each argument.
+        words = {0: calls[call], **{16 + 8 * n: value for n, value in arguments.items()}}
+        for left, (offset, value) in zip(range(len(words), 0, -1), words.items(), strict=True):
+            program += struct.pack("=HBBI", load, 0, 0, offset)
+            program += struct.pack("=HBBI", jump_if_equal, 0, 2 * left - 1, value)
+        program += struct.pack("=HBBI", give, 0, 0, refuse | number)
+    program += struct.pack("=HBBI", give, 0, 0, allow)
+    instructions = ctypes.create_string_buffer(program, len(program))
+    head = ctypes.create_string_buffer(struct.pack("HP", len(program) // 8, ctypes.addressof(instructions)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+    no_new_privileges, set_seccomp, filter_mode = 38, 22, 2
+    if prctl(no_new_privileges, 1, 0, 0, 0) or prctl(set_seccomp, filter_mode, ctypes.addressof(head), 0, 0):
+        raise Missing(f"seccomp filters: {os.strerror(ctypes.get_errno())}")
 
 
 def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
