@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 import mptcp_sockopt as mp
 
-from .support import LOOPBACK, in_private_network
+from .support import LOOPBACK, Refusal, in_private_network, where_refused
 
 SWITCH = Path("/proc/sys/net/mptcp/enabled")
 
@@ -184,3 +185,72 @@ def test_fallback_to_tcp_where_mptcp_is_switched_off() -> None:
             assert mp.is_mptcp(old)
 
     in_private_network(ask)
+
+
+MPTCP_SOCKETS = {0: socket.AF_INET, 2: mp.IPPROTO_MPTCP}  # arguments of socket(2)
+SUPPORT = [
+    (errno.EINVAL, mp.Support.KERNEL_TOO_OLD, True),
+    (errno.EPROTONOSUPPORT, mp.Support.NOT_BUILT_IN, True),
+    (errno.ENOPROTOOPT, mp.Support.DISABLED, True),
+    (errno.EPERM, mp.Support.FORBIDDEN, False),
+    (errno.EACCES, mp.Support.FORBIDDEN, False),
+]
+
+
+@pytest.mark.parametrize(("number", "support", "gives_tcp"), SUPPORT)
+def test_every_refusal_has_a_name(number: int, support: mp.Support, gives_tcp: bool) -> None:
+    """And TCP in its place where there is no MPTCP; what a policy forbids is an error, fallback or not."""
+
+    def ask() -> None:
+        assert mp.is_supported() is support
+        with pytest.raises(OSError) as caught:
+            mp.create_socket(fallback=False)
+        assert caught.value.errno == number
+        if gives_tcp:
+            with mp.create_socket() as sock:
+                assert mp.status(sock) is mp.Status.TCP
+        else:
+            with pytest.raises(PermissionError):
+                mp.create_socket()
+
+    where_refused([("socket", MPTCP_SOCKETS, number)], ask)
+
+
+def test_a_shortage_says_nothing_of_mptcp() -> None:
+    """It is raised, and no TCP socket is tried instead."""
+
+    def ask() -> None:
+        for call in (mp.is_supported, mp.create_socket):
+            with pytest.raises(OSError) as caught:
+                call()
+            assert caught.value.errno == errno.EMFILE
+
+    where_refused([("socket", MPTCP_SOCKETS, errno.EMFILE)], ask)
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.ENOBUFS])
+def test_nodelay_is_a_wish_where_the_kernel_does_not_know_it(number: int, mptcp: None) -> None:
+    """MPTCP before Linux 5.17. Any other failure is raised, and leaves no descriptor behind."""
+    refusal: Refusal = ("setsockopt", {1: socket.SOL_TCP, 2: socket.TCP_NODELAY}, number)
+
+    def ask() -> None:
+        if number != errno.ENOBUFS:
+            with mp.create_socket(fallback=False) as sock:
+                assert nodelay(sock) == 0
+            return
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(OSError) as caught:
+            mp.create_socket(fallback=False)
+        assert caught.value.errno == number
+        assert os.listdir("/proc/self/fd") == before
+
+    where_refused([refusal], ask)
+
+
+@pytest.mark.parametrize("backlog", [3, 7])
+def test_the_backlog_is_the_listener_s(backlog: int, family: int) -> None:
+    """The kernel keeps it in the listener's tcp_info, as `sacked`."""
+    address = (LOOPBACK[socket.AddressFamily(family)], 0)
+    with mp.create_server(address, family=family, backlog=backlog, fallback=False) as server:
+        (path,) = mp.snapshot(server).subflows
+        assert path.tcp_info.sacked == backlog
