@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import errno
 import os
 import platform
 import shutil
@@ -17,11 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _abi
 
-from .support import LOOPBACK, exchange, mptcp_pair
+from .support import (
+    LOOPBACK,
+    Missing,
+    exchange,
+    fallback_pair,
+    in_private_network,
+    mptcp_pair,
+    tcp_pair,
+)
 from .vectors import MPTCP_INFO, TCP_INFO
 
 ROOT = Path(__file__).parent.parent
@@ -161,6 +171,130 @@ def test_arrays_grow_until_all_subflows_fit(
     assert tuple(path.addrs for path in full.subflows) == addresses
     assert full.num_subflows == len(tcp_infos)
     assert [len(view) for _, view in small] == [304]  # one, used thrice; the grown ones were not kept
+
+
+@pytest.mark.parametrize("read", [mp.mptcp_tcpinfo, mp.mptcp_subflow_addrs])
+def test_elements_that_do_not_fit_are_asked_for_again(
+    read: Any, mptcp_ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: the kernel's count says how much room there must be, and some is added for newcomers."""
+    found = read(mptcp_ends[0])
+    sizes: list[int] = []
+    new_buffer = _abi._new_buffer
+
+    def count_buffers(size: int) -> tuple[Any, memoryview]:
+        sizes.append(size)
+        assert len(sizes) <= 2, f"buffers of {sizes} bytes were not enough"
+        return new_buffer(size)
+
+    monkeypatch.setattr(_abi, "_BUFFER_SIZE", 64)
+    monkeypatch.setattr(_abi, "_free", [])
+    monkeypatch.setattr(_abi, "_new_buffer", count_buffers)
+    assert len(read(mptcp_ends[0])) == len(found) == 1
+    small, large = sizes
+    assert small == 64 < 16 + 2 * len(found[0]) <= large
+
+
+def test_nothing_is_cut_off(family: int) -> None:
+    """An answer is as long as the kernel's struct: not shorter, and no longer, of whatever socket."""
+
+    def length(sock: socket.socket, level: int, option: int) -> int:
+        return len(sock.getsockopt(level, option, 1024))
+
+    with mptcp_pair(family) as (mptcp, _), fallback_pair(family) as (fallen, _), tcp_pair(family) as (tcp, _):
+        for sock in (mptcp, fallen, tcp):
+            whole = length(sock, socket.SOL_TCP, socket.TCP_INFO)
+            assert [len(path.tcp_info) for path in mp.snapshot(sock).subflows] == [whole]
+        assert [len(tcp_info) for tcp_info in mp.mptcp_tcpinfo(mptcp)] == [whole]
+        assert [len(addresses) for addresses in mp.mptcp_subflow_addrs(mptcp)] == [256]
+        info = length(mptcp, mp.SOL_MPTCP, mp.MPTCP_INFO)
+        assert len(mp.mptcp_info(mptcp)) == len(mp.mptcp_full_info(mptcp).info) == info
+
+
+def test_there_is_room_for_fields_to_come() -> None:
+    """More than the structs of Linux 7.1 take: 96, 280, 256 and 264 bytes."""
+    rooms = (lib.MPTCP_INFO_ROOM, lib.TCP_INFO_ROOM, lib.SUBFLOW_ADDRS_ROOM, lib.SUBFLOW_INFO_ROOM)
+    assert all(room >= size + 32 for room, size in zip(rooms, (96, 280, 256, 264), strict=True)), rooms
+
+
+class Trampled(list[Any]):
+    """A free list whose buffers are overwritten at once, as by another thread that takes them."""
+
+    def append(self, buffer: Any) -> None:
+        view = buffer[1]
+        view[:] = b"\xee" * len(view)
+        super().append(buffer)
+
+
+@pytest.mark.parametrize("size", [8192, 300])
+def test_a_buffer_is_given_back_after_it_was_read(
+    size: int, mptcp_ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results do not change when another call takes the buffer; nor with one that was too small."""
+    client, server = mptcp_ends
+    exchange(client, server)
+    token, names = mp.mptcp_info(client).token, (client.getsockname(), client.getpeername())
+    free, free_info = Trampled(), Trampled()
+    monkeypatch.setattr(_abi, "_BUFFER_SIZE", size)
+    for name, value in (("_free", free), ("_pop", free.pop), ("_push", free.append)):
+        monkeypatch.setattr(_abi, name, value)
+    for name, value in (("_pop_info", free_info.pop), ("_push_info", free_info.append)):
+        monkeypatch.setattr(_abi, name, value)
+    for _ in range(2):  # with a new buffer, then with that one
+        assert mp.mptcp_info(client).token == token
+        full = mp.mptcp_full_info(client)
+        assert full.info.token == token
+        assert [(path.local, path.remote) for path in full.subflows] == [names]
+        assert [path.tcp_info.state for path in full.subflows] == [mp.TCPState.ESTABLISHED]
+        assert [(path.local, path.remote) for path in mp.mptcp_subflow_addrs(client)] == [names]
+        assert [path.state for path in mp.mptcp_tcpinfo(client)] == [mp.TCPState.ESTABLISHED]
+        if size == 8192:
+            assert _abi.read_tcp_info(client.fileno(), mp.TCPInfo).state == mp.TCPState.ESTABLISHED
+    assert (len(free), len(free_info)) == (1, 1)
+
+
+@pytest.mark.parametrize("length", [0, 39])
+def test_a_length_that_no_kernel_answers_is_a_protocol_error(
+    length: int, mptcp_ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MPTCP_INFO was never shorter than 40 bytes."""
+    monkeypatch.setattr(_abi, "_get_info", lambda fd, pointer: length)
+    with pytest.raises(OSError, match=rf"getsockopt\(MPTCP_INFO\).*answered {length} bytes") as caught:
+        mp.mptcp_info(mptcp_ends[0])
+    assert caught.value.errno == errno.EPROTO
+    monkeypatch.setattr(_abi, "_get_info", lambda fd, pointer: 40)
+    assert len(mp.mptcp_info(mptcp_ends[0])) == 40
+
+
+def test_the_number_of_a_protocol_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of another domain may number theirs as TCP does, as AF_SMC (43) might; recorded answers."""
+    answers = {socket.SO_DOMAIN: 43, socket.SO_TYPE: socket.SOCK_STREAM, socket.SO_PROTOCOL: 6}
+    monkeypatch.setattr(_abi, "ask", lambda fd, level, option: answers[option])
+    with pytest.raises(OSError, match="not a TCP or MPTCP socket"):
+        _abi.tcp_protocol(7, "ask()")
+    answers[socket.SO_DOMAIN] = socket.AF_INET6
+    assert _abi.tcp_protocol(7, "ask()") == 6
+    answers[socket.SO_TYPE] = socket.SOCK_RAW
+    with pytest.raises(OSError, match="not a TCP or MPTCP socket"):
+        _abi.tcp_protocol(7, "ask()")
+
+
+def test_a_peer_is_absent_only_where_there_is_none() -> None:
+    """ENOTCONN is the zero address; any other failure of getpeername is raised."""
+
+    def look() -> None:
+        with socket.socket(socket.AF_INET6) as sock:
+            names = _abi.read_names(sock.fileno(), mp.SubflowAddrs)
+            assert names.remote == ("::", 0, 0, 0)
+        try:
+            packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        except OSError as error:
+            raise Missing(f"AF_PACKET: {error}") from None
+        with packets, pytest.raises(OSError) as caught:
+            _abi.read_names(packets.fileno(), mp.SubflowAddrs)
+        assert caught.value.errno == errno.EOPNOTSUPP
+
+    in_private_network(look)
 
 
 def test_full_info_has_no_address_of_this_process(mptcp_ends: tuple[socket.socket, socket.socket]) -> None:
