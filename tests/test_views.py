@@ -10,10 +10,19 @@ import sys
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi
+from mptcp_sockopt import _abi, _fields
 
 from . import vectors
-from .vectors import MPTCP_INFO, TCP_INFO, full_info, number, pattern, sockaddr
+from .vectors import (
+    MPTCP_INFO,
+    TCP_INFO,
+    TCP_INFO_BITS,
+    TCP_INFO_LENGTHS,
+    full_info,
+    number,
+    pattern,
+    sockaddr,
+)
 
 
 @pytest.mark.parametrize("length", [40, 44, 48, 80, 84, 88, 96, 97, 128, 256])
@@ -22,7 +31,7 @@ def test_mptcp_info_of_every_kernel(length: int) -> None:
     raw = pattern(length)
     view = mp.MPTCPInfo(raw)
     expected = {
-        name: number(raw, at, size) if length >= since else None for name, at, size, since in MPTCP_INFO
+        name: number(raw, at, size) if length >= since else None for name, at, size, since, *_ in MPTCP_INFO
     }
     assert view.asdict() == expected
     assert view.raw == raw
@@ -33,7 +42,7 @@ def test_tcp_info_of_any_length(length: int) -> None:
     """A field is present if it ends within the kernel's length."""
     raw = pattern(length)
     found = mp.TCPInfo(raw).asdict()
-    for name, at, size in TCP_INFO:
+    for name, at, size, *_ in TCP_INFO:
         assert found.pop(name) == (number(raw, at, size) if at + size <= length else None), name
     # What is left are bit-fields, which a C compiler fills from the end of the byte that is first in memory.
     shifts = {"little": (0, 4, 0, 1), "big": (4, 0, 7, 5)}[sys.byteorder]
@@ -64,6 +73,30 @@ def test_every_field_of_the_struct_is_an_attribute(
         assert "\n" not in field.__doc__
         assert field.unit
         assert re.fullmatch(r"\d+\.\d+", field.since)
+
+
+@pytest.mark.parametrize(
+    ("view", "rows"),
+    [
+        (mp.MPTCPInfo, [(name, *meaning) for name, _, _, _, *meaning in MPTCP_INFO]),
+        (mp.TCPInfo, [(name, *meaning) for name, _, _, *meaning in TCP_INFO] + TCP_INFO_BITS),
+    ],
+    ids=["mptcp_info", "tcp_info"],
+)
+def test_releases_and_units_are_the_kernel_s(
+    view: type[_fields.View], rows: list[tuple[str, str, str]]
+) -> None:
+    """Of every field, against the tables typed by hand."""
+    found = [(name, field.since, field.unit) for name, field in view.fields.items()]
+    assert sorted(found) == sorted(rows)
+
+
+def test_releases_follow_the_length_of_tcp_info() -> None:
+    """What a kernel's length holds came in that release or before it."""
+    for name, at, size, since, _ in TCP_INFO:
+        assert since == next(
+            release for release, length in TCP_INFO_LENGTHS.items() if at + size <= length
+        ), name
 
 
 def test_fields_are_readable_by_machines() -> None:
