@@ -194,6 +194,7 @@ def test_a_process_that_hangs_is_a_failure(capsys: pytest.CaptureFixture[str]) -
     inward, outward = os.pipe()
 
     def hang(settle: _ktap.Settle) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # its own timer is of no help
         settle.case(0, passes)
         os.close(inward)
         os.write(outward, f"{os.getpid()}\n".encode())
@@ -210,6 +211,24 @@ def test_a_process_that_hangs_is_a_failure(capsys: pytest.CaptureFixture[str]) -
         os.kill(int(os.read(inward, 100)), 0)
     os.close(inward)
     os.close(outward)
+
+
+def test_a_process_has_a_timer_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Should the runner be killed, it ends a second after the deadline, whatever it inherited."""
+
+    def look() -> None:
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        _ktap.check(5 < left <= 6, f"the timer is at {left}")
+        _ktap.check(signal.getsignal(signal.SIGALRM) is signal.SIG_DFL, "SIGALRM does not end it")
+
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    try:
+        assert run_scripts(capsys, ["a"], seconds=5, script=functools.partial(settle_all, {0: look})) == (
+            0,
+            ["ok 1 a"],
+        )
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_process_that_dies_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
