@@ -153,6 +153,7 @@ _SMALLEST_INFO = 40  # struct mptcp_info as it was born, in 5.9
 
 # Buffers of MPTCP_INFO, each with a view of it as long as the last answer: the next one is as long.
 _free_info: list[tuple[Any, memoryview, int]] = []
+_NO_LENGTH: int = lib.MPTCP_INFO_ROOM + 1  # of a new one: neither an answer nor -errno
 _pop_info = _free_info.pop
 _push_info = _free_info.append
 _get_info = lib.mptcp_get_info
@@ -171,7 +172,7 @@ def read_info(sock: object, make: type[V]) -> V:
     try:
         buffer = _pop_info()
     except IndexError:
-        buffer = (*_new_buffer(lib.MPTCP_INFO_ROOM), 0)
+        buffer = (*_new_buffer(lib.MPTCP_INFO_ROOM), _NO_LENGTH)
     pointer, view, size = buffer
     try:
         length = _get_info(fd, pointer)

@@ -257,11 +257,16 @@ def test_a_buffer_is_given_back_after_it_was_read(
 def test_a_length_that_no_kernel_answers_is_a_protocol_error(
     length: int, mptcp_ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MPTCP_INFO was never shorter than 40 bytes."""
+    """MPTCP_INFO was never shorter than 40 bytes; said with a new buffer and with one that was used."""
+    free: list[Any] = []
+    monkeypatch.setattr(_abi, "_pop_info", free.pop)
+    monkeypatch.setattr(_abi, "_push_info", free.append)
     monkeypatch.setattr(_abi, "_get_info", lambda fd, pointer: length)
-    with pytest.raises(OSError, match=rf"getsockopt\(MPTCP_INFO\).*answered {length} bytes") as caught:
-        mp.mptcp_info(mptcp_ends[0])
-    assert caught.value.errno == errno.EPROTO
+    for count in (0, 1):
+        assert len(free) == count
+        with pytest.raises(OSError, match=rf"getsockopt\(MPTCP_INFO\).*answered {length} bytes") as caught:
+            mp.mptcp_info(mptcp_ends[0])
+        assert caught.value.errno == errno.EPROTO
     monkeypatch.setattr(_abi, "_get_info", lambda fd, pointer: 40)
     assert len(mp.mptcp_info(mptcp_ends[0])) == 40
 
