@@ -209,6 +209,23 @@ def test_addresses_of_another_connection_are_seen(end: _cases.End, monkeypatch: 
     fails(_cases.addrs, end, "no subflow is", monkeypatch)
 
 
+def test_a_number_given_twice_is_seen(end: _cases.End, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All answers have every subflow twice, and so its id."""
+
+    def twice(full: mp.MPTCPFullInfo) -> mp.MPTCPFullInfo:
+        raw = bytearray(full)
+        _, tcp_info, _, subflow = struct.unpack_from("=4I", raw)
+        struct.pack_into("=I", raw, 16, 2)
+        behind = raw[-tcp_info - subflow :]
+        return mp.MPTCPFullInfo(raw[: -len(behind)] + behind[:subflow] * 2 + behind[subflow:] * 2)
+
+    full_info, tcpinfo, addrs = mp.mptcp_full_info, mp.mptcp_tcpinfo, mp.mptcp_subflow_addrs
+    monkeypatch.setattr(mp, "mptcp_full_info", lambda sock: twice(full_info(sock)))
+    monkeypatch.setattr(mp, "mptcp_tcpinfo", lambda sock: tcpinfo(sock) * 2)
+    monkeypatch.setattr(mp, "mptcp_subflow_addrs", lambda sock: addrs(sock) * 2)
+    fails(_cases.full_info, end, r"ids are not unique: \[1, 1\]", monkeypatch)
+
+
 # --------------------------------------------------------------------------------------- the raw call
 
 
