@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""Children that leave nothing behind, however they, or the caller, end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, NoReturn, TypeVar, cast
+
+T = TypeVar("T")
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class Handle(Generic[T]):
+    """A function at work in a forked child. ``with`` it, or call end().
+
+    Between the caller and the child stands a guard, a process that holds no descriptor and does nothing
+    but wait. When the child ends, the caller dies (of whatever) or the handle ends, the guard kills every
+    descendant of its own, those that left their group, session or parent too: it is their subreaper.
+
+    Thread rule: the thread that started it must outlive it (PR_SET_PDEATHSIG is about the thread).
+    """
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        _flush()  # or the child would print it a second time
+        self._pipe, outward = os.pipe()
+        parent = os.getpid()
+        # No signal may find the guard in the middle of code that is the caller's.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._guard = os.fork()
+            if self._guard == 0:
+                _guard(function, outward, parent, mask)
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(outward)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def result(self, seconds: float) -> T:
+        """What the function returned, once; what it raised is raised, from the child's traceback.
+
+        TimeoutError when it takes longer than that from now. However it comes out, the handle has ended.
+        """
+        if not self._guard:
+            raise RuntimeError("this child was ended before")
+        try:
+            data = self._read(seconds)
+        finally:
+            self.end()
+        if not data:
+            raise RuntimeError("the child died without a word")
+        value, trace = pickle.loads(data)
+        if trace:
+            raise value from RuntimeError(f"in the child:\n{trace}")
+        return cast("T", value)
+
+    def _read(self, seconds: float) -> bytes:
+        data, deadline, poll = bytearray(), time.monotonic() + seconds, select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            chunk = os.read(self._pipe, 1 << 20)
+            if not chunk:
+                return bytes(data)
+            data += chunk
+        raise TimeoutError(f"a child took more than {seconds:g} s")
+
+    def end(self) -> None:
+        """Kill the child and its descendants, if any are left, and wait for that."""
+        guard, self._guard = self._guard, 0
+        if guard:
+            os.close(self._pipe)
+            os.kill(guard, signal.SIGTERM)
+            os.waitpid(guard, 0)
+
+    def __enter__(self) -> Handle[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+def in_child(function: Callable[[], T], *, seconds: float) -> T:
+    """Call function in a forked child: what it returns (pickled) or raises. TimeoutError after seconds.
+
+    Nothing that the function started is left behind, whichever way it, or the caller, ends.
+    """
+    with Handle(function) as child:
+        return child.result(seconds)
+
+
+def close_from(lowest: int) -> None:
+    """Close every descriptor of the process from that number on."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) >= lowest:
+            with contextlib.suppress(OSError):  # the descriptor of that listing
+                os.close(int(name))
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value)):
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl: {os.strerror(number)}")
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iterable[int]) -> NoReturn:
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children end unannounced
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        guard = os.getpid()
+        worker = os.fork()
+        if worker == 0:
+            _work(function, outward, guard, mask)
+        close_from(0)  # a listener held here would be a black hole
+        if os.getppid() == parent:  # else it died before it could be watched
+            _wait(worker)
+    finally:
+        try:
+            _end_descendants()
+        finally:
+            os._exit(0)
+
+
+def _wait(worker: int) -> None:
+    """Until the worker has ended, or SIGTERM says that the parent has, or that it has had enough."""
+    while signal.sigwaitinfo({signal.SIGCHLD, signal.SIGTERM}).si_signo == signal.SIGCHLD:
+        ended = -1
+        while ended:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+            if ended == worker:
+                return
+
+
+def _end_descendants() -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    killed = [0]
+    while killed:  # an orphan of one round is a child in the next
+        killed = [int(pid) for pid in children.read_text().split() if _kill(int(pid))]
+        for pid in killed:
+            os.waitpid(pid, 0)
+
+
+def _kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except PermissionError:  # set-uid, and we are not root
+        return False
+    return True
+
+
+def _work(function: Callable[[], object], outward: int, guard: int, mask: Iterable[int]) -> NoReturn:
+    outcome: tuple[object, str]
+    try:
+        try:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != guard:
+                os._exit(1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            outcome = function(), ""
+        except BaseException as error:
+            outcome = error, traceback.format_exc()
+        _flush()
+        with os.fdopen(outward, "wb") as out:
+            out.write(_pickled(outcome))
+    finally:
+        os._exit(0)
+
+
+def _pickled(outcome: tuple[object, str]) -> bytes:
+    try:
+        data = pickle.dumps(outcome)
+        pickle.loads(data)  # some exceptions can be written but not read
+    except Exception as error:
+        value, trace = outcome
+        return pickle.dumps((RuntimeError(f"{value!r} cannot be pickled: {error}"), trace or repr(error)))
+    return data

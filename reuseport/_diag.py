@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""What the kernel and /proc tell about a port, without privilege: listeners, handshakes in flight, owners.
+
+sock_diag(7), inet_diag version 2 (linux/inet_diag.h): one request, one dump, nothing kept. The answers are
+about the network namespace of the calling process.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+IPPROTO_MPTCP = 262
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLM_F_DUMP_INTR = 0x10
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_REQ_PROTOCOL = 3
+_SKV6ONLY = 11
+_ESTABLISHED, _SYN_RECV, _CLOSE_WAIT, _LISTEN = 1 << 1, 1 << 3, 1 << 8, 1 << 10
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr
+# Both hold an inet_diag_sockid: ports and addresses (network order), interface, cookie.
+_REQUEST = struct.Struct("=BBBxI 2s2s16s16sIQ")  # inet_diag_req_v2
+_MESSAGE = struct.Struct("=BBBB 2s2s16s16sIQ IIIII")  # inet_diag_msg
+_ATTEMPTS = 10
+
+Address = tuple[str, int]
+
+
+class Listener(NamedTuple):
+    """A socket in state LISTEN."""
+
+    family: int
+    host: str
+    port: int
+    mptcp: bool | None
+    """None where the kernel has no mptcp_diag (before 5.9, or the module is missing)."""
+    queue: int
+    """Established connections that wait for accept()."""
+    backlog: int
+    """The queue is full when it is longer than this."""
+    uid: int
+    inode: int
+    cookie: int
+    interface: int
+    """Index of the interface it is bound to, or 0."""
+    v6only: bool | None
+    """None for IPv4."""
+
+
+class Handshake(NamedTuple):
+    """A connection in state SYN_RECV: the SYN was answered, the ACK is awaited."""
+
+    local: Address
+    remote: Address
+
+
+class Owner(NamedTuple):
+    """A descriptor of a socket."""
+
+    pid: int
+    fd: int
+    command: str
+    """/proc/PID/comm: 15 bytes at most."""
+
+
+def listeners(port: int) -> list[Listener]:
+    """All TCP and MPTCP listeners on a port, IPv4 first; OSError where sock_diag is not to be had."""
+    mptcp = _mptcp_inodes(port)
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for body in _dump(family, socket.IPPROTO_TCP, _LISTEN, port):
+            fields = _MESSAGE.unpack_from(body)
+            local, _ = _addresses(fields)
+            queue, backlog, uid, inode = fields[11:]
+            v6only = _attributes(body[_MESSAGE.size :]).get(_SKV6ONLY)
+            found.append(
+                Listener(
+                    family=int(family),
+                    host=local[0],
+                    port=local[1],
+                    mptcp=None if mptcp is None else inode in mptcp,
+                    queue=queue,
+                    backlog=backlog,
+                    uid=uid,
+                    inode=inode,
+                    cookie=fields[9],
+                    interface=fields[8],
+                    v6only=bool(v6only[0]) if v6only and family == socket.AF_INET6 else None,
+                )
+            )
+    return found
+
+
+def syn_received(port: int) -> frozenset[Handshake]:
+    """The handshakes in flight to a local port, of both families and protocols.
+
+    A handshake leaves this set when its connection has come into the accept queue, when it was reset, or
+    when the kernel gave it up (63 s with the default of tcp_synack_retries). IPv4 clients of a dual-stack
+    listener are ``::ffff:`` addresses. SYN cookies leave no trace here. OSError where sock_diag is not to
+    be had.
+    """
+    return frozenset(
+        Handshake(*_addresses(_MESSAGE.unpack_from(body)))
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for body in _dump(family, socket.IPPROTO_TCP, _SYN_RECV, port)
+    )
+
+
+def unaccepted(port: int) -> frozenset[int]:
+    """The cookies of the connections that wait in the accept queues of a port: they have no inode yet.
+
+    Those that were reset while they waited are in a queue still, but not here.
+    """
+    bodies = itertools.chain.from_iterable(
+        _dump(family, socket.IPPROTO_TCP, _ESTABLISHED | _CLOSE_WAIT, port)
+        for family in (socket.AF_INET, socket.AF_INET6)
+    )
+    return frozenset(fields[9] for fields in map(_MESSAGE.unpack_from, bodies) if fields[14] == 0)
+
+
+def owners(inodes: Iterable[int]) -> tuple[dict[int, list[Owner]], bool]:
+    """Who holds these sockets, by inode, and whether some process could not be looked into.
+
+    An inode without a readable owner is absent. A process needs the caller's uid, or the caller
+    CAP_SYS_PTRACE, to be read.
+    """
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, list[Owner]] = {}
+    unreadable = False
+    for pid in sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+        try:
+            for fd in sorted(int(entry) for entry in os.listdir(f"/proc/{pid}/fd")):
+                inode = wanted.get(_link(f"/proc/{pid}/fd/{fd}"))
+                if inode is not None:
+                    found.setdefault(inode, []).append(Owner(pid, fd, _command(pid)))
+        except PermissionError:
+            unreadable = True
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended meanwhile
+    return found, unreadable
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""  # closed meanwhile
+
+
+def _command(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", errors="replace") as file:
+        return re.sub(r"[^ -~]", "?", file.read().rstrip("\n"))  # any process may put anything there
+
+
+# ---------------------------------------------------------------------------------------------- netlink
+
+
+def _mptcp_inodes(port: int) -> frozenset[int] | None:
+    """The inodes of MPTCP listeners. (The inner TCP listener, which the TCP dump shows, has the same.)"""
+    try:
+        return frozenset(
+            _MESSAGE.unpack_from(body)[14]
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for body in _dump(family, IPPROTO_MPTCP, _LISTEN, port)
+        )
+    except FileNotFoundError:
+        return None
+
+
+def _dump(family: int, protocol: int, states: int, port: int) -> list[bytes]:
+    """inet_diag_msg and attributes of every socket of that family, protocol, states and local port."""
+    attributes = b""
+    if protocol > 0xFF:
+        # In the attribute only: a kernel that does not know it must say ENOENT, and not dump 262 & 0xFF.
+        protocol, attributes = 0, struct.pack("=HHI", 8, _REQ_PROTOCOL, protocol)
+    request = _REQUEST.pack(
+        family, protocol, 0, states, port.to_bytes(2, "big"), bytes(2), bytes(16), bytes(16), 0, 2**64 - 1
+    )
+    request += attributes
+    header = _HEADER.pack(
+        _HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0
+    )
+    for _ in range(_ATTEMPTS):
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+            netlink.settimeout(5)
+            netlink.send(header + request)
+            bodies = _answer(netlink)
+        if bodies is not None:
+            return bodies
+    raise OSError(errno.EAGAIN, f"sock_diag: the sockets changed during each of {_ATTEMPTS} dumps")
+
+
+def _answer(netlink: socket.socket) -> list[bytes] | None:
+    """The payloads of a dump; None if it was interrupted by a change, and has to be asked for again."""
+    bodies: list[bytes] = []
+    interrupted = False
+    while True:
+        for kind, flags, body in _messages(netlink.recv(1 << 16)):
+            interrupted |= bool(flags & _NLM_F_DUMP_INTR)
+            if kind == _NLMSG_ERROR or (kind == _NLMSG_DONE and len(body) >= 4):
+                (error,) = struct.unpack_from("=i", body)
+                if error < 0:
+                    raise OSError(-error, f"sock_diag: {os.strerror(-error)}")
+            if kind == _NLMSG_DONE:
+                return None if interrupted else bodies
+            if kind == _SOCK_DIAG_BY_FAMILY:
+                bodies.append(body)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    while len(data) >= _HEADER.size:
+        length, kind, flags, _, _ = _HEADER.unpack_from(data)
+        yield kind, flags, data[_HEADER.size : length]
+        data = data[max((length + 3) & ~3, _HEADER.size) :]
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        found[kind] = data[4:length]
+        data = data[max((length + 3) & ~3, 4) :]
+    return found
+
+
+def _addresses(fields: tuple[Any, ...]) -> tuple[Address, Address]:
+    """Local and remote of an unpacked inet_diag_msg."""
+    family, (sport, dport, src, dst) = fields[0], fields[4:8]
+    size = 4 if family == socket.AF_INET else 16
+
+    def address(host: bytes, port: bytes) -> Address:
+        return socket.inet_ntop(family, host[:size]), int.from_bytes(port, "big")
+
+    return address(src, sport), address(dst, dport)

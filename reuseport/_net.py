@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Addresses, options, listeners: what every other room here opens its sockets with."""
+
+from __future__ import annotations
+
+import enum
+import socket
+
+import mptcp_sockopt
+
+LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+
+SO_INCOMING_CPU = 49  # the socket module has it from Python 3.11
+
+
+class Reuse(enum.Flag):
+    """The two options that decide who may share a port (socket(7)). Set before bind(), on *every* socket."""
+
+    NONE = 0
+    ADDR = enum.auto()
+    PORT = enum.auto()
+
+
+def open_socket(family: int, *, mptcp: bool) -> socket.socket:
+    """A TCP socket or, with mptcp, an MPTCP one; never the one for the other."""
+    if mptcp:
+        return mptcp_sockopt.create_socket(family, fallback=False, nodelay=False)
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+
+def bind(
+    address: tuple[str, int],
+    reuse: Reuse = Reuse.NONE,
+    *,
+    family: int = socket.AF_INET,
+    mptcp: bool = False,
+    v6only: bool = True,
+    incoming_cpu: int | None = None,
+) -> socket.socket:
+    """A bound socket that does not listen yet."""
+    sock = open_socket(family, mptcp=mptcp)
+    try:
+        if reuse & Reuse.ADDR:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse & Reuse.PORT:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        if incoming_cpu is not None:
+            # Before listen(): later, MPTCP takes it in silence and does not heed it.
+            sock.setsockopt(socket.SOL_SOCKET, SO_INCOMING_CPU, incoming_cpu)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen(
+    address: tuple[str, int],
+    reuse: Reuse = Reuse.NONE,
+    *,
+    family: int = socket.AF_INET,
+    mptcp: bool = False,
+    v6only: bool = True,
+    incoming_cpu: int | None = None,
+    backlog: int = 4096,
+) -> socket.socket:
+    """A listening socket."""
+    sock = bind(address, reuse, family=family, mptcp=mptcp, v6only=v6only, incoming_cpu=incoming_cpu)
+    try:
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def name(sock: socket.socket) -> tuple[str, int]:
+    """The (host, port) that a socket is bound to, of either family."""
+    host, port = sock.getsockname()[:2]
+    return host, port
+
+
+def port(text: str) -> int:
+    """A port number from a command line; ValueError if it is none, or 0."""
+    number = int(text)
+    if not 0 < number < 65536:
+        raise ValueError(text)
+    return number
