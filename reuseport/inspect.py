@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: MIT
+"""who: the listeners of a port, their options and owners, and what is wrong with them. audit: see _audit."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import socket
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from . import _audit, _diag, _net, _report
+from ._diag import Listener, Owner
+
+_SYS_PIDFD_GETFD = 438  # Linux 5.6; the same number on every architecture but alpha
+WIDTH = 80
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    if command == "audit":
+        _audit.add_arguments(parser)
+        return
+    parser.add_argument("port", type=_port, metavar="PORT")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    parser.add_argument(
+        "--watch",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="look once a second for so long (at most 3600); what was wrong at any time counts",
+    )
+    parser.add_argument(
+        "--window",
+        type=_seconds,
+        default=0.5,
+        metavar="SECONDS",
+        help="how long a waiting connection is watched before ZOMBIE is said (default 0.5)",
+    )
+    parser.epilog = (
+        "Exit status: 0 nothing wrong, 1 a flag was raised or nobody listens, 3 cannot run here. "
+        "SHADOWED: another listener takes some of its traffic. MIXED-PROTO: MPTCP clients that reach the TCP "
+        "listener of the group fall back. ZOMBIE: connections wait and none is accepted. FULL: new "
+        "connections are dropped. MIGRATE+MPTCP: tcp_migrate_req hands on connections that MPTCP has reset."
+    )
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is 1 to 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("0 to 3600 seconds")
+    return seconds
+
+
+def run(options: argparse.Namespace) -> int:
+    return _audit.run(options) if options.command == "audit" else _who(options)
+
+
+# ------------------------------------------------------------------------------------------------- who
+
+
+class Options(NamedTuple):
+    """Socket options that sock_diag does not tell."""
+
+    reuseaddr: bool
+    reuseport: bool
+    incoming_cpu: int | None
+    defer_accept: int
+    """Seconds; a connection stays in SYN_RECV until its client has spoken."""
+
+
+@dataclass
+class Row:
+    """A listener, and what was found out about it."""
+
+    listener: Listener
+    owners: Sequence[Owner]
+    options: Options | None
+    """None where no owner's descriptor may be duplicated."""
+    flags: dict[str, str] = field(default_factory=dict)
+    """Flag: reason."""
+
+
+def _who(options: argparse.Namespace) -> int:
+    deadline = time.monotonic() + options.watch
+    rows, raised, looks, shown = _look(options), set[str](), 1, ""
+    while True:
+        raised |= {flag for row in rows for flag in row.flags} if rows else {"nobody listens"}
+        now = "\n".join(_text(rows))
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        if now != shown and not options.json:
+            print(now, flush=True)
+        shown = now
+        time.sleep(min(left, 1.0))
+        rows, looks = _look(options), looks + 1
+    found = {"port": options.port, "looks": looks, "raised": sorted(raised), "listeners": _json(rows)}
+    lines = [] if now == shown else now.splitlines()
+    return _report.finish(options, found, lines, *_verdict(options.port, rows, raised))
+
+
+def _look(options: argparse.Namespace) -> list[Row]:
+    try:
+        return look(options.port, options.window)
+    except OSError as error:
+        raise _report.CannotRun(f"sock_diag does not answer: {error}") from error
+
+
+def look(port: int, window: float) -> list[Row]:
+    """The listeners of a port; takes as long as window (seconds) if connections wait in a queue."""
+    idle = _idle(port, window)
+    listeners = _diag.listeners(port)
+    owners, _ = _diag.owners(listener.inode for listener in listeners)
+    rows = []
+    for listener in sorted(listeners):
+        holders = owners.get(listener.inode, [])
+        row = Row(listener, holders, read_options(listener.inode, holders))
+        row.flags.update(_flags(listener, listeners))
+        if listener.inode in idle:
+            row.flags["ZOMBIE"] = f"{listener.queue} wait, and none was accepted in {window:g} s"
+        rows.append(row)
+    return rows
+
+
+# ----------------------------------------------------------------------------------------------- flags
+
+
+def _flags(this: Listener, listeners: Sequence[Listener]) -> Iterator[tuple[str, str]]:
+    group = [other for other in listeners if _group(other) == _group(this)]
+    if {other.mptcp for other in group} >= {True, False}:
+        plain = sum(other.mptcp is False for other in group)
+        yield "MIXED-PROTO", f"{plain} of the {len(group)} listeners at this address are plain TCP"
+    taken = sorted({address(other) for other in listeners if _shadows(other, this)})
+    if taken:
+        yield "SHADOWED", f"by {', '.join(taken)}"
+    if this.queue > this.backlog:
+        yield "FULL", f"{this.queue} wait; new connections are dropped"
+    if this.mptcp and _migrates():
+        yield "MIGRATE+MPTCP", "net.ipv4.tcp_migrate_req=1: a closed listener's queue arrives dead"
+
+
+def _group(listener: Listener) -> tuple[object, ...]:
+    """What the members of a reuseport group have in common."""
+    return listener.family, listener.host, listener.interface, listener.v6only
+
+
+def _shadows(upper: Listener, lower: Listener) -> bool:
+    """Whether there are connections that lower would get, were it not for upper.
+
+    As the kernel looks a listener up (inet_lookup_listener): the address before the wildcard, then by points
+    for a bound interface and, for IPv4 packets, for an IPv4 socket.
+    """
+    if upper.interface and lower.interface and upper.interface != lower.interface:
+        return False
+    return any(
+        _rank(upper, host) > _rank(lower, other)
+        for version, host in _reach(upper)
+        for other_version, other in _reach(lower)
+        if version == other_version and (host == other or host is None or other is None)
+    )
+
+
+def _reach(listener: Listener) -> Iterator[tuple[int, str | None]]:
+    """(IP version, host) of what a listener may get; None is every host."""
+    if listener.family == socket.AF_INET:
+        yield 4, None if listener.host == _net.ANY[socket.AF_INET] else listener.host
+    elif listener.host.startswith("::ffff:"):
+        yield 4, listener.host[7:]
+    elif listener.host != _net.ANY[socket.AF_INET6]:
+        yield 6, listener.host
+    else:
+        yield 6, None
+        if not listener.v6only:
+            yield 4, None
+
+
+def _rank(listener: Listener, host: str | None) -> tuple[bool, int]:
+    return host is not None, bool(listener.interface) + (listener.family == socket.AF_INET)
+
+
+def _migrates() -> bool:
+    try:
+        with open("/proc/sys/net/ipv4/tcp_migrate_req") as file:
+            return file.read().strip() != "0"
+    except OSError:
+        return False  # before 5.14
+
+
+def _idle(port: int, window: float) -> set[int]:
+    """The inodes of listeners in whose queues connections wait, and that accept none for a while.
+
+    The kernel tells which connections wait on the port, but not in which queue. So a listener is idle if its
+    queue never got shorter, and at least as many as were in it at first have waited all the time.
+    """
+    first = {listener.inode: listener.queue for listener in _diag.listeners(port) if listener.queue}
+    waiting = _diag.unaccepted(port) if first else frozenset[int]()
+    deadline, suspects = time.monotonic() + window, first
+    while suspects and time.monotonic() < deadline:
+        time.sleep(0.005)
+        now = {listener.inode: listener.queue for listener in _diag.listeners(port)}
+        suspects = {inode: now[inode] for inode, queue in suspects.items() if now.get(inode, 0) >= queue}
+    if not suspects:
+        return set()
+    still = len(waiting & _diag.unaccepted(port))
+    return {inode for inode in suspects if first[inode] <= still}
+
+
+# --------------------------------------------------------------------------------------------- options
+
+
+def read_options(inode: int, owners: Sequence[Owner]) -> Options | None:
+    """Options of a socket, from the first owner whose descriptor may be duplicated (ptrace rights)."""
+    for owner in owners:
+        try:
+            return borrow(owner, lambda twin: _options_of(twin, inode))
+        except OSError:
+            continue  # not allowed, or it is another socket by now
+    return None
+
+
+def _options_of(sock: socket.socket, inode: int) -> Options:
+    if os.fstat(sock.fileno()).st_ino != inode:
+        raise OSError("the descriptor is another socket's by now")
+
+    def value(option: int, level: int = socket.SOL_SOCKET) -> int:
+        return sock.getsockopt(level, option)
+
+    cpu = value(_net.SO_INCOMING_CPU)
+    return Options(
+        reuseaddr=bool(value(socket.SO_REUSEADDR)),
+        reuseport=bool(value(socket.SO_REUSEPORT)),
+        incoming_cpu=None if cpu < 0 else cpu,
+        defer_accept=value(socket.TCP_DEFER_ACCEPT, socket.IPPROTO_TCP),
+    )
+
+
+def borrow(owner: Owner, use: Callable[[socket.socket], Options]) -> Options:
+    """Call use with a duplicate of another process's socket, which is closed at once, whatever happens."""
+    pidfd = os.pidfd_open(owner.pid)
+    try:
+        number = _pidfd_getfd(pidfd, owner.fd)
+    finally:
+        os.close(pidfd)
+    try:
+        twin = socket.socket(fileno=number)
+    except BaseException:
+        os.close(number)
+        raise
+    with twin:
+        return use(twin)
+
+
+def _pidfd_getfd(pidfd: int, fd: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    number: int = libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0)
+    if number < 0:
+        raise OSError(ctypes.get_errno(), f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+    return number
+
+
+# ---------------------------------------------------------------------------------------------- report
+
+
+def address(listener: Listener) -> str:
+    """As in a URL, with the interface if it is bound to one."""
+    host = f"[{listener.host}]" if listener.family == socket.AF_INET6 else listener.host
+    return f"{host}:{listener.port}" + (f"%{_interface(listener)}" if listener.interface else "")
+
+
+def _interface(listener: Listener) -> str:
+    try:
+        return socket.if_indextoname(listener.interface)
+    except OSError:
+        return str(listener.interface)
+
+
+def _protocol(listener: Listener) -> str:
+    return {True: "mptcp", False: "tcp", None: "tcp?"}[listener.mptcp]
+
+
+_COLUMNS = "{:<21} {:<5} {:>11} {:>10}  {:>7} {:<15} {:>4}"
+
+
+def _text(rows: Sequence[Row]) -> Iterator[str]:
+    if rows:
+        yield _COLUMNS.format("address", "proto", "queue", "uid", "pid", "command", "fd")
+    for row in rows:
+        one = row.listener
+        name = address(one)
+        if len(name) > 21:
+            yield name
+            name = ""
+        owners: list[tuple[object, ...]] = [(owner.pid, owner.command, owner.fd) for owner in row.owners]
+        first, *others = owners or [("", "", "")]
+        listener = (name, _protocol(one), f"{one.queue}/{one.backlog}", one.uid)
+        yield _COLUMNS.format(*listener, *first).rstrip()
+        for other in others:
+            yield _COLUMNS.format("", "", "", "", *other).rstrip()
+        notes = [" ".join(_words(row))] + [f"{flag}: {reason}" for flag, reason in row.flags.items()]
+        for note in filter(None, notes):
+            yield from textwrap.wrap(note, WIDTH, initial_indent="    ", subsequent_indent="      ")
+    blank = sum(row.options is None for row in rows)
+    if blank:
+        yield f"{blank} of {len(rows)}: owner or options unseen, for want of ptrace rights (CAP_SYS_PTRACE)"
+
+
+def _words(row: Row) -> Iterator[str]:
+    if row.options is not None:
+        yield f"REUSEADDR={row.options.reuseaddr:d}"
+        yield f"REUSEPORT={row.options.reuseport:d}"
+        if row.options.incoming_cpu is not None:
+            yield f"INCOMING_CPU={row.options.incoming_cpu}"
+        if row.options.defer_accept:
+            yield f"DEFER_ACCEPT={row.options.defer_accept}"
+    if row.listener.v6only is not None:
+        yield f"V6ONLY={row.listener.v6only:d}"
+
+
+def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
+    return [
+        {
+            **row.listener._asdict(),
+            "address": address(row.listener),
+            "protocol": _protocol(row.listener),
+            "options": row.options and row.options._asdict(),
+            "owners": [owner._asdict() for owner in row.owners],
+            "flags": row.flags,
+        }
+        for row in rows
+    ]
+
+
+def _verdict(port: int, rows: Sequence[Row], raised: set[str]) -> tuple[str, int]:
+    if raised:
+        return f"WHO: port {port}: {', '.join(sorted(raised))}: FAIL", _report.FAIL
+    return f"WHO: port {port}: {len(rows)} listening, nothing wrong: PASS", _report.PASS

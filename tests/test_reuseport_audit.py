@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: MIT
+"""audit: servers that are known to lose, or not to; kinds of loss; and nothing left behind."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reuseport import _audit
+from reuseport import inspect as room
+from reuseport._report import CannotRun
+
+from .support import Missing, until
+
+SERVERS = Path(__file__).parent / "servers"
+QUICK = ("--conns", "600", "--rate", "1000", "--every", "0.12")
+
+
+def audit(*arguments: str) -> tuple[int, str]:
+    """Exit status and output of the command."""
+    parser = argparse.ArgumentParser()
+    room.add_arguments(parser, "audit")
+    options = parser.parse_args(arguments, argparse.Namespace(command="audit"))
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = room.run(options)
+    return code, out.getvalue()
+
+
+def toy(mode: str, mark: str = "") -> tuple[str, ...]:
+    return ("--", sys.executable, str(SERVERS / "toy.py"), mode, mark)
+
+
+def processes(mark: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.append(path.parent.name)
+    return found
+
+
+def test_a_server_that_loses_nobody() -> None:
+    """Its workers share one listener and finish what they have: PASS, with the bound of 0 of n.
+
+    Nothing is left, though they are in sessions of their own.
+    """
+    mark = uuid.uuid4().hex
+    code, out = audit(*QUICK, *toy("careful", mark))
+    verdict = re.fullmatch(
+        r"AUDIT: lost 0 of (\d+) in 5 restarts: PASS \(95 % bound (\S+)\)", out.splitlines()[-1]
+    )
+    assert verdict
+    assert int(verdict[1]) >= 600
+    assert float(verdict[2]) == pytest.approx(3 / int(verdict[1]), rel=0.05)
+    assert code == 0
+    assert processes(mark) == []
+
+
+def test_a_server_that_loses_its_queue() -> None:
+    """It closes its listener at every restart: FAIL, and the kinds add up."""
+    code, out = audit(*QUICK, "--json", *toy("careless"))
+    found = json.loads(out)
+    assert code == 1
+    assert found["lost"] == sum(found["kinds"].values()) > 0
+    assert found["kinds"]["eof"] == found["kinds"]["stalled"] == 0
+    assert (found["restarts"], found["replaced"]) == (5, 5)
+    assert found["conns"] >= 600
+    assert found["verdict"] == f"AUDIT: lost {found['lost']} of {found['conns']} in 5 restarts: FAIL"
+
+
+def test_a_server_that_dies() -> None:
+    """Of its first SIGHUP; that is a FAIL, whatever was lost."""
+    code, out = audit(*QUICK, *toy("mortal"))
+    assert code == 1
+    assert out.splitlines()[-1].endswith(" in 1 restarts, then CMD ended (killed by SIGHUP): FAIL")
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (toy("deaf"), "SIGHUP restarted nothing"),
+        (toy("hasty"), r"ended \(exit status 1\) before it listened on port 8000: no configuration"),
+        (("--", "/no/such/server"), "/no/such/server: No such file"),
+    ],
+    ids=["deaf", "hasty", "missing"],
+)
+def test_what_cannot_be_audited(command: tuple[str, ...], reason: str) -> None:
+    """Exit status 3, and the reason: no restart is not a restart without loss."""
+    with pytest.raises(CannotRun, match=reason):
+        audit(*QUICK, *command)
+
+
+def test_usage() -> None:
+    """No command, fewer than five restarts, unknown signal: 2."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert audit()[0] == 2
+        for arguments in (["--restarts", "4"], ["--restart", "NONE"], ["--port", "0"]):
+            with pytest.raises(SystemExit) as ended:
+                audit(*arguments, *toy("careful"))
+            assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_after_a_sudden_end(end: signal.Signals) -> None:
+    """Ctrl-C, or kill -9."""
+    mark = uuid.uuid4().hex
+    arguments = ["--every", "10", "--rate", "10", *toy("careful", mark)]
+    code = f"from tests.test_reuseport_audit import audit; audit(*{arguments!r})"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as auditor:
+        until(lambda: len(processes(mark)) >= 3, "the auditor, the server and its worker")
+        auditor.send_signal(end)
+        auditor.wait(10)
+    until(lambda: processes(mark) == [], "all of them to end")
+
+
+# ---------------------------------------------------------------------------------------------- loader
+
+
+@contextlib.contextmanager
+def answering(behave: Any) -> Iterator[tuple[str, int]]:
+    """A server that does the same to every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def work() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    behave(server.accept()[0])
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield server.getsockname()
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def load(address: tuple[str, int], raw: bool = False, count: int = 3) -> _audit.Load:
+    with _audit.Load(address, family=socket.AF_INET, rate=1000, raw=raw) as under_way:
+        while under_way.started < count:
+            under_way.step(more=True)
+        under_way.finish()
+    return under_way
+
+
+def reply(*parts: bytes) -> Any:
+    def behave(sock: socket.socket) -> None:
+        with sock:
+            sock.recv(1000)
+            for part in parts:
+                sock.sendall(part)
+
+    return behave
+
+
+def reset(sock: socket.socket) -> None:
+    with sock:
+        sock.recv(1000)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("behave", "kind"),
+    [
+        (reply(HEAD, b"Content-Length: 2\r\n\r\nok"), "served"),
+        (reply(HEAD, b"Content-Length: 3\r\n\r\nok"), "eof"),
+        (reply(HEAD, b"\r\nok"), "served"),
+        (reply(HEAD), "eof"),
+        (reply(HEAD, b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "served"),
+        (reply(HEAD, b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"), "eof"),
+        (reply(b"nonsense"), "eof"),
+        (reply(), "eof"),
+        (reset, "reset"),
+    ],
+    ids="length short end headless chunked truncated nonsense eof reset".split(),
+)
+def test_kinds(behave: Any, kind: str) -> None:
+    """An answer is served when it is complete."""
+    with answering(behave) as address:
+        done = load(address)
+    assert dict(done.kinds) == {kind: done.total}
+    assert done.lost == (0 if kind == "served" else done.total)
+
+
+def test_refused() -> None:
+    """Nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+    assert set(load(address).kinds) == {"refused"}
+
+
+def test_reset_in_the_queue() -> None:
+    """The listener is closed before it accepted."""
+    server = socket.create_server(("127.0.0.1", 0))
+    with _audit.Load(server.getsockname(), family=socket.AF_INET, rate=1000, raw=False) as under_way:
+        while under_way.started < 3:
+            under_way.step(more=True)
+        server.close()
+        under_way.finish()
+    assert dict(under_way.kinds) == {"reset": under_way.total}
+
+
+def test_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody accepts, or nobody answers."""
+    monkeypatch.setattr(_audit, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert set(load(server.getsockname()).kinds) == {"stalled"}
+
+
+def test_slow_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported besides."""
+    monkeypatch.setattr(_audit, "SLOW", 0.0)
+    with answering(reply(HEAD, b"\r\n")) as address:
+        done = load(address)
+    assert (done.lost, done.slow) == (0, done.total)
+
+
+def test_server_errors_are_not_lost() -> None:
+    """Status 5xx is an answer."""
+    with answering(reply(b"HTTP/1.1 503 Busy\r\n\r\n")) as address:
+        done = load(address)
+    assert (done.lost, done.http_errors) == (0, done.total)
+
+
+def test_raw() -> None:
+    """One byte is an answer; the end is none."""
+
+    def byte(sock: socket.socket) -> None:
+        with sock:
+            sock.sendall(b"x")
+
+    for behave, kind in ((byte, "served"), (socket.socket.close, "eof")):
+        with answering(behave) as address:
+            assert set(load(address, raw=True).kinds) == {kind}
+
+
+# -------------------------------------------------------------------------------------------- gunicorn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", range(5))
+@pytest.mark.parametrize("loses", [True, False], ids=["reuse-port", "one-listener"])
+def test_gunicorn(loses: bool, time: int) -> None:
+    """At SIGHUP, sync workers with --reuse-port lose what waits in their queues; without it, nothing."""
+    if importlib.util.find_spec("gunicorn") is None:
+        raise Missing("gunicorn is not installed")
+    code, out = audit(
+        *("--restart", "HUP", "--", sys.executable, "-m", "gunicorn", "--chdir", str(SERVERS)),
+        *("--workers", "4", "--worker-class", "sync", *(["--reuse-port"] if loses else [])),
+        *("--bind", "127.0.0.1:8000", "hello_wsgi:app"),
+    )
+    assert code == (1 if loses else 0), out
