@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: MIT
+"""roll: who is lost at rolling restarts under load."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from . import _lab, handover, steer
+from ._load import PATIENCE, ClosedLoop, Tally, Target, answer_as, be_patient, bound_95, open_loop
+from ._net import ANY, LOOPBACK, Reuse, listen
+from ._report import CANNOT, FAIL, PASS, CannotRun, finish, positive
+from .handover import Worker
+
+PORT = 80  # in a namespace of our own, below the ports that clients get
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    number, real = positive(int), positive(float)
+    parser.add_argument("--strategy", choices=[*STRATEGIES, "all"], default="all", help="how to restart")
+    parser.add_argument("--mptcp", action="store_true", help="MPTCP listeners and clients")
+    parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6")
+    parser.add_argument("--conns", type=number, default=10_000, metavar="N", help="connections at least")
+    parser.add_argument("--restarts", type=number, default=20, metavar="N", help="restarts at least")
+    parser.add_argument("--in-flight", type=number, default=16, metavar="N", help="clients side by side")
+    parser.add_argument("--rtt", type=real, metavar="MS", help="round-trip time to the clients")
+    parser.add_argument("--rate", type=real, default=500, metavar="N", help="connections/s with --rtt")
+    parser.add_argument("--seconds", type=real, default=120, metavar="S", help="time cap of a strategy")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+# ------------------------------------------------------------------------------------------- strategies
+
+
+class Site:
+    """Where the server of a roll listens."""
+
+    def __init__(self, host: str, *, family: int, mptcp: bool) -> None:
+        self.address = (host, PORT)
+        self.family = family
+        self.mptcp = mptcp
+
+    def listen(self, reuse: Reuse = Reuse.PORT) -> socket.socket:
+        return be_patient(listen(self.address, reuse, family=self.family, mptcp=self.mptcp))
+
+
+Work = Callable[[Worker], None]
+RETIRE_TIMEOUT = 5.0
+
+
+@contextlib.contextmanager
+def naive(site: Site) -> Iterator[Work]:
+    """The successor listens, the old one closes at once."""
+
+    def work(worker: Worker) -> None:
+        with site.listen() as listener:
+            worker.ready()
+            worker.serve([listener], answer_as(worker.number))
+
+    yield work
+
+
+@contextlib.contextmanager
+def drain(site: Site) -> Iterator[Work]:
+    """The successor listens, the old one accepts until its queue is empty and closes."""
+
+    def work(worker: Worker) -> None:
+        with site.listen() as listener:
+            worker.ready()
+            worker.serve([listener], answer_as(worker.number))
+            handover.drain(listener, answer_as(worker.number))
+
+    yield work
+
+
+@contextlib.contextmanager
+def inherit(site: Site) -> Iterator[Work]:
+    """One listener; every generation is a child that is given it (LISTEN_FDS)."""
+    with site.listen(Reuse.NONE) as listener:
+
+        def work(worker: Worker) -> None:
+            handover.give_listen_fds([listener])
+            with handover.take_listen_fds()[0] as mine:
+                worker.ready()
+                worker.serve([mine], answer_as(worker.number))
+
+        yield work
+
+
+@contextlib.contextmanager
+def pass_on(site: Site) -> Iterator[Work]:
+    """One listener; each generation fetches it from the one before, of which it is no child (SCM_RIGHTS)."""
+    prefix = f"\0reuseport-roll-{os.getpid()}-"
+
+    def work(worker: Worker) -> None:
+        number = worker.number
+        with handover.offer(f"{prefix}{number}") as door:
+            listener = (
+                site.listen(Reuse.NONE) if number == 0 else handover.fetch(f"{prefix}{number - 1}", PATIENCE)
+            )
+
+            def hand_over(door: socket.socket) -> None:
+                handover.hand_over(door, listener)
+
+            with listener:
+                worker.ready()
+                worker.serve([listener], answer_as(number), (door, hand_over))
+
+    yield work
+
+
+@contextlib.contextmanager
+def newest(site: Site) -> Iterator[Work]:
+    """A listener a generation; classic BPF sends new connections to the newest, the old one retires."""
+
+    def work(worker: Worker) -> None:
+        if worker.number == 0:
+            with steer.newest_wins(site.address, family=site.family):
+                listener = site.listen()
+        else:
+            listener = site.listen()
+        serve = answer_as(worker.number)
+        worker.ready()
+        worker.serve([listener], serve)
+        handover.retire(listener, RETIRE_TIMEOUT, serve)
+
+    yield work
+
+
+@contextlib.contextmanager
+def incpu(site: Site) -> Iterator[Work]:
+    """A listener a CPU and generation; the old ones give their CPUs up and retire (SO_INCOMING_CPU)."""
+    if not steer.cpu_steering_works(family=site.family, mptcp=site.mptcp):
+        raise CannotRun("this kernel does not heed SO_INCOMING_CPU among reuseport listeners (Linux 6.2)")
+
+    def work(worker: Worker) -> None:
+        listeners = steer.listen_per_cpu(site.address, family=site.family, mptcp=site.mptcp)
+        for listener in listeners:
+            be_patient(listener)
+        serve = answer_as(worker.number)
+        worker.ready()
+        worker.serve(listeners, serve)
+        handover.retire(listeners, RETIRE_TIMEOUT, serve, steer=lambda: steer.leave_cpus(listeners))
+
+    yield work
+
+
+STRATEGIES: dict[str, Callable[[Site], contextlib.AbstractContextManager[Work]]] = {
+    "naive": naive,
+    "drain": drain,
+    "inherit": inherit,
+    "pass": pass_on,
+    "newest": newest,
+    "incpu": incpu,
+}
+SAFE = ("inherit", "pass", "newest", "incpu")
+
+
+class Result:
+    """One strategy, rolled."""
+
+    def __init__(self, strategy: str, tally: Tally, restarts: int, seconds: float) -> None:
+        self.strategy = strategy
+        self.tally = tally
+        self.restarts = restarts
+        self.seconds = seconds
+        #: With a round-trip time: how many the drain should lose.
+        self.predicted: float | None = None
+
+    def asdict(self) -> dict[str, object]:
+        tally = self.tally
+        return {
+            "strategy": self.strategy,
+            "connections": tally.total,
+            "restarts": self.restarts,
+            "seconds": round(self.seconds, 3),
+            "lost": tally.lost,
+            "losses": tally.losses(),
+            "reset_where": dict(tally.reset_where),
+            "slow": tally.slow,
+            "slowest_seconds": round(tally.slowest, 3),
+            "bound_95": bound_95(tally.lost, tally.total),
+            "predicted": self.predicted,
+        }
+
+    def line(self) -> str:
+        tally = self.tally
+        text = f"{self.strategy:<8}lost {tally.lost:,} of {tally.total:,} in {self.restarts} restarts"
+        if self.predicted is not None:
+            text += f", predicted {self.predicted:.1f}"
+        text += f", {tally.total / self.seconds:,.0f}/s; below {bound_95(tally.lost, tally.total):.1e} (95 %)"
+        kinds = [f"{kind} {count:,}" for kind, count in tally.losses().items() if count]
+        kinds += [f"{count:,} of the resets in the {where}" for where, count in tally.reset_where.items()]
+        kinds += [f"slow {tally.slow:,}"] if tally.slow else []
+        return text + "".join(f"\n          {kind}" for kind in kinds)
+
+
+def run(options: argparse.Namespace) -> int:
+    family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
+    names = list(STRATEGIES) if options.strategy == "all" else [options.strategy]
+
+    def roll_one(strategy: str) -> Result:
+        _lab.enter_private_network()
+        if options.rtt:
+            return roll_over_wire(strategy, family, options)
+        return roll_on_loopback(strategy, family, options)
+
+    results = []
+    for strategy in names:
+        results.append(_lab.in_child(lambda s=strategy: roll_one(s), seconds=options.seconds + 30))  # type: ignore[misc]
+        if not options.json:
+            print(results[-1].line(), flush=True)
+    code, verdict = judge(results, control=options.strategy == "all" and not options.rtt)
+    found = {
+        "mptcp": options.mptcp,
+        "family": 6 if options.ipv6 else 4,
+        "rtt_ms": options.rtt,
+        "strategies": [result.asdict() for result in results],
+    }
+    return finish(options, found, [], verdict, code)
+
+
+def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
+    """0 nobody was lost; 1 somebody was; 3 if the control lost nobody either, which proves nothing."""
+    lost = {result.strategy: result.tally.lost for result in results}
+    if not control:
+        total = sum(lost.values())
+        return (FAIL, f"LOST: {total:,}") if total else (PASS, "ZERO LOSS")
+    guilty = [name for name in SAFE if lost[name]]
+    if guilty:
+        return FAIL, f"LOST: {', '.join(guilty)} lost somebody"
+    if not lost["naive"]:
+        return CANNOT, "NOT PROVEN: the naive restart lost nobody either; more connections are needed"
+    return PASS, f"ZERO LOSS: {', '.join(SAFE)} lost nobody; the naive restart lost {lost['naive']:,}"
+
+
+def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) -> Result:
+    """Restarts spread over the connections of a closed loop."""
+    site = Site(LOOPBACK[family], family=family, mptcp=options.mptcp)
+    target = Target(site.address, family=family, mptcp=options.mptcp)
+    restarts = 0
+    with (
+        STRATEGIES[strategy](site) as work,
+        handover.Supervisor(work) as supervisor,
+        ClosedLoop(target, in_flight=options.in_flight) as load,
+    ):
+        begun = time.monotonic()
+        while restarts < options.restarts or load.done < options.conns:
+            if time.monotonic() - begun > options.seconds:
+                done = f"{load.done:,} connections and {restarts} restarts"
+                raise CannotRun(f"in {options.seconds:g} s it came to {done}: see --seconds")
+            if restarts < options.restarts and load.done >= restarts * options.conns / options.restarts:
+                restarts += supervisor.restart()
+            else:
+                time.sleep(0.001)
+        seconds = time.monotonic() - begun
+        tally = load.stop()
+    return Result(strategy, tally, restarts, seconds)
+
+
+def roll_over_wire(strategy: str, family: int, options: argparse.Namespace) -> Result:
+    """Restarts spread over the connections of an open loop, with a round trip in every handshake."""
+    rtt = options.rtt / 1000
+    duration = max(options.conns / options.rate, options.restarts * 3 * rtt)
+    if duration > options.seconds:
+        raise CannotRun(
+            f"{options.conns} connections at {options.rate:g}/s take {duration:.0f} s: see --seconds"
+        )
+    predicted = 0.0
+    with _lab.Wire(rtt=rtt, family=family) as wire:
+        site = Site(ANY[family], family=family, mptcp=options.mptcp)
+        target = Target((wire.server_address, PORT), family=family, mptcp=options.mptcp)
+
+        def load() -> Tally:
+            end = time.monotonic() + duration
+            return open_loop(target, rate=options.rate, until=lambda: time.monotonic() > end)
+
+        with STRATEGIES[strategy](site) as work, handover.Supervisor(work) as supervisor:
+            begun = time.monotonic()
+            handle = wire.start_in_client(load)
+            for n in range(options.restarts):
+                due = begun + (n + 0.7) * duration / options.restarts
+                time.sleep(max(0.0, due - time.monotonic()))
+                while not supervisor.restart():
+                    pass
+                predicted += options.rate * share_of_old(supervisor.overlap, rtt)
+            tally = handle.result(duration + 4 * PATIENCE)
+            seconds = time.monotonic() - begun
+    result = Result(strategy, tally, options.restarts, seconds)
+    result.predicted = predicted if strategy == "drain" else None
+    return result
+
+
+def share_of_old(overlap: float, rtt: float) -> float:
+    """Seconds' worth of handshakes that are in flight at the old listener when it closes: all of the last
+    round trip, but half of those that came while two listeners shared the port."""
+    return max(0.0, rtt - overlap) + min(rtt, overlap) / 2

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""roll and fair, as commands, small."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reuseport.roll import SAFE, STRATEGIES, share_of_old
+
+from .support import run
+
+ROOT = Path(__file__).parent.parent
+COMMAND = (sys.executable, "-m", "reuseport")
+
+
+def reuseport(*words: str, code: int = 0) -> Any:
+    """Run a command with --json; its object."""
+    found = run(*COMMAND, *words, "--json", cwd=ROOT)
+    assert found.returncode == code, found.stdout + found.stderr
+    result = json.loads(found.stdout)
+    assert result["schema"] == 1
+    assert result["command"] == words[0]
+    return result
+
+
+@pytest.mark.parametrize("words", [[], ["--mptcp"], ["-6"], ["--mptcp", "-6"]], ids=" ".join)
+@pytest.mark.parametrize("strategy", SAFE)
+def test_safe_strategies_lose_nobody(strategy: str, words: list[str], mptcp: None) -> None:
+    """Over both protocols and both families."""
+    result = reuseport("roll", "--strategy", strategy, "--conns", "1000", "--restarts", "5", *words)
+    (found,) = result["strategies"]
+    assert (found["lost"], result["verdict"]) == (0, "ZERO LOSS")
+    assert found["connections"] >= 1000
+    assert found["restarts"] == 5
+    assert found["bound_95"] < 0.01
+
+
+@pytest.mark.parametrize("words", [[], ["--mptcp"]], ids=" ".join)
+def test_the_naive_restart_is_caught(words: list[str], mptcp: None) -> None:
+    """The prover can say no: exit 1, and what kind of loss."""
+    result = reuseport("roll", "--strategy", "naive", "--conns", "4000", "--restarts", "40", *words, code=1)
+    (found,) = result["strategies"]
+    assert found["lost"] == found["losses"]["reset"] > 0
+
+
+def test_the_drain_loses_what_is_predicted() -> None:
+    """With a round trip in the handshake: rate x share x RTT; steer and snapshot lose nobody."""
+    words = ("roll", "--rtt", "40", "--rate", "500", "--conns", "1500", "--restarts", "4")
+    (found,) = reuseport(*words, "--strategy", "drain", code=1)["strategies"]
+    assert found["predicted"] == pytest.approx(4 * 500 * 0.04, rel=0.1)
+    assert found["lost"] == pytest.approx(found["predicted"], rel=0.25)
+    (found,) = reuseport(*words, "--strategy", "newest")["strategies"]
+    assert found["lost"] == 0
+
+
+def test_the_share_of_the_old_listener() -> None:
+    """All of the last round trip, but half of the time that two shared the port."""
+    assert share_of_old(0, 0.08) == 0.08
+    assert share_of_old(0.02, 0.08) == pytest.approx(0.07)
+    assert share_of_old(1, 0.08) == 0.04
+
+
+def test_a_time_cap_is_exit_3() -> None:
+    """What was not reached is no proof."""
+    found = run(*COMMAND, "roll", "--strategy", "pass", "--conns", "1000000000", "--seconds", "0.5", cwd=ROOT)
+    assert found.returncode == 3
+    assert "cannot run here: in 0.5 s it came to" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["roll", "--conns", "0"],
+        ["roll", "--rtt", "-1"],
+        ["roll", "--strategy", "hope"],
+        ["roll", "--rate", "nan"],
+        ["fair", "--workers", "1"],
+        ["fair", "--conns", "70000"],
+        ["nonsense"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(words: list[str]) -> None:
+    """Exit 2, and a sentence on stderr."""
+    found = run(*COMMAND, *words, cwd=ROOT)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr
+
+
+def test_every_command_has_help_that_fits() -> None:
+    """80 columns."""
+    names = ("demo", "serve", "client", "lesson", "matrix", "fair", "roll", "who", "audit")
+    for words in ([], *([name] for name in names)):
+        found = run(*COMMAND, *words, "-h", cwd=ROOT, env={**os.environ, "COLUMNS": "80"})
+        assert found.returncode == 0
+        assert max(map(len, found.stdout.splitlines())) <= 80
+
+
+def test_strategies_are_all_there() -> None:
+    """Two controls and four that are safe."""
+    assert set(STRATEGIES) == {"naive", "drain", *SAFE}
+
+
+def test_reuseport_is_fair_and_exclusive_epoll_is_not() -> None:
+    """On 4-tuples that are all different."""
+    result = reuseport("fair", "--mode", "reuseport", "--conns", "4000", "--workers", "4")
+    assert result["verdict"] == "RANDOM-FAIR"
+    (found,) = result["modes"]
+    assert sum(found["shares"]) == 4000
+    assert found["degrees_of_freedom"] == 3
+    result = reuseport("fair", "--mode", "exclusive", "--conns", "4000", "--workers", "4", code=1)
+    assert result["verdict"] == "SKEWED: exclusive"
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    """reuseport -h | head -n 1"""
+    found = subprocess.run(
+        f"{sys.executable} -m reuseport -h | head -n 1",
+        shell=True, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert found.stderr == ""
