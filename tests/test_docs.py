@@ -7,6 +7,7 @@ import doctest
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,14 @@ def test_the_session_of_the_readme(mptcp: None) -> None:
                 value.close()
     assert "".join(report) == ""
     assert runner.summarize(verbose=False).attempted >= 7
+
+
+def test_the_example_of_docs_reuseport(mptcp: None) -> None:
+    """Runs as it is printed."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "reuseport.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert (names["report"].late, names["old"].fileno(), names["new"].fileno()) == (0, -1, -1)
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:
@@ -66,14 +75,15 @@ def test_every_status_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/subflows.md"]
+    "document",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/subflows.md", "docs/reuseport.md"],
 )
 def test_links_and_paths_exist(document: str) -> None:
     """Relative links, and files named in code."""
     text = (ROOT / document).read_text()
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert ((ROOT / document).parent / link).exists(), link
-    for path in re.findall(r"`((?:csrc|tests|benchmarks|docs|mptcp_sockopt)/[\w./]*)`", text):
+    for path in re.findall(r"`((?:csrc|tests|benchmarks|docs|mptcp_sockopt|reuseport)/[\w./]*)`", text):
         assert (ROOT / path).exists(), path
 
 

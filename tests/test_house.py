@@ -14,6 +14,7 @@ import mptcp_sockopt as mp
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mptcp_sockopt"
+REUSEPORT = ROOT / "reuseport"
 
 # From the ground up. A module imports from floors below its own only.
 FLOORS = [
@@ -25,6 +26,16 @@ FLOORS = [
     {"__init__"},
     {"_cases"},
     {"selftest"},
+]
+# reuseport has a house of its own, on top of this one: of mptcp_sockopt it uses public names.
+REUSEPORT_FLOORS = [
+    {"_report", "_net", "_diag", "_children"},
+    {"_lab", "_load", "steer"},
+    {"handover"},
+    {"demo", "lesson", "matrix", "fair", "roll", "_audit"},
+    {"inspect"},
+    {"__init__"},
+    {"__main__"},
 ]
 DOORS = {"_cases", "selftest"}  # these use public names
 SOURCES = sorted(
@@ -78,6 +89,32 @@ def test_imports_only_go_down(path: Path) -> None:
             assert path.stem == "_abi"
         else:
             assert floor_of(module) < floor_of(path.stem), f"{path.stem} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted(REUSEPORT.glob("*.py")), ids=lambda path: path.stem)
+def test_imports_of_reuseport_only_go_down(path: Path) -> None:
+    """And of mptcp_sockopt only public names are used."""
+    floors = {room: number for number, rooms in enumerate(REUSEPORT_FLOORS) for room in rooms}
+    assert floors.keys() == {path.stem for path in REUSEPORT.glob("*.py")}
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                assert floors[name] < floors[path.stem], f"{path.stem} imports {name}"
+        elif isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith(("mptcp_sockopt.", "_mptcp")), path.stem
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert node.value.id not in ("mp", "mptcp_sockopt") or node.attr in mp.__all__, node.attr
+
+
+def test_the_map_of_reuseport_shows_every_room() -> None:
+    """In the package's docstring and in CONTRIBUTING.md."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    door = (REUSEPORT / "__init__.py").read_text()
+    for rooms in REUSEPORT_FLOORS:
+        for room in rooms - {"__init__", "__main__"}:
+            assert f"    {room} " in door, room
+            assert f"`reuseport/{room}.py`" in contributing, room
 
 
 def test_a_climbing_import_is_seen(tmp_path: Path) -> None:

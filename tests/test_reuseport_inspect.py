@@ -118,13 +118,13 @@ def test_options_and_owners() -> None:
             _, data = who(str(PORT), "--json")
             os.close(outward)
             os.waitpid(child, 0)
-            return code, text, json.loads(data), [os.getpid(), child, server.fileno()]
+            return code, text, json.loads(data), [os.getuid(), os.getpid(), child, server.fileno()]
 
-    code, text, data, (parent, child, fd) = in_private_network(look)
+    code, text, data, (uid, parent, child, fd) = in_private_network(look)
     assert code == 0
     head, mine, other, options, verdict = text.splitlines()
     assert head.split() == "address proto queue uid pid command fd".split()
-    assert mine.split()[:5] == ["127.0.0.1:5000", "tcp", "0/9", str(os.getuid()), str(parent)]
+    assert mine.split()[:5] == ["127.0.0.1:5000", "tcp", "0/9", str(uid), str(parent)]
     assert (other.split()[0], other.split()[-1]) == (str(child), str(fd))
     assert options.split() == ["REUSEADDR=1", "REUSEPORT=1", "INCOMING_CPU=1", "DEFER_ACCEPT=1"]
     assert verdict == "WHO: port 5000: 1 listening, nothing wrong: PASS"
