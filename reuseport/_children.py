@@ -129,8 +129,12 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         guard = os.getpid()
+        gate, gate_end = os.pipe()
         worker = os.fork()
         if worker == 0:
+            os.close(gate_end)
+            os.read(gate, 1)  # until the guard has let go of everything
+            os.close(gate)
             _work(function, outward, guard, mask)
         close_from(0)  # a listener held here would be a black hole
         if os.getppid() == parent:  # else it died before it could be watched

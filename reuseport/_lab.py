@@ -133,12 +133,16 @@ _BATCH = 64  # frames read in a row, before those that are due go first
 
 _INTERFACE = "lab0"
 _HOSTS = {socket.AF_INET: ("10.9.0.1", "10.9.0.2", 24), socket.AF_INET6: ("fd09::1", "fd09::2", 64)}
+_PAIRS = f"""\
+link add server up type veth peer name {_INTERFACE} netns /proc/self/fd/{{server}}
+link add client up type veth peer name {_INTERFACE} netns /proc/self/fd/{{client}}
+"""
 # Both ends have one link-layer address and no ARP: then the kernel addresses every frame to that (the
 # neighbour of an interface without ARP has the interface's own), and no handshake waits for a neighbour.
-_ADD = f"""\
-link add {_INTERFACE} address 02:00:00:00:09:00 type veth peer name {{far}} netns /proc/self/fd/{{wire}}
-link set {_INTERFACE} arp off addrgenmode none up
+_CONFIGURE = f"""\
+link set {_INTERFACE} address 02:00:00:00:09:00 arp off addrgenmode none
 addr add {{address}}/{{prefix}} dev {_INTERFACE} {{flags}}
+link set {_INTERFACE} up
 """
 
 
@@ -177,24 +181,45 @@ class Wire:
         return self
 
     def _build(self, held: contextlib.ExitStack) -> None:
-        self._client = _new_namespace()
-        held.callback(os.close, self._client)
-        wire = _new_namespace()
-        try:
-            self._add_interface(self.server_address, "server", wire)
-            # The kernel would remove it with its far end, but in its own time.
-            held.callback(_remove_interface)
-            with _away(lambda: _enter(self._client)):
-                self._add_interface(self.client_address, "client", wire)
-            with contextlib.ExitStack() as ours, _away(lambda: _enter(wire)):
+        with contextlib.ExitStack() as ours:
+            server = ours.enter_context(_opened(_namespace()))
+            wire = ours.enter_context(_opened(_new_namespace()))
+            self._client = held.enter_context(_opened(_new_namespace()))
+            with _away(lambda: _enter(wire)):
+                _ip(_PAIRS.format(server=server, client=self._client), server, self._client)
+                # The kernel would remove it with its far end, but in its own time.
+                held.callback(_remove_interface)
                 ends = [ours.enter_context(_packet_socket(far)) for far in ("server", "client")]
-                held.enter_context(Handle(lambda: _carry(ends, self.rtt / 2)))
-        finally:
-            os.close(wire)  # its sockets hold it
+            self._configure(self.server_address)
+            with _away(lambda: _enter(self._client)):
+                self._configure(self.client_address)
+            held.enter_context(Handle(lambda: _carry(ends, self.rtt / 2)))  # these hold the wire's namespace
+            self._await_passage()
 
-    def _add_interface(self, address: str, far: str, wire: int) -> None:
+    def _configure(self, address: str) -> None:
         flags = "nodad" if self.family == socket.AF_INET6 else ""
-        _ip(_ADD.format(far=far, wire=wire, address=address, prefix=self._prefix, flags=flags), wire)
+        _ip(_CONFIGURE.format(address=address, prefix=self._prefix, flags=flags))
+
+    def _await_passage(self) -> None:
+        """Until a datagram came there and back. The kernel's workers make interfaces and IPv6 addresses ready
+        some time after `ip` has ended; a SYN that was lost to that would cost a client a second."""
+        deadline = time.monotonic() + 10 + self.rtt
+        with contextlib.ExitStack() as ours:
+            server = ours.enter_context(socket.socket(self.family, socket.SOCK_DGRAM))
+            server.bind((self.server_address, 0))
+            with _away(lambda: _enter(self._client)):
+                client = ours.enter_context(socket.socket(self.family, socket.SOCK_DGRAM))
+            server.setblocking(False)
+            client.settimeout(0.005)
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError):  # no route yet
+                    client.sendto(b"?", server.getsockname())
+                with contextlib.suppress(OSError):  # nor a datagram
+                    server.sendto(b"!", server.recvfrom(1)[1])
+                with contextlib.suppress(TimeoutError):
+                    client.recv(1)
+                    return
+        raise CannotRun("a wire between network namespaces: nothing passes it")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -218,6 +243,14 @@ class Wire:
     def run_in_client(self, function: Callable[[], T], *, seconds: float) -> T:
         """Call function in a forked child in the client namespace; else as in_child()."""
         return self.start_in_client(function).result(seconds)
+
+
+@contextlib.contextmanager
+def _opened(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _ip(commands: str, *descriptors: int) -> None:
@@ -245,7 +278,6 @@ def _remove_interface() -> None:
 
 def _packet_socket(interface: str) -> socket.socket:
     """Every frame that comes in by interface, and a way out."""
-    _bring_up(interface)
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # 0: nothing before bind()
     sock.setblocking(False)
     # Frames are unfinished (checksums, segmentation left to hardware); this header says in what.

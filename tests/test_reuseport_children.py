@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +152,9 @@ _children.in_child(lambda: leave_a_daemon({outward}), seconds=60)
 
 
 def test_the_guard_holds_nothing() -> None:
-    """No descriptor: a listener that the caller closes is closed."""
-    with socket.create_server(("127.0.0.1", 0)), _children.Handle(signal.pause) as child:
-        until(lambda: not os.listdir(f"/proc/{child._guard}/fd"), "a guard without descriptors")
+    """No descriptor, and that before the function begins: a listener that all others closed is closed."""
+
+    def descriptors_of_parent() -> list[str]:
+        return os.listdir(f"/proc/{os.getppid()}/fd")
+
+    assert _children.in_child(descriptors_of_parent, seconds=SECONDS) == []
