@@ -136,7 +136,9 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
             os.read(gate, 1)  # until the guard has let go of everything
             os.close(gate)
             _work(function, outward, guard, mask)
-        close_from(0)  # a listener held here would be a black hole
+        os.dup2(gate_end, 0)  # the last to be closed
+        close_from(1)  # a listener held here would be a black hole
+        os.close(0)
         if os.getppid() == parent:  # else it died before it could be watched
             _wait(worker)
     finally:
