@@ -22,6 +22,7 @@ from . import _diag, _lab, _net, _report
 from ._load import KINDS, PATIENCE, SLOW, Kind, bound_95
 
 IN_FLIGHT = 64
+PROBES = 100  # connections that tell the shares
 # What can be told of any server.
 LOSSES = [kind.value for kind in (Kind.REFUSED, Kind.RESET, Kind.EOF, Kind.STALLED)]
 
@@ -100,6 +101,7 @@ def _trial(command: list[str], options: argparse.Namespace, cap: float) -> dict[
             restarts, replaced = _restart_under_load(server, load, options, deadline)
             load.finish()
             ended = server.poll()
+        shares = _shares(family, address) if ended is None else {}
     if restarts and not replaced and ended is None:
         raise _report.CannotRun(
             f"{options.restart.name} restarted nothing: CMD's listeners and the processes that have them are "
@@ -115,8 +117,34 @@ def _trial(command: list[str], options: argparse.Namespace, cap: float) -> dict[
         "slow": load.slow,
         "slowest": round(load.slowest, 3),
         "http_errors": load.http_errors,
+        "shares": [{"pid": pid, "connections": count} for pid, count in sorted(shares.items())],
         "ended": ended,
     }
+
+
+def _shares(family: int, address: tuple[str, int]) -> dict[int, int]:
+    """Which process accepted how many of PROBES connections that say nothing until it is known.
+
+    After the restarts, one at a time, each with a 4-tuple of its own: who gets a connection is settled when
+    it is accepted, and the kernel tells whose descriptor it has become.
+    """
+    shares: collections.Counter[int] = collections.Counter()
+    for _ in range(PROBES):
+        with _net.open_socket(family, mptcp=False) as sock:
+            sock.settimeout(1)
+            try:
+                sock.connect(address)
+            except OSError:
+                continue
+            deadline = time.monotonic() + 1
+            while not (inode := _diag.accepted(address[1], _net.name(sock))):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.0005)
+            else:
+                holders, _ = _diag.owners({inode})
+                shares.update(holder.pid for holder in holders.get(inode, [])[:1])
+    return dict(shares)
 
 
 def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> _diag.Listener:
@@ -333,6 +361,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"lost: {kinds}",
         f"served but slow (over {SLOW:g} s): {found['slow']}; the slowest took {found['slowest']:g} s",
     ]
+    if found["shares"]:
+        counts = sorted((share["connections"] for share in found["shares"]), reverse=True)
+        lines.append(f"shares of {sum(counts)} more, by process: {' '.join(map(str, counts))}")
     if found["http_errors"]:
         lines.append(f"answered with status 5xx: {found['http_errors']}")
     if found["replaced"] < found["restarts"]:

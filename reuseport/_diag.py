@@ -128,6 +128,16 @@ def unaccepted(port: int) -> frozenset[int]:
     return frozenset(fields[9] for fields in map(_MESSAGE.unpack_from, bodies) if fields[14] == 0)
 
 
+def accepted(port: int, client: Address) -> int | None:
+    """The inode of the server's end of a client's connection; None until somebody has accepted it."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for body in _dump(family, socket.IPPROTO_TCP, _ESTABLISHED, port):
+            fields = _MESSAGE.unpack_from(body)
+            if fields[14] and _addresses(fields)[1] in (client, (f"::ffff:{client[0]}", client[1])):
+                return int(fields[14])
+    return None
+
+
 def owners(inodes: Iterable[int]) -> tuple[dict[int, list[Owner]], bool]:
     """Who holds these sockets, by inode, and whether some process could not be looked into.
 

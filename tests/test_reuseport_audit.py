@@ -25,9 +25,10 @@ import pytest
 
 from reuseport import _audit
 from reuseport import inspect as room
+from reuseport._net import LOOPBACK, Reuse, listen
 from reuseport._report import CannotRun
 
-from .support import Missing, until
+from .support import Missing, in_private_network, until
 
 SERVERS = Path(__file__).parent / "servers"
 QUICK = ("--conns", "600", "--rate", "1000", "--every", "0.12")
@@ -71,6 +72,37 @@ def test_a_server_that_loses_nobody() -> None:
     assert float(verdict[2]) == pytest.approx(3 / int(verdict[1]), rel=0.05)
     assert code == 0
     assert processes(mark) == []
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["reuseport", "fork"])
+def test_shares_are_told_by_process(own: bool, family: int) -> None:
+    """Of processes that a server has, whichever way they share its port."""
+
+    def look() -> tuple[dict[int, int], list[int]]:
+        reuse = Reuse.PORT if own else Reuse.NONE
+        listeners = [listen((LOOPBACK[family], 5000), reuse, family=family) for _ in range(3 if own else 1)]
+        pids = []
+        for number in range(3):
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                mine = listeners[number % len(listeners)]
+                while True:
+                    with mine.accept()[0] as sock:
+                        sock.recv(1)
+        for listener in listeners:
+            listener.close()
+        try:
+            return _audit._shares(family, (LOOPBACK[family], 5000)), pids
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+    shares, pids = in_private_network(look)
+    assert set(shares) <= set(pids)
+    assert sum(shares.values()) == _audit.PROBES
+    assert len(shares) == 3
+    assert min(shares.values()) > 10
 
 
 def test_a_server_that_loses_its_queue() -> None:

@@ -2,7 +2,7 @@
 """A server for the tests of the audit: toy.py MODE [MARK]. It listens on port 8000 of 127.0.0.1.
 
 careful   on SIGHUP a new worker takes over the same listener, and the old one ends after its connection
-careless  on SIGHUP it closes the listener, queue and all, and opens another
+careless  on SIGHUP it closes the listener, queue and all, and opens another a little later
 deaf      ignores SIGHUP
 mortal    dies of SIGHUP, as most programs do
 hasty     ends before it listens
@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 
 def listener() -> socket.socket:
@@ -64,6 +65,7 @@ def careless() -> None:
             while signal.SIGHUP not in signal.sigpending():
                 serve(server, 10)
             signal.sigwait({signal.SIGHUP})
+        time.sleep(0.03)  # and nobody listens meanwhile
 
 
 def deaf() -> None:
