@@ -48,10 +48,9 @@ def rest_of(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def port() -> int:
-    """A free one."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        number: int = probe.getsockname()[1]
-    return number
+    """One that is free for any socket of either family: found without options, beside no TIME_WAIT."""
+    with _net.bind(("::", 0), family=socket.AF_INET6, v6only=False) as probe:
+        return _net.name(probe)[1]
 
 
 def listens(port: int, host: str = "127.0.0.1") -> bool:

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from reuseport import lesson
+from reuseport import _net, lesson
 from reuseport.__main__ import main
 
 from .support import DEADLINE, in_private_network, run
@@ -19,9 +19,9 @@ LESSON = (sys.executable, "-m", "reuseport", "lesson")
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
+    """Found without options, so that no TIME_WAIT is beside it."""
+    with _net.bind(("127.0.0.1", 0)) as probe:
+        return _net.name(probe)[1]
 
 
 def options_for(port: int) -> argparse.Namespace:
@@ -146,7 +146,7 @@ def test_servers_die_with_the_lesson() -> None:
     """Also when it is killed: the end of stderr, which they have open too."""
     code = """
 import argparse, os, signal
-from reuseport import lesson
+from reuseport import _net, lesson
 options = argparse.Namespace(mptcp=False, ipv6=False, port=%d)
 with lesson.Terminal(options, "server") as server:
     server.read_until("listen success")
