@@ -97,6 +97,19 @@ def test_retire_steers_first(family: int) -> None:
     waiting[0].close()
 
 
+@BOTH
+def test_stepping_aside(mptcp: bool, family: int) -> None:
+    """Nobody new finds the listener, and who waits in its queue is served all the same."""
+    with listen((LOOPBACK[family], 0), family=family, mptcp=mptcp) as listener:
+        (waiting,) = clients(name(listener), 1, family=family, mptcp=mptcp)
+        handover.step_aside(listener)
+        with open_socket(family, mptcp=mptcp) as late, pytest.raises(ConnectionRefusedError):
+            late.connect(name(listener))
+        assert drain(listener, answer_as(6)) == 1
+        with waiting:
+            assert int.from_bytes(waiting.recv(4), sys.byteorder) == 6
+
+
 def test_drain_survives_connections_that_went_away() -> None:
     """A client that reset while it waited is skipped or served in vain; the others are served."""
     with listen(("127.0.0.1", 0)) as listener:
