@@ -111,7 +111,7 @@ class Tally:
 
     @property
     def total(self) -> int:
-        return self.kinds.total() if hasattr(self.kinds, "total") else sum(self.kinds.values())
+        return sum(self.kinds.values())
 
     @property
     def lost(self) -> int:

@@ -85,17 +85,23 @@ def step_aside(listener: socket.socket) -> None:
 def drain(listener: socket.socket, serve: Serve) -> int:
     """Accept and serve until the queue is empty; how many there were. Loses every handshake in flight."""
     listener.setblocking(False)
-    count = 0
-    while True:
+    return _accept(listener, serve, sys.maxsize)
+
+
+def _accept(listener: socket.socket, serve: Serve, most: int) -> int:
+    """Accept and serve what a non-blocking listener has, so many at the most; how many there were."""
+    served = 0
+    for _ in range(most):
         try:
             sock, _ = listener.accept()
         except BlockingIOError:
-            return count
+            break
         except (ConnectionError, InterruptedError):
             continue  # that one had gone before it was accepted
         sock.setblocking(True)
         serve(sock)
-        count += 1
+        served += 1
+    return served
 
 
 def retire(
@@ -264,23 +270,11 @@ class Worker:
                 if fd == self.stop:
                     return
                 if fd in accepting:
-                    _accept_some(accepting[fd], serve)
+                    # Not all there are: the stop descriptor must be seen under any load.
+                    _accept(accepting[fd], serve, 16)
                 else:
                     sock, action = doors[fd]
                     action(sock)
-
-
-def _accept_some(listener: socket.socket, serve: Serve) -> None:
-    # Not all there are: the stop descriptor must be seen under any load.
-    for _ in range(16):
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            return
-        except (ConnectionError, InterruptedError):
-            continue
-        sock.setblocking(True)
-        serve(sock)
 
 
 class Supervisor:
