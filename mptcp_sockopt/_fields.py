@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a view decodes: Field, View and Record, which know no field by name.
+"""How a view decodes: Field, View, Record and column(), which know no field by name.
 
 A view *is* the bytes that the kernel wrote (a bytes subclass), so it costs what bytes cost, never changes,
 compares, hashes and pickles as they do, and keeps the tail that a newer kernel added. Where a field lies
@@ -43,8 +43,9 @@ class Field(property):
 
     def __set_name__(self, owner: type[View], name: str) -> None:
         """Find the place in the owner's struct."""
-        place = owner._places[name]
-        needed = owner._size_since.get(self.since, place.end)
+        self.place = place = owner._places[name]
+        #: The struct's length from which the field is in it.
+        self.needed = needed = owner._size_since.get(self.since, place.end)
         getter = _getter(place, needed)
         getter.__name__ = name  # for the message of an AttributeError
         super().__init__(getter, doc=self.__doc__)
@@ -131,6 +132,26 @@ class View(bytes):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+def column(view: type[View], name: str, rows: memoryview, stride: int, start: int, length: int) -> memoryview:
+    """One field of all records of a kind that lie at equal distances, without copying.
+
+    rows are bytes, stride from record to record, start in front of the view's struct; length is what the
+    kernel made of that struct. Read-only, of native unsigned ints. ValueError for what is no field of the
+    view, for a bit-field, and for a field that this kernel does not report.
+    """
+    field = view.fields.get(name)
+    if field is None:
+        raise ValueError(f"{view.__name__} has no field {name!r}")
+    place = field.place
+    if place.mask:
+        raise ValueError(f"{name} is a bit-field: there is no column of it")
+    if length < field.needed:
+        raise ValueError(f"this kernel does not report {name}: it came with Linux {field.since}")
+    # Native sizes are the standard ones for B, H, I and Q.
+    whole: memoryview = rows.cast("B").cast(place.format[1:])  # type: ignore[call-overload]
+    return whole[(start + place.offset) // place.size :: stride // place.size].toreadonly()
 
 
 class Record:

@@ -279,3 +279,29 @@ def test_enums_name_the_header_s_numbers() -> None:
     assert (mp.TCPState.ESTABLISHED, mp.TCPState.CLOSE, mp.TCPState.LISTEN) == (1, 7, 10)
     assert (mp.InfoFlag.FALLBACK, mp.InfoFlag.REMOTE_KEY_RECEIVED) == (1, 2)
     assert vectors.MPTCP_INFO[7][0] == "token"
+
+
+@pytest.mark.parametrize("stride", [96, 136, 168])
+def test_a_column_is_the_field_of_every_record(stride: int) -> None:
+    """At any stride that is a multiple of 8, behind any prefix that is one, without copying."""
+    start = stride - 96
+    rows = bytearray(vectors.pattern(stride * 5))
+    for name, offset, size, *_ in vectors.MPTCP_INFO:
+        column = _fields.column(mp.MPTCPInfo, name, memoryview(rows), stride, start, 96)
+        there = [vectors.number(bytes(rows), n * stride + start + offset, size) for n in range(5)]
+        assert column.tolist() == there, name
+        assert column.obj is rows
+        assert column.readonly
+
+
+def test_a_column_that_is_none_is_refused() -> None:
+    """Unknown names, bit-fields, and what the kernel does not report: never zeros."""
+    rows = memoryview(bytes(280))
+    for view, name, length, reason in (
+        (mp.MPTCPInfo, "nonsense", 96, "no field 'nonsense'"),
+        (mp.MPTCPInfo, "bytes_sent", 48, "came with Linux 6.5"),
+        (mp.MPTCPInfo, "retransmits", 48, "came with Linux 6.5"),
+        (mp.TCPInfo, "snd_wscale", 280, "bit-field"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            _fields.column(view, name, rows, 280, 0, length)
