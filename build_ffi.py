@@ -31,7 +31,7 @@ HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h")
 
 # What the sdist holds beside the packages: everything that the repository does.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
-SDIST_FOLDERS = (".ci", "benchmarks", "csrc", "docs", "tests")
+SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "docs", "tests")
 
 # The stable ABI: one wheel for every CPython from 3.10. cffi refuses it on free-threaded builds before
 # 3.15, and a debug build has no such ABI.

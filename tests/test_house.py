@@ -39,7 +39,13 @@ REUSEPORT_FLOORS = [
 ]
 DOORS = {"_cases", "selftest"}  # these use public names
 SOURCES = sorted(
-    [*PACKAGE.glob("*.py"), *ROOT.glob("csrc/*"), *ROOT.glob("tests/*.py"), ROOT / "build_ffi.py"]
+    [
+        *PACKAGE.glob("*.py"),
+        *ROOT.glob("csrc/*"),
+        *ROOT.glob("tests/*.py"),
+        *ROOT.glob(".github/workflows/*"),
+        ROOT / "build_ffi.py",
+    ]
 )
 
 
