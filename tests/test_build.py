@@ -7,12 +7,15 @@ import importlib.util
 import re
 import subprocess
 import sys
+import sysconfig
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import setuptools
 from setuptools import Distribution, Extension
+from setuptools.command import bdist_wheel
 from setuptools.errors import PlatformError, SetupError
 
 import mptcp_sockopt as mp
@@ -22,6 +25,10 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def build() -> types.ModuleType:
+    return load()
+
+
+def load() -> types.ModuleType:
     specification = importlib.util.spec_from_file_location("build_ffi", ROOT / "build_ffi.py")
     assert specification is not None
     assert specification.loader is not None
@@ -79,6 +86,84 @@ def test_it_compiles_even_if_only_flags_changed(build: Any) -> None:
     assert (("Py_LIMITED_API", "0x030a0000") in extension.define_macros) is (
         build.STABLE_ABI and not build.FREE_THREADED
     )
+
+
+class Version(NamedTuple):
+    """As sys.version_info, which nobody can make."""
+
+    major: int
+    minor: int
+    micro: int = 0
+    releaselevel: str = "final"
+    serial: int = 0
+
+
+LIMITED = ("Py_LIMITED_API", "0x030a0000")
+FREE = ("Py_TARGET_ABI3T", "0x030f0000")
+NO_STABLE_ABI = ("_CFFI_NO_LIMITED_API", None)
+
+
+@pytest.mark.parametrize(
+    ("version", "free_threaded", "macro", "tag"),
+    [
+        ((3, 10), False, LIMITED, ("cp310", "abi3")),
+        ((3, 14), False, LIMITED, ("cp310", "abi3")),
+        ((3, 15), False, LIMITED, ("cp310", "abi3")),
+        ((3, 13), True, NO_STABLE_ABI, ("cp313", "cp313t")),
+        ((3, 14), True, NO_STABLE_ABI, ("cp314", "cp314t")),
+        ((3, 15), True, FREE, ("cp315", "abi3.abi3t")),
+        ((3, 16), True, FREE, ("cp315", "abi3.abi3t")),
+    ],
+)
+def test_each_python_gets_the_widest_abi_that_it_takes(
+    version: tuple[int, int],
+    free_threaded: bool,
+    macro: tuple[str, str | None],
+    tag: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One stable ABI with the GIL; without, one from 3.15 and none before. Macro and wheel tag agree."""
+    if free_threaded and not hasattr(bdist_wheel, "stable_abi_tag"):
+        pytest.skip(f"setuptools {setuptools.__version__} knows no abi3t")
+    build, build_ext = pretend(monkeypatch, version, free_threaded)
+    (extension,) = build_ext.extensions
+    assert extension.define_macros == [macro]
+    assert extension.py_limited_api is tag[1].startswith("abi3")
+    wheel = build.BdistWheel(build_ext.distribution)
+    wheel.finalize_options()
+    assert wheel.get_tag()[:2] == tag
+
+
+@pytest.mark.parametrize("kind", ["debug", "another implementation"])
+def test_no_stable_abi_without_cpython_s_release_build(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A debug build lacks it, and nobody else promises it."""
+    if kind == "debug":
+        monkeypatch.setattr(sys, "gettotalrefcount", int, raising=False)
+    else:
+        cache_tag = sys.implementation.cache_tag
+        monkeypatch.setattr(sys, "implementation", types.SimpleNamespace(name="pypy", cache_tag=cache_tag))
+    _, build_ext = pretend(monkeypatch, (3, 12), False)
+    assert build_ext.extensions[0].define_macros == [NO_STABLE_ABI]
+    assert build_ext.extensions[0].py_limited_api is False
+
+
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int], free_threaded: bool
+) -> tuple[Any, Any]:
+    """build_ffi.py as another Python would run it, and its build_ext command."""
+    real = sysconfig.get_config_var
+    threads = "t" if free_threaded else ""
+    fake = {
+        "Py_GIL_DISABLED": int(free_threaded),
+        "VERSION": f"{version[0]}.{version[1]}",
+        "SOABI": f"cpython-{version[0]}{version[1]}{threads}-x86_64-linux-gnu",
+    }
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: fake[name] if name in fake else real(name))
+    monkeypatch.setattr(sys, "version_info", Version(*version))
+    build = load()
+    build_ext = command(build)
+    build_ext.finalize_options()
+    return build, build_ext
 
 
 def test_the_sdist_holds_what_the_repository_holds(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
