@@ -33,6 +33,7 @@ class MPTCPError(OSError):
     """An MPTCP socket option that could not be read. Never raised itself: see its two children.
 
     ``errno`` is the kernel's, and ``option`` the option's name, such as ``"MPTCP_INFO"``.
+    Thread rule: it belongs to who caught it.
     """
 
     option: str = ""
@@ -42,8 +43,9 @@ class NotMPTCPError(MPTCPError):
     """The socket speaks plain TCP: it always did, or its connection fell back (RFC 8684, section 3.7).
 
     ``errno`` is EOPNOTSUPP on an IPv4 socket and ENOPROTOOPT on an IPv6 one; both mean it.
+    Thread rule: it belongs to who caught it.
     """
 
 
 class UnsupportedOptionError(MPTCPError):
-    """An MPTCP socket, but the running kernel lacks the option."""
+    """An MPTCP socket, but the running kernel lacks the option. Thread rule: it belongs to who caught it."""

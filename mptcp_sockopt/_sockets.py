@@ -24,7 +24,10 @@ _REFUSALS = (errno.EINVAL, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)
 
 
 class Support(enum.Enum):
-    """Whether MPTCP sockets can be made here; truthy or falsy. ``value`` is a sentence for people."""
+    """Whether MPTCP sockets can be made here; truthy or falsy. ``value`` is a sentence for people.
+
+    Thread rule: immutable, use it anywhere.
+    """
 
     YES = "MPTCP sockets can be made"
     KERNEL_TOO_OLD = "this kernel is older than MPTCP (Linux 5.6)"

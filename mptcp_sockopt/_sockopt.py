@@ -143,6 +143,8 @@ class Status(enum.Enum):
     CLOSED       MPTCP, was connected, and no subflow is in use: closed at both ends, or all its paths
                  are gone, and then a new one may still come (net.mptcp.close_timeout, 60 s)
     UNKNOWN      an MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation)
+
+    Thread rule: immutable, use it anywhere.
     """
 
     MPTCP = "mptcp"

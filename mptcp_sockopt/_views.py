@@ -31,14 +31,14 @@ _STATES = _abi.numbers("TCP_")
 
 
 class InfoFlag(enum.IntFlag):
-    """Bits of ``MPTCPInfo.flags``."""
+    """Bits of ``MPTCPInfo.flags``. Thread rule: immutable, use it anywhere."""
 
     FALLBACK = _FLAGS["FALLBACK"]
     REMOTE_KEY_RECEIVED = _FLAGS["REMOTE_KEY_RECEIVED"]
 
 
 class TCPState(enum.IntEnum):
-    """Values of ``TCPInfo.state``."""
+    """Values of ``TCPInfo.state``. Thread rule: immutable, use it anywhere."""
 
     ESTABLISHED = _STATES["ESTABLISHED"]
     SYN_SENT = _STATES["SYN_SENT"]
