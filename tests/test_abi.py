@@ -13,7 +13,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
+import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from .support import (
     fallback_pair,
     in_private_network,
     mptcp_pair,
+    run,
     tcp_pair,
 )
 from .vectors import MPTCP_INFO, TCP_INFO
@@ -309,26 +312,50 @@ def test_full_info_has_no_address_of_this_process(mptcp_ends: tuple[socket.socke
 
 
 def test_threads_never_mix_their_buffers(mptcp: None) -> None:
-    """Each thread reads its own connection, all at once."""
-    problems: list[str] = []
+    """Two read each end of two connections, two are refused at a plain socket; all at once, for a second."""
 
-    def read(sock: socket.socket) -> None:
-        token, names = mp.mptcp_info(sock).token, (sock.getsockname(), sock.getpeername())
-        for _ in range(2000):
-            full = mp.mptcp_full_info(sock)
-            if not (mp.mptcp_info(sock).token == token == full.info.token):
-                problems.append("another connection's token")
-            for addresses in (*mp.mptcp_subflow_addrs(sock), full.subflows[0].addrs):
-                if (addresses.local, addresses.remote) != names:
-                    problems.append("another connection's addresses")
+    def read(sock: socket.socket) -> int:
+        token, names, count = mp.mptcp_info(sock).token, (sock.getsockname(), sock.getpeername()), 0
+        while time.monotonic() < deadline:
+            full, snapshot = mp.mptcp_full_info(sock), mp.snapshot(sock)
+            assert snapshot.info is not None
+            assert mp.mptcp_info(sock).token == full.info.token == snapshot.info.token == token
+            addresses = [path.addrs for path in (*full.subflows, *snapshot.subflows)]
+            for ends in (*mp.mptcp_subflow_addrs(sock), *addresses):
+                assert (ends.local, ends.remote) == names
+            assert [tcp.state for tcp in mp.mptcp_tcpinfo(sock)] == [mp.TCPState.ESTABLISHED]
+            count += 1
+        return count
 
-    with mptcp_pair(socket.AF_INET) as one, mptcp_pair(socket.AF_INET) as other:
-        threads = [threading.Thread(target=read, args=(sock,)) for sock in (*one, *other)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert problems == []
+    def be_refused(sock: socket.socket) -> int:
+        name, count = sock.getsockname(), 0
+        while time.monotonic() < deadline:
+            for call in (mp.mptcp_info, mp.mptcp_full_info, mp.mptcp_tcpinfo, mp.mptcp_subflow_addrs):
+                with pytest.raises(mp.NotMPTCPError, match=rf" fd {sock.fileno()}: "):
+                    call(sock)
+            assert [path.local for path in mp.snapshot(sock).subflows] == [name]
+            count += 1
+        return count
+
+    interval = sys.getswitchinterval()
+    with mptcp_pair(socket.AF_INET) as one, mptcp_pair(socket.AF_INET) as other, socket.socket() as plain:
+        work = [(read, sock) for sock in (*one, *other)] + [(be_refused, plain)]
+        deadline = time.monotonic() + 1
+        sys.setswitchinterval(1e-5)
+        try:
+            with ThreadPoolExecutor(2 * len(work)) as threads:
+                counts = [threads.submit(task, sock) for task, sock in 2 * work]
+        finally:
+            sys.setswitchinterval(interval)
+        assert all(count.result() for count in counts)
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
+def test_importing_leaves_the_gil_off() -> None:
+    """A module that does not say that it can do without switches it on again, for everybody."""
+    code = "import sys, mptcp_sockopt; sys.exit(sys._is_gil_enabled())"
+    done = run(sys.executable, "-W", "error", "-c", code, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_descriptor_is_left_open(family: int) -> None:
