@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 /* Protocol and option numbers. */
+#define IPPROTO_TCP 6
 #define IPPROTO_MPTCP 262
 #define SOL_MPTCP 284
 #define MPTCP_INFO 1

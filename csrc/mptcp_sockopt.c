@@ -118,6 +118,132 @@ int mptcp_get_full_info(int fd, void *full, int size)
 	return (int)(end - start);
 }
 
+/* An option that is a small non-negative int, or -errno. */
+static int ask(int fd, int level, int option)
+{
+	int value = 0, length = sizeof(value);
+	int failed = sockopt_get(fd, level, option, &value, &length);
+
+	return failed ? failed : value;
+}
+
+int tcp_protocol_of(int domain, int type, int protocol)
+{
+	if (domain != AF_INET && domain != AF_INET6)
+		return 0;
+	if (type != SOCK_STREAM)
+		return 0;
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP ? protocol : 0;
+}
+
+int tcp_protocol(int fd)
+{
+	int domain = ask(fd, SOL_SOCKET, SO_DOMAIN);
+	int type, protocol;
+
+	if (domain < 0)
+		return domain;
+	type = ask(fd, SOL_SOCKET, SO_TYPE);
+	if (type < 0)
+		return type;
+	protocol = ask(fd, SOL_SOCKET, SO_PROTOCOL);
+	if (protocol < 0)
+		return protocol;
+	return tcp_protocol_of(domain, type, protocol);
+}
+
+int speaks_mptcp(int fd)
+{
+	int answer = ask(fd, IPPROTO_TCP, TCP_IS_MPTCP);
+
+	if (answer == -EOPNOTSUPP || answer == -ENOPROTOOPT)
+		return answer == -EOPNOTSUPP;
+	return answer < 0 ? answer : answer == 1;
+}
+
+int mptcp_refusal(int fd)
+{
+	int protocol = tcp_protocol(fd);
+	int living;
+
+	if (protocol < 0)
+		return protocol;
+	if (!protocol)
+		return REFUSED_OTHER;
+	living = speaks_mptcp(fd);
+	if (living < 0)
+		return living;
+	if (living)
+		return REFUSED_OPTION;
+	return protocol == IPPROTO_MPTCP ? REFUSED_FALLBACK : REFUSED_TCP;
+}
+
+/* One answer into the scratch. Returns its length, also of one that found no room there, or -errno. */
+static int get_row(const struct socket_rows *rows, int fd)
+{
+	const struct mptcp_full_info *full = rows->scratch;
+	int length;
+
+	if (rows->option == MPTCP_INFO)
+		return get_length(fd, MPTCP_INFO, rows->scratch, rows->scratch_size);
+	length = mptcp_get_full_info(fd, rows->scratch, rows->scratch_size);
+	return length ? length : mptcp_full_info_room((int)full->num_subflows);
+}
+
+/* Whether the token read is that of another connection than the one known; else it is known now. */
+static int is_another(uint64_t *known, uint32_t token)
+{
+	if (*known == TOKEN_GONE)
+		return 1;
+	/* 0 before connect, and after a fastclose: nobody's. */
+	if (!token)
+		return 0;
+	if (!*known)
+		*known = token;
+	return *known != token;
+}
+
+int mptcp_get_rows(struct socket_rows *rows)
+{
+	const size_t info_at = rows->option == MPTCP_INFO ? 0 : offsetof(struct mptcp_full_info, mptcp_info);
+	/* struct mptcp_info as it was born. */
+	const int smallest = (int)(info_at + offsetof(struct mptcp_info, mptcpi_local_addr_used));
+	const struct mptcp_info *info = (const void *)((const char *)rows->scratch + info_at);
+	char *row = rows->rows;
+	int longest = 0, i;
+
+	for (i = 0; i < rows->count; i++, row += rows->stride) {
+		int length = get_row(rows, rows->fds[i]);
+		size_t filled;
+
+		rows->refusals[i] = 0;
+		if (length == -EOPNOTSUPP || length == -ENOPROTOOPT) {
+			int refusal = mptcp_refusal(rows->fds[i]);
+
+			if (refusal < 0)
+				length = refusal;
+			else
+				rows->refusals[i] = refusal;
+		} else if (length >= 0 && length < smallest) {
+			length = -EPROTO;
+		} else if (length >= 0 && is_another(&rows->tokens[i], info->mptcpi_token)) {
+			length = -ESTALE;
+		}
+		if (length == -EBADF || length == -ENOTSOCK)
+			rows->tokens[i] = TOKEN_GONE;
+		rows->errnos[i] = length < 0 ? -length : 0;
+		rows->lengths[i] = length < 0 ? 0 : length;
+		if (rows->lengths[i] > longest)
+			longest = rows->lengths[i];
+		filled = (size_t)(rows->lengths[i] < rows->stride ? rows->lengths[i] : rows->stride);
+		/* What found no room in the scratch is asked for again. */
+		if (length <= rows->scratch_size)
+			memcpy(row, rows->scratch, filled);
+		memset(row + filled, 0, (size_t)rows->stride - filled);
+	}
+	return longest;
+}
+
 int socket_names(int fd, struct mptcp_subflow_addrs *names)
 {
 	socklen_t length = sizeof(names->ss_local);

@@ -39,6 +39,48 @@ int mptcp_get_subflow_data(int fd, int option, void *data, int size, int element
 int mptcp_get_full_info(int fd, void *full, int size);
 int mptcp_full_info_room(int subflows);
 
+/* Why a socket answered EOPNOTSUPP or ENOPROTOOPT at SOL_MPTCP: one of these, or -errno where the
+ * question itself failed (the descriptor was closed meanwhile). */
+#define REFUSED_OTHER 1    /* neither a TCP nor an MPTCP socket */
+#define REFUSED_TCP 2      /* plain TCP */
+#define REFUSED_FALLBACK 3 /* MPTCP that fell back to TCP */
+#define REFUSED_OPTION 4   /* MPTCP; this kernel lacks the option */
+int mptcp_refusal(int fd);
+
+/* SO_PROTOCOL of a TCP or MPTCP socket, 0 for any other, or -errno; and the rule behind it: the number of
+ * a protocol is not enough. */
+int tcp_protocol(int fd);
+int tcp_protocol_of(int domain, int type, int protocol);
+
+/* TCP_IS_MPTCP of what passed tcp_protocol(), on any kernel: 0, 1 or -errno. Before 6.10, when the option
+ * came, a living MPTCP socket refuses it with EOPNOTSUPP and the TCP socket of a fallback with
+ * ENOPROTOOPT. */
+int speaks_mptcp(int fd);
+
+/* A descriptor that was seen closed or not to be a socket: see socket_rows. */
+#define TOKEN_GONE 0x100000000
+
+/* MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets, a row each. */
+struct socket_rows {
+	const int *fds;
+	uint64_t *tokens; /* in and out: the connection's, 0 while none was seen, or TOKEN_GONE */
+	int count;        /* of the arrays here */
+	int option;
+	char *rows;       /* stride bytes each: the answer, cut off there, and zeros */
+	int stride;
+	int *lengths;     /* of the whole answer; 0 where it failed */
+	int *errnos;      /* 0, or why it failed */
+	int *refusals;    /* mptcp_refusal(), where errno alone does not tell; else 0 */
+	void *scratch;    /* 8-byte aligned: MPTCP_INFO_ROOM or mptcp_full_info_room(n) bytes */
+	int scratch_size;
+};
+
+/* Fills the rows. A row whose token is not the one seen before is another connection, or another socket
+ * behind the same number: it fails with ESTALE, and so does all that is read behind TOKEN_GONE. Returns
+ * the longest length, beyond scratch_size where that was too small for the subflows of a socket: the rows
+ * are good if it is at most stride. */
+int mptcp_get_rows(struct socket_rows *rows);
+
 /* getsockname(2) and getpeername(2) of any socket, in the form of a subflow element. An unconnected
  * socket has a zero peer of its own family. Returns 0 or -errno. */
 int socket_names(int fd, struct mptcp_subflow_addrs *names);

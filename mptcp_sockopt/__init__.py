@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: MIT
 """What is Linux doing with my Multipath TCP connection?
 
-Read a socket with mptcp_info(), mptcp_full_info(), snapshot() or status(); open
-one with create_connection() or create_server(); test the kernel with
+Read a socket with mptcp_info(), mptcp_full_info(), snapshot() or status(), many
+with a Sampler; open one with create_connection() or create_server(); test the kernel with
 python -m mptcp_sockopt.selftest.
 
 This is the one public door. The house, from the ground up (imports only go down):
 
     csrc/mptcp_abi.h   the kernel's structs and numbers, written once
     _mptcp_sockopt     the compiled module, made from csrc by build_ffi.py
+    _descriptor        what may be passed as a socket
     _errors            the exceptions, and the review of errnos behind them
     _abi               the only importer of the compiled module
     _fields            how a view decodes
     _views             MPTCPInfo, TCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
     _sockopt           one function per option; status(), snapshot()
     _sockets           opening sockets
+    _sampler           many sockets at once
     selftest           over the names below alone
 """
 
@@ -28,6 +30,7 @@ from ._abi import (
     TCP_IS_MPTCP,
 )
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
+from ._sampler import Sample, Sampler
 from ._sockets import Support, create_connection, create_server, create_socket, is_supported
 from ._sockopt import (
     Snapshot,
@@ -57,6 +60,8 @@ __all__ = [
     "MPTCPFullInfo",
     "MPTCPInfo",
     "NotMPTCPError",
+    "Sample",
+    "Sampler",
     "Snapshot",
     "Status",
     "Subflow",

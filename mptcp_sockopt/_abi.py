@@ -12,12 +12,15 @@ import errno
 import os
 import socket
 import struct
+import time
 
+from ._descriptor import descriptor as descriptor
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
 from ._version import __version__
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, TypeVar
 
     V = TypeVar("V", bound=bytes)
@@ -97,36 +100,6 @@ def layout(struct_name: str, prefix: str = "") -> dict[str, Place]:
     }
 
 
-# ------------------------------------------------------------------------------------------ descriptors
-
-_INT_MAX = 2**31 - 1
-
-
-def descriptor(sock: object) -> int:
-    """The descriptor of an int, of anything with fileno(), or of an asyncio transport or StreamWriter.
-
-    TypeError for anything else, bool included; ValueError for a closed object or a number that is none.
-    """
-    if isinstance(sock, int) and not isinstance(sock, bool):
-        fd: object = int(sock)
-    elif hasattr(sock, "fileno"):
-        fd = sock.fileno()
-    elif hasattr(sock, "get_extra_info"):
-        inner = sock.get_extra_info("socket")
-        if inner is None:
-            raise ValueError(f"this {type(sock).__name__} has no socket: it is closed, or never had one")
-        fd = inner.fileno()
-    else:
-        raise TypeError(f"a socket or a file descriptor is needed, not {type(sock).__name__}")
-    if not isinstance(fd, int) or isinstance(fd, bool):
-        raise TypeError(f"fileno() of {type(sock).__name__} gave {type(fd).__name__}, not an int")
-    if 0 <= fd <= _INT_MAX:
-        return fd
-    if fd == -1 and not isinstance(sock, int):
-        raise ValueError(f"this {type(sock).__name__} is closed: its fileno() is -1")
-    raise ValueError(f"{fd} is not a file descriptor")
-
-
 # ------------------------------------------------------------------------------------------------ reads
 
 # One atomic free list (list.pop and list.append are), because the GIL is dropped during a read: a buffer
@@ -136,8 +109,12 @@ _BUFFER_SIZE = 8192
 _free: list[tuple[Any, memoryview]] = []
 
 
+def _in_words(size: int) -> int:
+    return (size + 7) // 8
+
+
 def _new_buffer(size: int) -> tuple[Any, memoryview]:
-    pointer = ffi.new("uint64_t[]", (size + 7) // 8)  # 8-byte aligned, as the kernel's structs want
+    pointer = ffi.new("uint64_t[]", _in_words(size))  # 8-byte aligned, as the kernel's structs want
     return pointer, memoryview(ffi.buffer(pointer))
 
 
@@ -253,6 +230,79 @@ def read_full_info(sock: object, make: type[V]) -> V:
     return _new_bytes(make, view[:length])
 
 
+_allocate = ffi.new_allocator(should_clear_after_alloc=False)
+_get_rows = lib.mptcp_get_rows
+_INT = ffi.sizeof("int")
+_SPARE = 2  # blocks that are kept: a caller often holds the last answer and the one before
+
+
+class Rows:
+    """MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets, as csrc/mptcp_sockopt.h says of socket_rows.
+
+    The memory of an answer is leased: it comes back when the last view of it is gone, and the next answer
+    is written there. Thread rule: one call at a time.
+    """
+
+    def __init__(self, option: int) -> None:
+        self._asked = ffi.new("struct socket_rows *", {"option": option})
+        if option == MPTCP_INFO:
+            names, room = ["mptcp_info"], lib.MPTCP_INFO_ROOM
+        else:  # with one subflow
+            names, room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], _BUFFER_SIZE
+        self._asked.stride = _in_words(sum(ffi.sizeof(f"struct {name}") for name in names)) * 8
+        self._give_scratch(room)
+        self._spare: list[Any] = []
+
+    def _give_scratch(self, size: int) -> None:
+        self._scratch = self._asked.scratch = ffi.new("uint64_t[]", _in_words(size))
+        self._asked.scratch_size = size
+
+    def put(self, tokens: Mapping[int, int]) -> None:
+        """The descriptors to ask, each with its token or 0."""
+        asked = self._asked
+        self._fds = asked.fds = ffi.new("int[]", list(tokens))
+        self._tokens = asked.tokens = ffi.new("uint64_t[]", list(tokens.values()))
+        asked.count = len(tokens)
+        self._spare.clear()
+
+    def tokens(self) -> dict[int, int]:
+        """What to put() so that nothing is forgotten."""
+        return dict(zip(self._fds, self._tokens, strict=True))
+
+    def _lease(self, size: int) -> Any:
+        spare, words = self._spare, _in_words(size)
+        block = spare.pop() if spare else None
+        if block is None or len(block) != words:
+            block = _allocate("uint64_t[]", words)
+
+        def come_back(block: Any) -> None:
+            """When all that was made of the lease is gone, in whatever thread that happens."""
+            if len(spare) < _SPARE:
+                spare.append(block)
+
+        return ffi.gc(block, come_back)
+
+    def read(self) -> tuple[int, int, memoryview]:
+        """time.monotonic_ns() before the call, the stride, and one block: rows, lengths, errnos, refusals."""
+        asked = self._asked
+        count = asked.count
+        while True:
+            stride = asked.stride
+            size = count * (stride + 3 * _INT)
+            lease = self._lease(size)
+            rows = asked.rows = ffi.cast("char *", lease)
+            ints = ffi.cast("int *", rows + count * stride)
+            asked.lengths, asked.errnos, asked.refusals = ints, ints + count, ints + 2 * count
+            now = time.monotonic_ns()
+            longest = _get_rows(asked)
+            if longest <= stride:
+                return now, stride, memoryview(ffi.buffer(lease, size))
+            if longest > asked.scratch_size:
+                self._give_scratch(longest + lib.mptcp_full_info_room(8))
+            else:
+                asked.stride = _in_words(longest) * 8
+
+
 def read_tcp_info(fd: int, make: type[V]) -> V:
     """TCP_INFO of a plain TCP socket, or of the first subflow."""
     pointer, view = buffer = _take_buffer()
@@ -287,24 +337,11 @@ def _getsockopt(fd: int, level: int, option: int, pointer: Any, length: int) -> 
     return lib.sockopt_get(fd, level, option, pointer, inout), inout[0]
 
 
-# What the kernel writes for these is not bounded by the length that it is given.
-_UNBOUNDED = {
-    (socket.SOL_TCP, 35): "TCP_ZEROCOPY_RECEIVE carries pointers",
-    (socket.SOL_TCP, 41): "the length of TCP_AO_GET_KEYS is that of one element of many",
-    (socket.SOL_SOCKET, 26): "the length of SO_GET_FILTER counts instructions of 8 bytes",
-    (socket.SOL_IP, 41): "IP_MSFILTER takes its length from inside the buffer",
-    (socket.SOL_IP, 48): "MCAST_MSFILTER takes its length from inside the buffer",
-    (socket.SOL_IP, 129): "EBT_SO_GET_ENTRIES carries pointers",
-    (socket.SOL_IP, 131): "EBT_SO_GET_INIT_ENTRIES carries pointers",
-    (socket.IPPROTO_IPV6, 48): "MCAST_MSFILTER takes its length from inside the buffer",
-}
 _FULL_INFO_POINTERS = slice(_FULL_INFO["subflow_info"].offset, _FULL_INFO["tcp_info"].end)
 
 
 def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -> int:
     """getsockopt(2) through the bytes of view; returns the length that the kernel reported."""
-    if (level, option) in _UNBOUNDED:
-        raise ValueError(f"refused, for it can write outside the buffer: {_UNBOUNDED[level, option]}")
     # The kernel gets a copy that no other thread can change between the check and the call.
     copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))
     inside = memoryview(ffi.buffer(copy))[: max(0, length)]
@@ -328,25 +365,17 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -
 
 def tcp_protocol(fd: int, call: str) -> int:
     """SO_PROTOCOL of a TCP or MPTCP socket: IPPROTO_TCP or IPPROTO_MPTCP. OSError for any other."""
-    identity = [ask(fd, socket.SOL_SOCKET, o) for o in (socket.SO_DOMAIN, socket.SO_TYPE, socket.SO_PROTOCOL)]
-    for value in identity:
-        if value < 0:
-            raise OSError(-value, f"{call} on fd {fd}: {os.strerror(-value)}")
-    domain, kind, protocol = identity
-    if (
-        domain in (socket.AF_INET, socket.AF_INET6)
-        and kind == socket.SOCK_STREAM
-        and protocol in (socket.IPPROTO_TCP, IPPROTO_MPTCP)
-    ):
-        return protocol
-    raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: not a TCP or MPTCP socket")
+    protocol = lib.tcp_protocol(fd)
+    if protocol < 0:
+        raise OSError(-protocol, f"{call} on fd {fd}: {os.strerror(-protocol)}")
+    if not protocol:
+        raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: not a TCP or MPTCP socket")
+    return protocol
 
 
 def speaks_mptcp(fd: int) -> bool:
     """TCP_IS_MPTCP of a socket that passed tcp_protocol(); on any kernel, see _errors.py."""
-    answer = ask(fd, socket.SOL_TCP, TCP_IS_MPTCP)
-    if answer in (-errno.EOPNOTSUPP, -errno.ENOPROTOOPT):
-        return answer == -errno.EOPNOTSUPP
+    answer = lib.speaks_mptcp(fd)
     if answer < 0:
         raise OSError(-answer, f"getsockopt(TCP_IS_MPTCP) on fd {fd}: {os.strerror(-answer)}")
     return answer == 1
@@ -354,23 +383,31 @@ def speaks_mptcp(fd: int) -> bool:
 
 def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError:
     """The exception for a read of option that returned error: -errno, or an impossible length."""
-    call = f"getsockopt({option})"
     if error >= 0:
-        return OSError(errno.EPROTO, f"{call} on fd {fd}: the kernel answered {error} bytes")
-    number = -error
-    if level != SOL_MPTCP or number not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
-        return OSError(number, f"{call} on fd {fd}: {os.strerror(number)}")
-    try:
-        protocol = tcp_protocol(fd, call)
-    except OSError as other:
-        same = other.errno == errno.EOPNOTSUPP  # else the descriptor was closed meanwhile
-        return OSError(number, other.strerror) if same else other
-    problem: MPTCPError
-    if speaks_mptcp(fd):
-        problem = UnsupportedOptionError(number, f"{call} on fd {fd}: this kernel lacks the option")
-    elif protocol == IPPROTO_MPTCP:
-        problem = NotMPTCPError(number, f"{call} on fd {fd}: this MPTCP socket fell back to TCP")
-    else:
-        problem = NotMPTCPError(number, f"{call} on fd {fd}: this is a plain TCP socket")
-    problem.option = option
+        message = f"getsockopt({option}) on fd {fd}: the kernel answered {error} bytes"
+        return OSError(errno.EPROTO, message)
+    refusal = 0
+    if level == SOL_MPTCP and -error in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+        refusal = lib.mptcp_refusal(fd)
+        if refusal < 0:  # the descriptor was closed meanwhile
+            return failed(fd, option, -refusal)
+    return failed(fd, option, -error, refusal)
+
+
+_REFUSALS: dict[int, tuple[type[OSError], str]] = {
+    lib.REFUSED_OTHER: (OSError, "not a TCP or MPTCP socket"),
+    lib.REFUSED_TCP: (NotMPTCPError, "this is a plain TCP socket"),
+    lib.REFUSED_FALLBACK: (NotMPTCPError, "this MPTCP socket fell back to TCP"),
+    lib.REFUSED_OPTION: (UnsupportedOptionError, "this kernel lacks the option"),
+}
+
+
+def failed(fd: int, option: str, number: int, refusal: int = 0) -> OSError:
+    """The exception for an errno, and for what mptcp_refusal() said."""
+    kind, reason = _REFUSALS.get(refusal) or (OSError, os.strerror(number))
+    if number == errno.ESTALE:  # mptcp_get_rows() says so
+        reason = "this is another connection than the one that was added"
+    problem = kind(number, f"getsockopt({option}) on fd {fd}: {reason}")
+    if isinstance(problem, MPTCPError):
+        problem.option = option
     return problem

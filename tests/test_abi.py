@@ -274,17 +274,13 @@ def test_a_length_that_no_kernel_answers_is_a_protocol_error(
     assert len(mp.mptcp_info(mptcp_ends[0])) == 40
 
 
-def test_the_number_of_a_protocol_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams of another domain may number theirs as TCP does, as AF_SMC (43) might; recorded answers."""
-    answers = {socket.SO_DOMAIN: 43, socket.SO_TYPE: socket.SOCK_STREAM, socket.SO_PROTOCOL: 6}
-    monkeypatch.setattr(_abi, "ask", lambda fd, level, option: answers[option])
-    with pytest.raises(OSError, match="not a TCP or MPTCP socket"):
-        _abi.tcp_protocol(7, "ask()")
-    answers[socket.SO_DOMAIN] = socket.AF_INET6
-    assert _abi.tcp_protocol(7, "ask()") == 6
-    answers[socket.SO_TYPE] = socket.SOCK_RAW
-    with pytest.raises(OSError, match="not a TCP or MPTCP socket"):
-        _abi.tcp_protocol(7, "ask()")
+def test_the_number_of_a_protocol_is_not_enough() -> None:
+    """Streams of another domain may number theirs as TCP does, as AF_SMC (43) might."""
+    assert lib.tcp_protocol_of(socket.AF_INET6, socket.SOCK_STREAM, 6) == 6
+    assert lib.tcp_protocol_of(socket.AF_INET, socket.SOCK_STREAM, 262) == 262
+    assert lib.tcp_protocol_of(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) == 0
+    assert lib.tcp_protocol_of(socket.AF_INET6, socket.SOCK_RAW, 6) == 0
+    assert lib.tcp_protocol_of(43, socket.SOCK_STREAM, 6) == 0
 
 
 def test_a_peer_is_absent_only_where_there_is_none() -> None:

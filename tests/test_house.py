@@ -20,11 +20,12 @@ REUSEPORT = ROOT / "reuseport"
 
 # From the ground up. A module imports from floors below its own only.
 FLOORS = [
-    {"_version", "_errors", "_ktap", "_sandbox"},
+    {"_version", "_descriptor", "_errors", "_ktap", "_sandbox"},
     {"_abi"},
     {"_fields"},
     {"_views"},
     {"_sockopt", "_sockets"},
+    {"_sampler"},
     {"__init__"},
     {"_cases"},
     {"selftest"},

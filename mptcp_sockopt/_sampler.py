@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""Many sockets at once: Sampler asks, a Sample is what they answered."""
+
+from __future__ import annotations
+
+import _thread
+import struct
+from functools import partial
+from itertools import starmap
+
+from . import _abi
+from ._fields import column as _column
+from ._views import MPTCPFullInfo, MPTCPInfo
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any, Generic, Literal, TypeVar, overload
+
+    from ._sockopt import SocketLike
+
+    V = TypeVar("V", MPTCPInfo, MPTCPFullInfo)
+else:
+    V = None
+
+    class Generic:
+        """As typing.Generic, without importing typing."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, item):
+            return cls
+
+
+_FULL_INFO = _abi.layout("mptcp_full_info")
+_INFO_AT = _FULL_INFO["mptcp_info"].offset
+_INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
+_INT = struct.calcsize("i")
+_new_bytes = bytes.__new__
+
+
+class Sample(Generic[V]):
+    """What the sockets of a Sampler answered at one moment: a sequence with a row for each, in its order.
+
+    A row is an MPTCPInfo (of ``Sampler(full=True)`` an MPTCPFullInfo) as mptcp_info() would have returned
+    it, or the OSError that it would have raised: a failure is a value. Besides what mptcp_info() raises,
+    ESTALE means that the descriptor's number belongs to another connection now. Rows are made at each
+    access. A Sample can be pickled. Thread rule: immutable, use it anywhere.
+    """
+
+    __slots__ = {
+        "time": "time.monotonic_ns() just before the read.",
+        "fds": "The descriptor of each row (a tuple).",
+        "lengths": "How many bytes the kernel returned for each row, 0 if it failed (a memoryview of int).",
+        "errnos": "0, or why the row failed (a memoryview of int).",
+        "_block": "",
+        "_full": "",
+        "_refusals": "",
+        "_rows": "",
+        "_stride": "",
+    }
+
+    time: int
+    fds: tuple[int, ...]
+    lengths: memoryview
+    errnos: memoryview
+    _block: memoryview
+    _full: bool
+    _refusals: memoryview
+    _rows: memoryview
+    _stride: int
+
+    def __init__(self, fds: tuple[int, ...], full: bool, time: int, stride: int, block: memoryview) -> None:
+        """Made by Sampler.sample(). block: rows of stride bytes, lengths, errnos, refusals."""
+        end = len(fds) * stride
+        ints = block[end:].cast("i").toreadonly()
+        lengths, errnos, refusals = (ints[n * len(fds) : (n + 1) * len(fds)] for n in range(3))
+        for name, value in (
+            ("time", time),
+            ("fds", fds),
+            ("lengths", lengths),
+            ("errnos", errnos),
+            ("_block", block),
+            ("_full", full),
+            ("_refusals", refusals),
+            ("_rows", block[:end].toreadonly()),
+            ("_stride", stride),
+        ):
+            object.__setattr__(self, name, value)
+
+    def column(self, name: str) -> memoryview:
+        """One field of all rows, without copying: a read-only memoryview of native unsigned ints.
+
+        name is a field of MPTCPInfo, or "num_subflows" with full=True. 0 where the row failed; ``errnos``
+        tells. ValueError for what is no field, and for a field that this kernel does not report.
+        """
+        if self._full and name == "num_subflows":
+            place = _FULL_INFO[name]
+            whole = self._rows.cast(place.format[1:])  # type: ignore[call-overload]
+            counts: memoryview = whole[place.offset // place.size :: self._stride // place.size]
+            return counts
+        # The kernel's mptcp_info is of one length; that of today where nothing answered.
+        start, length = _INFO_AT if self._full else 0, _INFO_END
+        answered = next((index for index, length in enumerate(self.lengths) if length), None)
+        if answered is not None:
+            row: Any = self[answered]
+            length = row._shape()[0] - _INFO_AT if self._full else len(row)
+        return _column(MPTCPInfo, name, self._rows, self._stride, start, length)
+
+    def __len__(self) -> int:
+        return len(self.fds)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> V | OSError: ...
+        @overload
+        def __getitem__(self, index: slice) -> tuple[V | OSError, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> V | OSError | tuple[V | OSError, ...]:
+        if isinstance(index, slice):
+            return tuple([self._row(i) for i in range(*index.indices(len(self.fds)))])
+        try:
+            return self._row(range(len(self.fds))[index])
+        except IndexError:
+            raise IndexError(f"row {index} of {len(self.fds)}") from None
+
+    def _row(self, index: int) -> V | OSError:
+        length = self.lengths[index]
+        if not length:
+            option = "MPTCP_FULL_INFO" if self._full else "MPTCP_INFO"
+            return _abi.failed(self.fds[index], option, self.errnos[index], self._refusals[index])
+        start = index * self._stride
+        return _new_bytes(self._make, self._rows[start : start + length])
+
+    @property
+    def _make(self) -> type[V]:
+        return MPTCPFullInfo if self._full else MPTCPInfo  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[V | OSError]:
+        lengths = self.lengths.tobytes()
+        length = self.lengths[0] if lengths else 0
+        if length and lengths == lengths[:_INT] * len(self.fds):
+            # All alike, as usual: without a step of Python for each row.
+            records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
+            return starmap(partial(_new_bytes, self._make), records)
+        return map(self._row, range(len(self.fds)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("Sample cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("Sample cannot be changed")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.fds, self._full, self.time, self._stride, self._block.tobytes())
+
+    def __repr__(self) -> str:
+        bad = sum(map(bool, self.errnos))
+        return f"<Sample of {len(self.fds)} sockets, {bad} failed, time {self.time}>"
+
+
+def _restored(fds: tuple[int, ...], full: bool, time: int, stride: int, block: bytes) -> Sample[Any]:
+    return Sample(fds, full, time, stride, memoryview(block))
+
+
+class Sampler(Generic[V]):
+    """MPTCP_INFO, or with full=True MPTCP_FULL_INFO, of many sockets by one C call.
+
+    It holds descriptors, not sockets: it neither keeps a socket open nor closes it. remove() a socket
+    before it is closed, or its number afterwards. What is left behind is no danger: a closed descriptor's
+    row is EBADF, and one whose number was given to another connection is ESTALE from the first sample that
+    sees another token, until it is added again. A connection that has no token yet cannot be told from
+    another.
+
+    Thread rule: calls take turns, and other threads run while the kernel works.
+    """
+
+    __slots__ = ("__weakref__", "_changed", "_fds", "_full", "_lock", "_rows", "_tokens")
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: Sampler[MPTCPInfo], socks: Iterable[SocketLike] = (), *, full: Literal[False] = False
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Sampler[MPTCPFullInfo], socks: Iterable[SocketLike] = (), *, full: Literal[True]
+        ) -> None: ...
+
+    def __init__(self, socks: Iterable[SocketLike] = (), *, full: bool = False) -> None:
+        """ValueError for a descriptor that comes twice; TypeError and ValueError as mptcp_info()."""
+        self._lock = _thread.allocate_lock()
+        self._full = bool(full)
+        self._rows = _abi.Rows(_abi.MPTCP_FULL_INFO if full else _abi.MPTCP_INFO)
+        #: The token of each descriptor as last known here; those in _rows are newer unless _changed.
+        self._tokens: dict[int, int] = {}
+        self._changed = True
+        self._fds: tuple[int, ...] = ()
+        for sock in socks:
+            fd = _abi.descriptor(sock)
+            if fd in self._tokens:
+                raise ValueError(f"fd {fd} comes twice")
+            self._tokens[fd] = 0
+
+    def _change(self) -> dict[int, int]:
+        if not self._changed:
+            self._tokens = self._rows.tokens()
+            self._changed = True
+        return self._tokens
+
+    def add(self, sock: SocketLike) -> None:
+        """Sample this socket too, in a row after the others. One that is there is started anew."""
+        fd = _abi.descriptor(sock)
+        with self._lock:
+            self._change()[fd] = 0
+
+    def remove(self, sock: SocketLike) -> None:
+        """Sample it no longer. A closed socket is removed by the number that it had. KeyError if unknown."""
+        fd = _abi.descriptor(sock)
+        with self._lock:
+            if fd not in self._tokens:
+                raise KeyError(f"fd {fd} is not in this Sampler")
+            del self._change()[fd]
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors, in the order of the rows."""
+        with self._lock:
+            return tuple(self._tokens)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __contains__(self, sock: SocketLike) -> bool:
+        return _abi.descriptor(sock) in self._tokens
+
+    def sample(self) -> Sample[V]:
+        """Ask all sockets, in one C call during which other threads run."""
+        with self._lock:
+            if self._changed:
+                self._rows.put(self._tokens)
+                self._fds = tuple(self._tokens)
+                self._changed = False
+            return Sample(self._fds, self._full, *self._rows.read())
+
+    def __repr__(self) -> str:
+        return f"<Sampler of {len(self)} sockets{', full' if self._full else ''}>"
