@@ -209,21 +209,21 @@ int mptcp_get_rows(struct socket_rows *rows)
 	/* struct mptcp_info as it was born. */
 	const int smallest = (int)(info_at + offsetof(struct mptcp_info, mptcpi_local_addr_used));
 	const struct mptcp_info *info = (const void *)((const char *)rows->scratch + info_at);
-	char *row = rows->rows;
+	const int count = rows->count, stride = rows->stride;
+	char *row = rows->block;
+	int *lengths = (void *)(row + (size_t)count * (size_t)stride);
+	int *errnos = lengths + count, *refusals = errnos + count;
 	int longest = 0, i;
 
-	for (i = 0; i < rows->count; i++, row += rows->stride) {
-		int length = get_row(rows, rows->fds[i]);
-		size_t filled;
+	for (i = 0; i < count; i++, row += stride) {
+		int length = get_row(rows, rows->fds[i]), refusal = 0, filled;
 
-		rows->refusals[i] = 0;
 		if (length == -EOPNOTSUPP || length == -ENOPROTOOPT) {
-			int refusal = mptcp_refusal(rows->fds[i]);
-
-			if (refusal < 0)
+			refusal = mptcp_refusal(rows->fds[i]);
+			if (refusal < 0) {
 				length = refusal;
-			else
-				rows->refusals[i] = refusal;
+				refusal = 0;
+			}
 		} else if (length >= 0 && length < smallest) {
 			length = -EPROTO;
 		} else if (length >= 0 && is_another(&rows->tokens[i], info->mptcpi_token)) {
@@ -231,15 +231,16 @@ int mptcp_get_rows(struct socket_rows *rows)
 		}
 		if (length == -EBADF || length == -ENOTSOCK)
 			rows->tokens[i] = TOKEN_GONE;
-		rows->errnos[i] = length < 0 ? -length : 0;
-		rows->lengths[i] = length < 0 ? 0 : length;
-		if (rows->lengths[i] > longest)
-			longest = rows->lengths[i];
-		filled = (size_t)(rows->lengths[i] < rows->stride ? rows->lengths[i] : rows->stride);
-		/* What found no room in the scratch is asked for again. */
-		if (length <= rows->scratch_size)
-			memcpy(row, rows->scratch, filled);
-		memset(row + filled, 0, (size_t)rows->stride - filled);
+		lengths[i] = length < 0 ? 0 : length;
+		errnos[i] = length < 0 ? -length : 0;
+		refusals[i] = refusal;
+		if (length > longest)
+			longest = length;
+		/* What found no room in the scratch will be asked for again. */
+		filled = length < 0 || length > rows->scratch_size ? 0 : length < stride ? length : stride;
+		memcpy(row, rows->scratch, (size_t)filled);
+		if (filled < stride)
+			memset(row + filled, 0, (size_t)(stride - filled));
 	}
 	return longest;
 }

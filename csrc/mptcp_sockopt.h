@@ -66,11 +66,10 @@ struct socket_rows {
 	uint64_t *tokens; /* in and out: the connection's, 0 while none was seen, or TOKEN_GONE */
 	int count;        /* of the arrays here */
 	int option;
-	char *rows;       /* stride bytes each: the answer, cut off there, and zeros */
-	int stride;
-	int *lengths;     /* of the whole answer; 0 where it failed */
-	int *errnos;      /* 0, or why it failed */
-	int *refusals;    /* mptcp_refusal(), where errno alone does not tell; else 0 */
+	int stride;       /* bytes of a row, a multiple of 8 */
+	void *block;      /* out: count rows, each an answer, cut off or followed by zeros; then of each
+	                   * row the length of the whole answer (0 where it failed), 0 or the errno, and
+	                   * mptcp_refusal() where the errno alone does not tell (else 0): 3 * count ints */
 	void *scratch;    /* 8-byte aligned: MPTCP_INFO_ROOM or mptcp_full_info_room(n) bytes */
 	int scratch_size;
 };

@@ -251,7 +251,15 @@ class Rows:
             names, room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], _BUFFER_SIZE
         self._asked.stride = _in_words(sum(ffi.sizeof(f"struct {name}") for name in names)) * 8
         self._give_scratch(room)
-        self._spare: list[Any] = []
+        spare: list[Any] = []
+        self._spare = spare
+
+        def come_back(block: Any) -> None:
+            """When all that was made of a lease is gone, in whatever thread that happens."""
+            if len(spare) < _SPARE:
+                spare.append(block)
+
+        self._come_back = come_back
 
     def _give_scratch(self, size: int) -> None:
         self._scratch = self._asked.scratch = ffi.new("uint64_t[]", _in_words(size))
@@ -269,34 +277,21 @@ class Rows:
         """What to put() so that nothing is forgotten."""
         return dict(zip(self._fds, self._tokens, strict=True))
 
-    def _lease(self, size: int) -> Any:
-        spare, words = self._spare, _in_words(size)
-        block = spare.pop() if spare else None
-        if block is None or len(block) != words:
-            block = _allocate("uint64_t[]", words)
-
-        def come_back(block: Any) -> None:
-            """When all that was made of the lease is gone, in whatever thread that happens."""
-            if len(spare) < _SPARE:
-                spare.append(block)
-
-        return ffi.gc(block, come_back)
-
     def read(self) -> tuple[int, int, memoryview]:
-        """time.monotonic_ns() before the call, the stride, and one block: rows, lengths, errnos, refusals."""
-        asked = self._asked
-        count = asked.count
+        """time.monotonic_ns() before the call, the stride, and the block of socket_rows, read-only."""
+        asked, spare = self._asked, self._spare
         while True:
             stride = asked.stride
-            size = count * (stride + 3 * _INT)
-            lease = self._lease(size)
-            rows = asked.rows = ffi.cast("char *", lease)
-            ints = ffi.cast("int *", rows + count * stride)
-            asked.lengths, asked.errnos, asked.refusals = ints, ints + count, ints + 2 * count
+            size = asked.count * (stride + 3 * _INT)
+            words = _in_words(size)
+            block = spare.pop() if spare else None
+            if block is None or len(block) != words:
+                block = _allocate("uint64_t[]", words)
+            asked.block = lease = ffi.gc(block, self._come_back)
             now = time.monotonic_ns()
             longest = _get_rows(asked)
             if longest <= stride:
-                return now, stride, memoryview(ffi.buffer(lease, size))
+                return now, stride, memoryview(ffi.buffer(lease, size)).toreadonly()
             if longest > asked.scratch_size:
                 self._give_scratch(longest + lib.mptcp_full_info_room(8))
             else:

@@ -35,7 +35,6 @@ else:
 _FULL_INFO = _abi.layout("mptcp_full_info")
 _INFO_AT = _FULL_INFO["mptcp_info"].offset
 _INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
-_INT = struct.calcsize("i")
 _new_bytes = bytes.__new__
 
 
@@ -48,45 +47,40 @@ class Sample(Generic[V]):
     access. A Sample can be pickled. Thread rule: immutable, use it anywhere.
     """
 
-    __slots__ = {
-        "time": "time.monotonic_ns() just before the read.",
-        "fds": "The descriptor of each row (a tuple).",
-        "lengths": "How many bytes the kernel returned for each row, 0 if it failed (a memoryview of int).",
-        "errnos": "0, or why the row failed (a memoryview of int).",
-        "_block": "",
-        "_full": "",
-        "_refusals": "",
-        "_rows": "",
-        "_stride": "",
-    }
-
-    time: int
-    fds: tuple[int, ...]
-    lengths: memoryview
-    errnos: memoryview
-    _block: memoryview
-    _full: bool
-    _refusals: memoryview
-    _rows: memoryview
-    _stride: int
+    __slots__ = ("_block", "_fds", "_full", "_ints", "_stride", "_time")
 
     def __init__(self, fds: tuple[int, ...], full: bool, time: int, stride: int, block: memoryview) -> None:
-        """Made by Sampler.sample(). block: rows of stride bytes, lengths, errnos, refusals."""
-        end = len(fds) * stride
-        ints = block[end:].cast("i").toreadonly()
-        lengths, errnos, refusals = (ints[n * len(fds) : (n + 1) * len(fds)] for n in range(3))
-        for name, value in (
-            ("time", time),
-            ("fds", fds),
-            ("lengths", lengths),
-            ("errnos", errnos),
-            ("_block", block),
-            ("_full", full),
-            ("_refusals", refusals),
-            ("_rows", block[:end].toreadonly()),
-            ("_stride", stride),
-        ):
-            object.__setattr__(self, name, value)
+        """Made by Sampler.sample(). block: as of socket_rows in csrc/mptcp_sockopt.h."""
+        self._fds = fds
+        self._full = full
+        self._time = time
+        self._stride = stride
+        self._block = block
+        self._ints = block[len(fds) * stride :].cast("i")
+
+    @property
+    def time(self) -> int:
+        """time.monotonic_ns() just before the read."""
+        return self._time
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptor of each row."""
+        return self._fds
+
+    @property
+    def lengths(self) -> memoryview:
+        """How many bytes the kernel returned for each row; 0 where it failed. Read-only, of C ints."""
+        return self._ints[: len(self._fds)]
+
+    @property
+    def errnos(self) -> memoryview:
+        """Why each row failed, or 0. Read-only, of C ints."""
+        return self._ints[len(self._fds) : 2 * len(self._fds)]
+
+    @property
+    def _rows(self) -> memoryview:
+        return self._block[: len(self._fds) * self._stride]
 
     def column(self, name: str) -> memoryview:
         """One field of all rows, without copying: a read-only memoryview of native unsigned ints.
@@ -108,7 +102,7 @@ class Sample(Generic[V]):
         return _column(MPTCPInfo, name, self._rows, self._stride, start, length)
 
     def __len__(self) -> int:
-        return len(self.fds)
+        return len(self._fds)
 
     if TYPE_CHECKING:
 
@@ -119,45 +113,47 @@ class Sample(Generic[V]):
 
     def __getitem__(self, index: int | slice) -> V | OSError | tuple[V | OSError, ...]:
         if isinstance(index, slice):
-            return tuple([self._row(i) for i in range(*index.indices(len(self.fds)))])
+            return tuple([self._row(i) for i in range(*index.indices(len(self._fds)))])
         try:
-            return self._row(range(len(self.fds))[index])
+            return self._row(range(len(self._fds))[index])
         except IndexError:
-            raise IndexError(f"row {index} of {len(self.fds)}") from None
+            raise IndexError(f"row {index} of {len(self._fds)}") from None
 
     def _row(self, index: int) -> V | OSError:
-        length = self.lengths[index]
+        length = self._ints[index]
         if not length:
+            count = len(self._fds)
+            errno, refusal = self._ints[index + count], self._ints[index + 2 * count]
             option = "MPTCP_FULL_INFO" if self._full else "MPTCP_INFO"
-            return _abi.failed(self.fds[index], option, self.errnos[index], self._refusals[index])
+            return _abi.failed(self._fds[index], option, errno, refusal)
         start = index * self._stride
-        return _new_bytes(self._make, self._rows[start : start + length])
+        return _new_bytes(self._make, self._block[start : start + length])
 
     @property
     def _make(self) -> type[V]:
         return MPTCPFullInfo if self._full else MPTCPInfo  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[V | OSError]:
-        lengths = self.lengths.tobytes()
-        length = self.lengths[0] if lengths else 0
-        if length and lengths == lengths[:_INT] * len(self.fds):
+        lengths = self.lengths
+        length = lengths[0] if lengths else 0
+        if length and lengths.tobytes() == lengths[:1].tobytes() * len(lengths):
             # All alike, as usual: without a step of Python for each row.
             records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
             return starmap(partial(_new_bytes, self._make), records)
-        return map(self._row, range(len(self.fds)))
+        return self._one_by_one()
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("Sample cannot be changed")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("Sample cannot be changed")
+    def _one_by_one(self) -> Iterator[V | OSError]:
+        block, stride, make, start = self._block, self._stride, self._make, 0
+        for index, length in enumerate(self.lengths):
+            yield _new_bytes(make, block[start : start + length]) if length else self._row(index)
+            start += stride
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.fds, self._full, self.time, self._stride, self._block.tobytes())
+        return _restored, (self._fds, self._full, self.time, self._stride, self._block.tobytes())
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.errnos))
-        return f"<Sample of {len(self.fds)} sockets, {bad} failed, time {self.time}>"
+        return f"<Sample of {len(self._fds)} sockets, {bad} failed, time {self.time}>"
 
 
 def _restored(fds: tuple[int, ...], full: bool, time: int, stride: int, block: bytes) -> Sample[Any]:
