@@ -210,6 +210,8 @@ int mptcp_get_rows(struct socket_rows *rows)
 	const int smallest = (int)(info_at + offsetof(struct mptcp_info, mptcpi_local_addr_used));
 	const struct mptcp_info *info = (const void *)((const char *)rows->scratch + info_at);
 	const int count = rows->count, stride = rows->stride;
+	const int info_end = (int)(info_at + sizeof(*info));
+	const int head = info_end < stride ? info_end : stride;
 	char *row = rows->block;
 	int *lengths = (void *)(row + (size_t)count * (size_t)stride);
 	int *errnos = lengths + count, *refusals = errnos + count;
@@ -239,8 +241,8 @@ int mptcp_get_rows(struct socket_rows *rows)
 		/* What found no room in the scratch will be asked for again. */
 		filled = length < 0 || length > rows->scratch_size ? 0 : length < stride ? length : stride;
 		memcpy(row, rows->scratch, (size_t)filled);
-		if (filled < stride)
-			memset(row + filled, 0, (size_t)(stride - filled));
+		if (filled < head)
+			memset(row + filled, 0, (size_t)(head - filled));
 	}
 	return longest;
 }

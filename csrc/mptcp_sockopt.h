@@ -67,7 +67,8 @@ struct socket_rows {
 	int count;        /* of the arrays here */
 	int option;
 	int stride;       /* bytes of a row, a multiple of 8 */
-	void *block;      /* out: count rows, each an answer, cut off or followed by zeros; then of each
+	void *block;      /* out: count rows, each an answer, cut off at stride, or zeros to the end of
+	                   * mptcp_info (what is behind it and the answer is not touched); then of each
 	                   * row the length of the whole answer (0 where it failed), 0 or the errno, and
 	                   * mptcp_refusal() where the errno alone does not tell (else 0): 3 * count ints */
 	void *scratch;    /* 8-byte aligned: MPTCP_INFO_ROOM or mptcp_full_info_room(n) bytes */

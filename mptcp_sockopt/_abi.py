@@ -240,7 +240,8 @@ class Rows:
     """MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets, as csrc/mptcp_sockopt.h says of socket_rows.
 
     The memory of an answer is leased: it comes back when the last view of it is gone, and the next answer
-    is written there. Thread rule: one call at a time.
+    is written there. (malloc does as well up to 32 MB; from there on its new pages cost as much as the
+    read.) Thread rule: one call at a time.
     """
 
     def __init__(self, option: int) -> None:

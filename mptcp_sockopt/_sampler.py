@@ -149,7 +149,11 @@ class Sample(Generic[V]):
             start += stride
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self._fds, self._full, self.time, self._stride, self._block.tobytes())
+        # Behind a short row lies old memory, which is nobody's information.
+        starts = range(0, len(self._rows), self._stride)
+        rows = [self._block[i : i + n].tobytes() for i, n in zip(starts, self.lengths, strict=True)]
+        block = b"".join([row.ljust(self._stride, b"\0") for row in rows]) + self._ints.tobytes()
+        return _restored, (self._fds, self._full, self.time, self._stride, block)
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.errnos))
@@ -184,6 +188,8 @@ class Sampler(Generic[V]):
         def __init__(
             self: Sampler[MPTCPFullInfo], socks: Iterable[SocketLike] = (), *, full: Literal[True]
         ) -> None: ...
+        @overload
+        def __init__(self: Sampler[Any], socks: Iterable[SocketLike] = (), *, full: bool) -> None: ...
 
     def __init__(self, socks: Iterable[SocketLike] = (), *, full: bool = False) -> None:
         """ValueError for a descriptor that comes twice; TypeError and ValueError as mptcp_info()."""

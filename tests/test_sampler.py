@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: MIT
+"""Sampler and Sample: many sockets in one call, on real ones."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import socket
+from typing import Any
+
+import pytest
+from _mptcp_sockopt import ffi, lib
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import _abi, _fields
+
+from .support import exchange, in_private_network, mptcp_pair, tcp_pair
+from .test_subflows import paths
+
+Pair = tuple[socket.socket, socket.socket]
+AGES = ("last_data_sent", "last_data_recv", "last_ack_recv")
+
+
+def at_rest(info: Any) -> dict[str, int | None]:
+    """All fields that stand still while nothing is sent."""
+    assert isinstance(info, mp.MPTCPInfo), info
+    return {name: value for name, value in info.asdict().items() if name not in AGES}
+
+
+# --------------------------------------------------------------------------------- rows and columns
+
+
+def test_rows_are_what_mptcp_info_returns(mptcp_ends: Pair) -> None:
+    """In the order of the sockets, for both ends, and for whatever may be passed as a socket."""
+    client, accepted = mptcp_ends
+    exchange(client, accepted)
+    sampler = mp.Sampler([client, accepted.fileno()])
+    sample = sampler.sample()
+    assert [at_rest(row) for row in sample] == [at_rest(mp.mptcp_info(sock)) for sock in mptcp_ends]
+    assert [type(row) for row in sample] == [mp.MPTCPInfo] * 2
+    assert sample.fds == sampler.fds == (client.fileno(), accepted.fileno())
+    assert len(sample) == len(sampler) == 2
+    assert sample.errnos.tolist() == [0, 0]
+    assert sample.lengths.tolist() == [len(mp.mptcp_info(client))] * 2
+    assert client in sampler
+    assert client.fileno() in sampler
+    assert 10**6 not in sampler
+
+
+def test_a_sample_is_a_sequence(mptcp_ends: Pair) -> None:
+    """Indices from either end, slices to tuples, IndexError beyond, any number of iterations."""
+    sample = mp.Sampler(mptcp_ends).sample()
+    rows = list(sample)
+    assert rows == list(sample) == [sample[0], sample[1]] == [sample[-2], sample[-1]]
+    assert sample[:] == tuple(rows)
+    assert sample[::-1] == tuple(rows[::-1])
+    assert sample[5:] == ()
+    for index in (2, -3):
+        with pytest.raises(IndexError, match="of 2"):
+            sample[index]
+    with pytest.raises(TypeError):
+        sample["token"]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_column_is_the_field_of_every_row(full: bool, family: int) -> None:
+    """For every field that the kernel reports; 0 where a row failed; not a copy, and not writable."""
+    with (
+        mptcp_pair(family) as (client, accepted),
+        tcp_pair(family) as (tcp, _),
+        mp.create_server(("127.0.0.1", 0), fallback=False) as listener,
+    ):
+        exchange(client, accepted, 1000)
+        sampler = mp.Sampler([tcp, client, accepted, listener], full=full)
+        sample = sampler.sample()
+        rows = [None if isinstance(row, OSError) else row.info if full else row for row in sample]
+        assert [row is None for row in rows] == [True, False, False, False]
+        for name, field in mp.MPTCPInfo.fields.items():
+            values = [0 if row is None else getattr(row, name) for row in rows]
+            if None in values:
+                with pytest.raises(ValueError, match=f"does not report {name}"):
+                    sample.column(name)
+                continue
+            column = sample.column(name)
+            assert column.tolist() == values, name
+            assert (column.readonly, column.itemsize) == (True, field.place.size)
+            with pytest.raises(TypeError):
+                column[0] = 1
+        assert sample.column("token")[1] == mp.mptcp_info(client).token != 0
+        assert sample.column("write_seq").obj is sample.column("token").obj  # the same memory
+        if full:
+            assert sample.column("num_subflows").tolist() == [
+                0,
+                1,
+                1,
+                mp.mptcp_full_info(listener).num_subflows,
+            ]
+
+
+def test_what_is_no_column(mptcp_ends: Pair) -> None:
+    """ValueError: unknown names, also without a row."""
+    for sockets in ((), mptcp_ends):
+        sample = mp.Sampler(sockets).sample()
+        for name in ("speed", "num_subflows", "", "mptcpi_token"):
+            with pytest.raises(ValueError, match="has no field"):
+                sample.column(name)
+        with pytest.raises(ValueError, match="has no field"):
+            mp.Sampler(sockets, full=True).sample().column("tcp_info")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_column_that_an_older_kernel_does_not_report_is_refused(full: bool, mptcp_ends: Pair) -> None:
+    """By the length that it answered: recorded as of Linux 5.16, whose mptcp_info has 48 bytes."""
+    sampler = mp.Sampler(mptcp_ends, full=full)
+    rows = sampler.sample()
+    older = []
+    row: Any
+    for row in rows:
+        start = 40 if full else 0
+        older.append(row[: start + 48] + row[start + len(mp.mptcp_info(mptcp_ends[0])) :])
+    stride, count = rows._stride, len(rows)
+    ints = [*map(len, older), *[0] * (2 * count)]
+    block = b"".join(row.ljust(stride, b"\0") for row in older) + bytes(ffi.buffer(ffi.new("int[]", ints)))
+    sample: mp.Sample[Any] = mp.Sample(rows.fds, full, rows.time, stride, memoryview(block))
+    assert sample.column("token").tolist() == rows.column("token").tolist()
+    assert sample.column("csum_enabled").tolist() == [0, 0]
+    for name in ("retransmits", "bytes_sent", "last_ack_recv"):
+        with pytest.raises(ValueError, match=f"this kernel does not report {name}: it came with Linux 6"):
+            sample.column(name)
+    row = sample[0]
+    info = row.info if full else row
+    assert (info.csum_enabled, info.retransmits) == (0, None)
+    assert _fields.column(mp.MPTCPInfo, "token", memoryview(b""), 96, 0, 96).tolist() == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_no_sockets(full: bool) -> None:
+    """A sample of nothing; every column is empty."""
+    sampler = mp.Sampler(full=full)
+    sample = sampler.sample()
+    assert (len(sampler), len(sample), list(sample), sample.fds, sample[:]) == (0, 0, [], (), ())
+    assert sample.column("bytes_sent").tolist() == sample.errnos.tolist() == sample.lengths.tolist() == []
+
+
+def test_where_nothing_answered_columns_are_zeros() -> None:
+    """It is not known what this kernel would report."""
+    pipe = os.pipe()
+    try:
+        for full in (False, True):
+            sampler = mp.Sampler(pipe, full=full)
+            sample = sampler.sample()
+            assert sample.column("endp_fullmesh_max").tolist() == sample.column("token").tolist() == [0, 0]
+            assert sample.lengths.tolist() == [0, 0]
+            assert sample.errnos.tolist() == [errno.ENOTSOCK] * 2
+    finally:
+        for fd in pipe:
+            os.close(fd)
+
+
+def test_numpy_takes_columns_as_they_are(mptcp_ends: Pair) -> None:
+    """Where numpy is: without copying, strided, not writeable."""
+    numpy = pytest.importorskip("numpy")
+    column = mp.Sampler(mptcp_ends).sample().column("write_seq")
+    array = numpy.asarray(column)
+    assert array.tolist() == column.tolist()
+    assert array.strides == column.strides
+    assert not array.flags.writeable
+    assert not array.flags.owndata
+
+
+# ----------------------------------------------------------------------------------- several subflows
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_full_rows_are_what_mptcp_full_info_returns(count: int, family: int) -> None:
+    """However many subflows each socket has; rows of fewer stand beside them."""
+
+    def look() -> None:
+        with paths(socket.AddressFamily(family), count) as (client, accepted):
+            assert_full_rows(client, accepted, count)
+
+    in_private_network(look)
+
+
+def assert_full_rows(client: socket.socket, accepted: socket.socket, count: int) -> None:
+    with mp.create_socket(fallback=False) as alone:
+        sampler = mp.Sampler([alone, client, accepted], full=True)
+        for _ in range(2):  # the second one knows how long rows are
+            sample = sampler.sample()
+            assert sample.errnos.tolist() == [0, 0, 0]
+            rows = list(sample)
+            for row, sock in zip(rows, (alone, client, accepted), strict=True):
+                now = mp.mptcp_full_info(sock)
+                assert isinstance(row, mp.MPTCPFullInfo)
+                assert len(row) == len(now)
+                assert at_rest(row.info) == at_rest(now.info)
+                assert [(p.id, p.addrs) for p in row.subflows] == [(p.id, p.addrs) for p in now.subflows]
+            assert rows == [sample[0], sample[1], sample[2]]
+            assert sample.column("num_subflows").tolist()[1:] == [count, count]
+            assert sample.lengths.tolist() == list(map(len, map(bytes, rows)))  # type: ignore[arg-type]
+            assert sample.column("token")[1] == mp.mptcp_info(client).token
+            assert list(pickle.loads(pickle.dumps(sample))) == rows
+
+
+def test_more_subflows_than_there_is_room_for_are_read_again(
+    mptcp_ends: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both the place that the kernel writes to and the rows grow."""
+    monkeypatch.setattr(_abi, "_BUFFER_SIZE", lib.mptcp_full_info_room(0))
+    sampler = mp.Sampler(mptcp_ends, full=True)
+    sampler._rows._asked.stride = 8
+    sample = sampler.sample()
+    assert sample.errnos.tolist() == [0, 0]
+    for row, sock in zip(sample, mptcp_ends, strict=True):
+        assert isinstance(row, mp.MPTCPFullInfo)
+        (path,) = row.subflows
+        assert (path.local, path.remote) == (sock.getsockname(), sock.getpeername())
+
+
+def test_a_longer_struct_is_kept_whole(mptcp_ends: Pair) -> None:
+    """Rows shorter than the kernel's answer are enlarged: no byte of it is lost."""
+    sampler = mp.Sampler(mptcp_ends)
+    sampler._rows._asked.stride = 40
+    sample = sampler.sample()
+    assert [at_rest(row) for row in sample] == [at_rest(mp.mptcp_info(sock)) for sock in mptcp_ends]
+    assert [len(bytes(row)) for row in sample] == [len(mp.mptcp_info(mptcp_ends[0]))] * 2  # type: ignore[arg-type]
+    assert sample._stride == len(mp.mptcp_info(mptcp_ends[0]))  # and not one byte more
+
+
+# ------------------------------------------------------------------------------------- what it is
+
+
+def test_a_sample_cannot_be_changed(mptcp_ends: Pair) -> None:
+    """Neither its parts, nor the memory behind them."""
+    sample = mp.Sampler(mptcp_ends).sample()
+    for name in ("time", "fds", "errnos", "lengths", "more"):
+        with pytest.raises(AttributeError):
+            setattr(sample, name, 1)
+    for view in (sample.errnos, sample.lengths, sample.column("token"), sample._block):
+        assert view.readonly
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_samples_pickle(full: bool, family: int) -> None:
+    """With all that they say, and no byte of old memory behind short rows."""
+    with mptcp_pair(family) as (client, _), tcp_pair(family) as (tcp, _):
+        sampler = mp.Sampler([client, tcp], full=full)
+        sampler._rows._asked.stride = 4000
+        again: mp.Sample[Any] = pickle.loads(pickle.dumps(sample := sampler.sample()))
+        assert (again[0], str(again[1]), type(again[1])) == (sample[0], str(sample[1]), mp.NotMPTCPError)
+        assert (again.time, again.fds) == (sample.time, sample.fds)
+        assert again.errnos.tolist() == sample.errnos.tolist()
+        assert again.column("token") == sample.column("token")
+        assert not any(again._block[sample.lengths[0] : 4000])
+        assert not any(again._block[4000:8000])
+
+
+def test_how_they_look(mptcp_ends: Pair) -> None:
+    """One line, whatever the number of sockets."""
+    with socket.socket() as tcp:
+        sampler = mp.Sampler([*mptcp_ends, tcp])
+        assert repr(sampler) == "<Sampler of 3 sockets>"
+        sample = sampler.sample()
+        assert repr(sample) == f"<Sample of 3 sockets, 1 failed, time {sample.time}>"
+        assert repr(mp.Sampler(full=True)) == "<Sampler of 0 sockets, full>"
