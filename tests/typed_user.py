@@ -31,6 +31,10 @@ def look(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(mp.getsockopt_into(sock, mp.SOL_MPTCP, mp.MPTCP_INFO, bytearray(96)), int)
     assert_type(mp.create_connection(("localhost", 80), fallback=False), socket.socket)
     assert_type(mp.is_supported(), mp.Support)
+    sample = mp.Sampler([sock, fd]).sample()
+    assert_type(sample[0], mp.MPTCPInfo | OSError)
+    assert_type(sample[1:], tuple[mp.MPTCPInfo | OSError, ...])
+    assert_type(list(mp.Sampler([writer], full=True).sample()), list[mp.MPTCPFullInfo | OSError])
     mp.mptcp_info("3")  # type: ignore[arg-type]
     info.token = 1  # type: ignore[assignment]
     shot.subflows = ()
