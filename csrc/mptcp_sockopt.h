@@ -57,7 +57,7 @@ int tcp_protocol_of(int domain, int type, int protocol);
  * ENOPROTOOPT. */
 int speaks_mptcp(int fd);
 
-/* A descriptor that was seen closed or not to be a socket: see socket_rows. */
+/* In place of a token: the descriptor was seen closed, or to be what never becomes MPTCP. */
 #define TOKEN_GONE 0x100000000
 
 /* MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets, a row each. */
@@ -75,10 +75,9 @@ struct socket_rows {
 	int scratch_size;
 };
 
-/* Fills the rows. A row whose token is not the one seen before is another connection, or another socket
- * behind the same number: it fails with ESTALE, and so does all that is read behind TOKEN_GONE. Returns
- * the longest length, beyond scratch_size where that was too small for the subflows of a socket: the rows
- * are good if it is at most stride. */
+/* Fills the rows. A token other than the one seen before, or any answer behind TOKEN_GONE, is that of
+ * another connection: ESTALE, and none of its data. Returns the longest length, beyond scratch_size where
+ * that was too small for the subflows of a socket: the rows are good if it is at most stride. */
 int mptcp_get_rows(struct socket_rows *rows);
 
 /* getsockname(2) and getpeername(2) of any socket, in the form of a subflow element. An unconnected
