@@ -15,7 +15,8 @@ from _mptcp_sockopt import ffi, lib
 import mptcp_sockopt as mp
 from mptcp_sockopt import _abi, _fields
 
-from .support import exchange, in_private_network, mptcp_pair, tcp_pair
+from .support import exchange, in_private_network, mptcp_pair, tcp_pair, where_refused
+from .test_older_kernels import BEFORE_5_16, FULL_INFO, IS_MPTCP
 from .test_subflows import paths
 
 Pair = tuple[socket.socket, socket.socket]
@@ -226,6 +227,23 @@ def test_a_longer_struct_is_kept_whole(mptcp_ends: Pair) -> None:
     assert [at_rest(row) for row in sample] == [at_rest(mp.mptcp_info(sock)) for sock in mptcp_ends]
     assert [len(bytes(row)) for row in sample] == [len(mp.mptcp_info(mptcp_ends[0]))] * 2  # type: ignore[arg-type]
     assert sample._stride == len(mp.mptcp_info(mptcp_ends[0]))  # and not one byte more
+
+
+def test_older_kernels(family: int) -> None:
+    """Without MPTCP_FULL_INFO (before 6.5), TCP_IS_MPTCP (6.10), or any of it (5.16)."""
+
+    def look(full: bool, sound: bool) -> None:
+        with mptcp_pair(family) as ends:
+            sampler = mp.Sampler(ends, full=full)
+            row: Any
+            for row in sampler.sample():
+                assert isinstance(row, mp.UnsupportedOptionError) is not sound, row
+                if not sound:
+                    assert row.option == ("MPTCP_FULL_INFO" if full else "MPTCP_INFO")
+
+    where_refused([FULL_INFO, IS_MPTCP], lambda: look(True, False))
+    where_refused([FULL_INFO, IS_MPTCP], lambda: look(False, True))
+    where_refused(BEFORE_5_16, lambda: look(False, False))
 
 
 # ------------------------------------------------------------------------------------- what it is

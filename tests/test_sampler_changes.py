@@ -10,6 +10,7 @@ import os
 import pickle
 import resource
 import socket
+import struct
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -20,8 +21,15 @@ from _mptcp_sockopt import ffi
 
 import mptcp_sockopt as mp
 
-from .support import Missing, exchange, fallback_pair, in_private_network, mptcp_pair, where_refused
-from .test_older_kernels import BEFORE_5_16, FULL_INFO, IS_MPTCP
+from .support import (
+    LOOPBACK,
+    Missing,
+    exchange,
+    fallback_pair,
+    in_private_network,
+    mptcp_pair,
+    until,
+)
 from .test_sampler import AGES, at_rest
 
 Pair = tuple[socket.socket, socket.socket]
@@ -156,35 +164,27 @@ def test_a_descriptor_that_became_something_else_says_so(other: str, mptcp_ends:
 
 
 def test_a_connection_may_gain_and_lose_its_token(family: int) -> None:
-    """Unconnected and after disconnect it is 0, which is nobody's; it connects under the same number."""
-    with (
-        mp.create_server(("127.0.0.1", 0), fallback=False) as server,
-        mp.create_socket(fallback=False) as sock,
-    ):
-        sampler = mp.Sampler([sock])
-        assert sampler.sample().column("token")[0] == 0
-        sock.settimeout(5)
-        sock.connect(server.getsockname())
-        token = sampler.sample().column("token")[0]
-        assert token == mp.mptcp_info(sock).token != 0
-        assert sampler.sample().errnos[0] == 0
-
-
-def test_older_kernels(family: int) -> None:
-    """Without MPTCP_FULL_INFO (before 6.5), TCP_IS_MPTCP (6.10), or any of it (5.16)."""
-
-    def look(full: bool, sound: bool) -> None:
-        with mptcp_pair(family) as ends:
-            sampler = mp.Sampler(ends, full=full)
-            row: Any
-            for row in sampler.sample():
-                assert isinstance(row, mp.UnsupportedOptionError) is not sound, row
-                if not sound:
-                    assert row.option == ("MPTCP_FULL_INFO" if full else "MPTCP_INFO")
-
-    where_refused([FULL_INFO, IS_MPTCP], lambda: look(True, False))
-    where_refused([FULL_INFO, IS_MPTCP], lambda: look(False, True))
-    where_refused(BEFORE_5_16, lambda: look(False, False))
+    """Before connect and after a fastclose (reset by the peer) it is 0, which makes it nobody else's."""
+    with mptcp_pair(family) as (client, accepted), mp.create_socket(family, fallback=False) as fresh:
+        sampler = mp.Sampler([sock := os.dup(fresh.fileno())])
+        try:
+            assert sampler.sample().column("token")[0] == 0
+            fresh.settimeout(5)
+            sampler.add(client)
+            exchange(client, accepted)
+            assert sampler.sample().column("token").tolist() == [0, mp.mptcp_info(client).token]
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+            until(lambda: mp.mptcp_info(client).token == 0, "the fastclose")
+            sample = sampler.sample()
+            assert sample.errnos.tolist() == sample.column("token").tolist() == [0, 0]
+            with mp.create_server((LOOPBACK[socket.AddressFamily(family)], 0), family=family) as server:
+                fresh.connect(server.getsockname())
+                token = mp.mptcp_info(fresh).token
+                for _ in range(2):
+                    assert sampler.sample().column("token").tolist() == [token, 0]
+        finally:
+            os.close(sock)
 
 
 # ---------------------------------------------------------------------------- a set that changes
