@@ -2,8 +2,8 @@
 """What is Linux doing with my Multipath TCP connection?
 
 Read a socket with mptcp_info(), mptcp_full_info(), snapshot() or status(), many
-with a Sampler; open one with create_connection() or create_server(); test the kernel with
-python -m mptcp_sockopt.selftest.
+with a Sampler; follow one with a Tracker; open one with create_connection() or
+create_server(); test the kernel with python -m mptcp_sockopt.selftest.
 
 This is the one public door. The house, from the ground up (imports only go down):
 
@@ -17,6 +17,7 @@ This is the one public door. The house, from the ground up (imports only go down
     _sockopt           one function per option; status(), snapshot()
     _sockets           opening sockets
     _sampler           many sockets at once
+    _tracker           one connection over time
     selftest           over the names below alone
 """
 
@@ -44,6 +45,7 @@ from ._sockopt import (
     snapshot,
     status,
 )
+from ._tracker import SubflowDelta, Tracker, Update
 from ._version import __version__
 from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
 
@@ -66,10 +68,13 @@ __all__ = [
     "Status",
     "Subflow",
     "SubflowAddrs",
+    "SubflowDelta",
     "Support",
     "TCPInfo",
     "TCPState",
+    "Tracker",
     "UnsupportedOptionError",
+    "Update",
     "__version__",
     "create_connection",
     "create_server",

@@ -25,7 +25,7 @@ FLOORS = [
     {"_fields"},
     {"_views"},
     {"_sockopt", "_sockets"},
-    {"_sampler"},
+    {"_sampler", "_tracker"},
     {"__init__"},
     {"_cases"},
     {"selftest"},

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""Goodput over two paths, one of which dies: python benchmarks/two_paths.py [--seconds N] [--json]
+
+A connection of two subflows between two private network namespaces, over veth pairs of 40 and 10 Mbit/s.
+The slower path is cut after 3 seconds and comes back after 6. Every second both ends' Trackers are compared
+with what the receiving program had read at that moment: that is goodput, and the sum of the subflows is not.
+
+Exit status: 0, or 1 if a Tracker was off by more than 5 % in any second, 2 usage, 3 where it cannot run.
+Root, or user namespaces, and the programs ip and tc (iproute2) are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import _sandbox
+from reuseport._children import Handle, in_child
+
+MBIT = {"path1": 40, "path2": 10}
+CUT, RESTORED = 3, 6  # seconds
+# With room for more, more waits behind what is stuck on the dead path. The sum of the subflows is off by more
+# then; and when the gap is filled, megabytes are read at once, perhaps just when a second ends.
+SEND_BUFFER = 1 << 19
+LIMIT = 0.05
+# What is on its way when the second ends: read, but not acknowledged, or the other way round. Half of what
+# the paths carry in 20 ms; it matters in seconds of a near standstill only.
+FLOOR = sum(MBIT.values()) * 1e6 / 8 * 0.010
+PASS, FAIL, CANNOT = 0, 1, 3
+SECOND = 1_000_000_000
+
+
+class CannotRun(Exception):  # noqa: N818  # an outcome: exit status 3
+    """What is missing here, in a sentence."""
+
+
+class Sample(NamedTuple):
+    """What a Tracker said of one second, in bytes."""
+
+    time: int
+    connection: int
+    subflows: int
+
+
+class Received(NamedTuple):
+    """What the receiving end tells."""
+
+    samples: list[Sample]
+    marks: list[int]  # read in all, at each sample
+    times: list[int]  # when something was read
+    totals: list[int]  # read in all, at each of these times
+
+    def read_until(self, moment: int) -> int:
+        return self.totals[bisect.bisect(self.times, moment) - 1]
+
+
+class Second(NamedTuple):
+    """One line of the table, in bytes."""
+
+    second: int
+    sender: int  # acknowledged, by the sender's Tracker
+    subflows: int  # the same, summed over its subflows
+    read_then: int  # by the receiving program, between the sender's two samples
+    receiver: int  # received, by the receiver's Tracker
+    read: int  # by the receiving program, between the receiver's two samples
+
+    def off(self) -> float:
+        """The worse Tracker's distance from what was read, as a part of it."""
+        return max(distance(self.sender, self.read_then), distance(self.receiver, self.read))
+
+    def holds(self) -> bool:
+        pairs = ((self.sender, self.read_then), (self.receiver, self.read))
+        return all(abs(said - read) <= max(LIMIT * read, FLOOR) for said, read in pairs)
+
+
+def distance(said: int, read: int) -> float:
+    return abs(said - read) / max(read, 1)
+
+
+def network(command: str, batch: str) -> None:
+    """Run ``ip -batch`` or ``tc -batch`` in the namespace of the caller."""
+    try:
+        subprocess.run(
+            [command, "-batch", "-"], input=batch, text=True, capture_output=True, timeout=10, check=True
+        )
+    except FileNotFoundError:
+        raise CannotRun(f"the program {command} (iproute2)") from None
+    except subprocess.CalledProcessError as error:
+        raise CannotRun(f"{command} says {error.stderr.strip()!r}") from None
+
+
+def furnish(host: int) -> None:
+    """Addresses, and a rate for what leaves, on this end of both paths."""
+    addresses = "".join(
+        f"addr add 10.9.{n}.{host}/24 dev {path}\nlink set {path} up\n" for n, path in enumerate(MBIT, 1)
+    )
+    network("ip", addresses)
+    shape = "qdisc add dev {} root tbf rate {}mbit burst 16kb latency 20ms\n"
+    network("tc", "".join(shape.format(path, rate) for path, rate in MBIT.items()))
+
+
+def go_first() -> None:
+    """Measure on a busy machine what is measured on an idle one."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+# ----------------------------------------------------------------------------------------- the two ends
+
+
+def tell(control: socket.socket, number: int) -> None:
+    control.sendall(number.to_bytes(8, "big"))
+
+
+def hear(control: socket.socket) -> int:
+    told = control.recv(8, socket.MSG_WAITALL)
+    if not told:
+        raise EOFError("the other end has gone")
+    return int.from_bytes(told, "big")
+
+
+def receive(control: socket.socket, seconds: int) -> Received:
+    """In a namespace of its own."""
+    control.settimeout(20)
+    _sandbox.enter_private_network()
+    tell(control, os.getpid())
+    hear(control)  # the interfaces are here
+    furnish(2)
+    network("ip", "mptcp endpoint add 10.9.2.2 dev path2 signal\n")
+    go_first()
+    # The listener stays: the second subflow comes to it, at another address.
+    with mp.create_server(("0.0.0.0", 0), fallback=False) as server:
+        server.settimeout(10)
+        tell(control, server.getsockname()[1])
+        sock, _ = server.accept()
+        with sock:
+            tracker = mp.Tracker(sock)
+            samples, marks, times, totals, buffer = [], [], [0], [0], bytearray(1 << 18)
+            begin = hear(control)
+            for due in range(begin, begin + (seconds + 1) * SECOND, SECOND):
+                while (left := due - time.monotonic_ns()) > 0:
+                    if readable(sock, left):
+                        totals.append(totals[-1] + sock.recv_into(buffer))
+                        times.append(time.monotonic_ns())
+                samples.append(sample(tracker, "bytes_received"))
+                while readable(sock, 0):  # what had come and was not read yet
+                    totals.append(totals[-1] + sock.recv_into(buffer))
+                    times.append(time.monotonic_ns())
+                marks.append(totals[-1])
+            tell(control, 0)  # the sender may close
+            return Received(samples, marks, times, totals)
+
+
+def readable(sock: socket.socket, nanoseconds: int) -> bool:
+    return bool(select.select([sock], [], [], nanoseconds / SECOND)[0])
+
+
+def send(control: socket.socket, seconds: int, send_buffer: int) -> list[Sample]:
+    """In the caller's namespace: the Tracker's samples."""
+    control.settimeout(20)
+    links = "link add {0} type veth peer name {0} netns {1}\n"
+    receiver = hear(control)
+    network("ip", "".join(links.format(path, receiver) for path in MBIT))
+    furnish(1)
+    network("ip", "mptcp limits set subflows 2 add_addr_accepted 2\n")
+    tell(control, 0)
+    go_first()
+    with mp.create_socket(fallback=False) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        sock.setsockopt(socket.SOL_TCP, socket.TCP_CONGESTION, b"reno")
+        sock.settimeout(10)
+        sock.connect(("10.9.1.2", hear(control)))
+        sock.setblocking(False)
+        tracker, samples = mp.Tracker(sock), []
+        until_both_are_up = time.monotonic_ns() + 5 * SECOND
+        while mp.snapshot(sock).live_count < 2:
+            if time.monotonic_ns() > until_both_are_up:
+                raise RuntimeError("the second subflow did not come")
+            fill(sock, time.monotonic_ns() + SECOND // 100)
+        begin = time.monotonic_ns() + SECOND
+        tell(control, begin)
+        for second in range(seconds + 1):
+            fill(sock, begin + second * SECOND)
+            samples.append(sample(tracker, "bytes_acked"))
+            for moment, state in ((CUT, "down"), (RESTORED, "up")):
+                if second == moment:
+                    network("ip", f"link set path2 {state}\n")
+        hear(control)
+        return samples
+
+
+def fill(sock: socket.socket, due: int, data: bytes = bytes(1 << 16)) -> None:
+    """Send as much as the connection takes, until due."""
+    while (left := due - time.monotonic_ns()) > 0:
+        if select.select([], [sock], [], left / SECOND)[1]:
+            with contextlib.suppress(BlockingIOError):
+                sock.send(data)
+
+
+def sample(tracker: mp.Tracker, counter: str) -> Sample:
+    update = tracker.update()
+    parts = [getattr(path, counter) or 0 for path in update.subflows]
+    return Sample(update.snapshot.time, getattr(update, counter) or 0, sum(parts))
+
+
+# ------------------------------------------------------------------------------------------- the figures
+
+
+def run(seconds: int, send_buffer: int) -> list[Second]:
+    """Both ends at work, and their figures side by side."""
+    try:
+        _sandbox.enter_private_network()
+    except OSError as error:
+        raise CannotRun(f"a private network namespace: {error}") from None
+    here, there = socket.socketpair()
+
+    def far() -> Received:
+        here.close()  # an end that dies is noticed at the other
+        return receive(there, seconds)
+
+    with here, there, Handle(far) as receiver:
+        there.close()
+        try:
+            sent = send(here, seconds, send_buffer)
+        except EOFError:
+            receiver.result(5)  # raises what happened there
+            raise
+        return list(compare(sent, receiver.result(10)))
+
+
+def compare(sent: list[Sample], received: Received) -> Iterator[Second]:
+    read = [received.read_until(one.time) for one in sent]
+    for n in range(1, len(sent)):
+        one, other = sent[n], received.samples[n]
+        then, here = read[n] - read[n - 1], received.marks[n] - received.marks[n - 1]
+        yield Second(n, one.connection, one.subflows, then, other.connection, here)
+
+
+def table(rows: list[Second]) -> Iterator[str]:
+    yield "second  sender  subflows    read  receiver    read   off   (Mbit/s)"
+    for row in rows:
+        sender, subflows, read_then, receiver, read = (bytes_ * 8 / 1e6 for bytes_ in row[1:])
+        note = "  path2 is down" if CUT < row.second <= RESTORED else ""
+        yield (
+            f"{row.second:>6}  {sender:6.2f}  {subflows:8.2f}  {read_then:6.2f}  {receiver:8.2f}"
+            f"  {read:6.2f}  {row.off():5.1%}{note}"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=10, metavar="N", help="how long, 10 by default")
+    parser.add_argument(
+        "--send-buffer", type=int, default=SEND_BUFFER, metavar="BYTES", help="512 KiB by default"
+    )
+    parser.add_argument("--json", action="store_true", help="one object on stdout; figures in bytes")
+    options = parser.parse_args(argv)
+    if not 1 <= options.seconds <= 3600:
+        parser.error("--seconds is from 1 to 3600")
+    if not 1 <= options.send_buffer < 1 << 30:
+        parser.error("--send-buffer is from 1 to 1073741823")
+    try:
+        rows = in_child(lambda: run(options.seconds, options.send_buffer), seconds=options.seconds + 60)
+    except CannotRun as reason:
+        print(f"cannot run here: {reason}", file=sys.stderr)
+        return CANNOT
+    good = all(row.holds() for row in rows)
+    if options.json:
+        lines = [row._asdict() | {"off": row.off(), "holds": row.holds()} for row in rows]
+        print(json.dumps({"schema": 1, "holds": good, "seconds": lines}))
+    else:
+        print(*table(rows), sep="\n")
+        print("within 5 % in every second" if good else "FAIL: off by more than 5 %")
+    return PASS if good else FAIL
+
+
+if __name__ == "__main__":
+    sys.exit(main())
