@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MODULE = "_mptcp_sockopt"
 HERE = Path(__file__).resolve().parent
-HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h")
+HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
 
 # What the sdist holds beside the packages: everything that the repository does.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
@@ -70,7 +70,7 @@ def cdef() -> str:
 def make_ffi() -> FFI:
     ffi = FFI()
     ffi.cdef(cdef())
-    ffi.set_source(MODULE, '#include "mptcp_sockopt.h"')
+    ffi.set_source(MODULE, "".join(f'#include "{name}"\n' for name in HEADERS))
     return ffi
 
 

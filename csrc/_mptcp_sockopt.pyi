@@ -32,10 +32,23 @@ class _Lib:
     TCP_LISTEN: Final[int]
     TCP_CLOSING: Final[int]
     TCP_NEW_SYN_RECV: Final[int]
+    NETLINK_SOCK_DIAG: Final[int]
+    TCPDIAG_GETSOCK: Final[int]
+    SOCK_DIAG_BY_FAMILY: Final[int]
+    NLM_F_REQUEST: Final[int]
+    NLM_F_DUMP_INTR: Final[int]
+    NLM_F_DUMP: Final[int]
+    NLMSG_ERROR: Final[int]
+    NLMSG_DONE: Final[int]
+    NLMSG_OVERRUN: Final[int]
+    NLA_TYPE_MASK: Final[int]
+    INET_DIAG_REQ_PROTOCOL: Final[int]
+    INET_DIAG_INFO: Final[int]
     MPTCP_INFO_ROOM: Final[int]
     TCP_INFO_ROOM: Final[int]
     SUBFLOW_ADDRS_ROOM: Final[int]
     SUBFLOW_INFO_ROOM: Final[int]
+    MPTCP_DIAG_DATAGRAM: Final[int]
     def mptcp_sockopt_version(self) -> CData: ...
     def sockopt_get(self, fd: int, level: int, option: int, value: CData, length: CData, /) -> int: ...
     def mptcp_get_info(self, fd: int, info: CData, /) -> int: ...
@@ -55,6 +68,9 @@ class _Lib:
     def speaks_mptcp(self, fd: int, /) -> int: ...
     def mptcp_get_rows(self, rows: CData, /) -> int: ...
     def socket_names(self, fd: int, names: CData, /) -> int: ...
+    def mptcp_diag_request(self, fd: int, dump: CData, family: int, states: int, /) -> int: ...
+    def mptcp_diag_receive(self, fd: int, dump: CData, /) -> int: ...
+    def mptcp_diag_parse(self, dump: CData, length: int, /) -> int: ...
 
 @final
 @type_check_only

@@ -2,8 +2,8 @@
 /*
  * The kernel ABI this library speaks, written once.
  *
- * Layouts follow Linux 7.1: <linux/mptcp.h> (mptcp_*) and <linux/tcp.h> (tcp_info). Kernels append to
- * these structs and return the length they know; which fields an older kernel returned is decided in
+ * Layouts follow Linux 7.1: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
+ * <linux/netlink.h> and <linux/inet_diag.h>. Kernels append to the structs of the first two and return the length they know; which fields an older kernel returned is decided in
  * mptcp_sockopt/_views.py. System headers are never included: they describe the build machine.
  *
  * Three readers share this file: the C (#include), build_ffi.py (the text becomes cffi's cdef) and
@@ -217,6 +217,86 @@ struct tcp_info {
 	uint32_t tcpi_received_ce_bytes;
 	/* Two u16 in 6.18 and 6.19, one bit-field in 7.0, at the same struct size: a raw word here. */
 	uint32_t tcpi_raw_276;
+};
+
+/* sock_diag(7): netlink messages and their attributes are aligned to 4 bytes. */
+#define NETLINK_SOCK_DIAG 4
+#define TCPDIAG_GETSOCK 18
+#define SOCK_DIAG_BY_FAMILY 20
+#define NLM_F_REQUEST 0x1
+#define NLM_F_DUMP_INTR 0x10
+#define NLM_F_DUMP 0x300
+#define NLMSG_ERROR 2
+#define NLMSG_DONE 3
+#define NLMSG_OVERRUN 4
+#define NLA_TYPE_MASK 0x3fff
+
+struct sockaddr_nl {
+	uint16_t nl_family;
+	uint16_t nl_pad;
+	uint32_t nl_pid; /* 0 is the kernel */
+	uint32_t nl_groups;
+};
+
+struct nlmsghdr {
+	uint32_t nlmsg_len; /* this header included */
+	uint16_t nlmsg_type;
+	uint16_t nlmsg_flags;
+	uint32_t nlmsg_seq;
+	uint32_t nlmsg_pid;
+};
+
+struct nlattr {
+	uint16_t nla_len; /* this header included */
+	uint16_t nla_type;
+};
+
+/* Attributes of a request and of an answer. A protocol above 255 does not fit sdiag_protocol: Linux 5.9. */
+#define INET_DIAG_REQ_PROTOCOL 3
+#define INET_DIAG_INFO 2
+
+/* Ports and addresses are in network order, so they are bytes here. */
+struct inet_diag_sockid {
+	uint8_t idiag_sport[2];
+	uint8_t idiag_dport[2];
+	uint8_t idiag_src[16];
+	uint8_t idiag_dst[16];
+	uint32_t idiag_if;
+	uint32_t idiag_cookie[2]; /* the low word, the high word */
+};
+
+/* The request of SOCK_DIAG_BY_FAMILY. */
+struct inet_diag_req_v2 {
+	uint8_t sdiag_family;
+	uint8_t sdiag_protocol;
+	uint8_t idiag_ext; /* bits: 1 << (attribute - 1) */
+	uint8_t pad;
+	uint32_t idiag_states; /* bits: 1 << state */
+	struct inet_diag_sockid id;
+};
+
+/* The request of TCPDIAG_GETSOCK: its protocol is in its name, unless there is an INET_DIAG_REQ_PROTOCOL. */
+struct inet_diag_req {
+	uint8_t idiag_family;
+	uint8_t idiag_src_len;
+	uint8_t idiag_dst_len;
+	uint8_t idiag_ext;
+	struct inet_diag_sockid id;
+	uint32_t idiag_states;
+	uint32_t idiag_dbs;
+};
+
+struct inet_diag_msg {
+	uint8_t idiag_family;
+	uint8_t idiag_state;
+	uint8_t idiag_timer;
+	uint8_t idiag_retrans;
+	struct inet_diag_sockid id;
+	uint32_t idiag_expires;
+	uint32_t idiag_rqueue;
+	uint32_t idiag_wqueue;
+	uint32_t idiag_uid;
+	uint32_t idiag_inode;
 };
 
 #endif

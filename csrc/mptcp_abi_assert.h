@@ -59,6 +59,29 @@ AT(struct tcp_info, tcpi_total_rto_time, 244);
 AT(struct tcp_info, tcpi_received_ce, 248);
 AT(struct tcp_info, tcpi_raw_276, 276);
 
+SIZE(struct sockaddr_nl, 12);
+SIZE(struct nlmsghdr, 16);
+AT(struct nlmsghdr, nlmsg_type, 4);
+AT(struct nlmsghdr, nlmsg_seq, 8);
+SIZE(struct nlattr, 4);
+AT(struct nlattr, nla_type, 2);
+
+SIZE(struct inet_diag_sockid, 48);
+AT(struct inet_diag_sockid, idiag_src, 4);
+AT(struct inet_diag_sockid, idiag_dst, 20);
+AT(struct inet_diag_sockid, idiag_if, 36);
+AT(struct inet_diag_sockid, idiag_cookie, 40);
+SIZE(struct inet_diag_req_v2, 56);
+AT(struct inet_diag_req_v2, idiag_states, 4);
+AT(struct inet_diag_req_v2, id, 8);
+SIZE(struct inet_diag_req, 60);
+AT(struct inet_diag_req, id, 4);
+AT(struct inet_diag_req, idiag_states, 52);
+SIZE(struct inet_diag_msg, 72);
+AT(struct inet_diag_msg, id, 4);
+AT(struct inet_diag_msg, idiag_expires, 52);
+AT(struct inet_diag_msg, idiag_inode, 68);
+
 #undef SIZE
 #undef AT
 

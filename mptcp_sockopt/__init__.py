@@ -12,12 +12,14 @@ This is the one public door. The house, from the ground up (imports only go down
     _descriptor        what may be passed as a socket
     _errors            the exceptions, and the review of errnos behind them
     _abi               the only importer of the compiled module
+    _sock_diag         its other room: dumps of sock_diag(7)
     _fields            how a view decodes
     _views             MPTCPInfo, TCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
     _sockopt           one function per option; status(), snapshot()
     _sockets           opening sockets
     _sampler           many sockets at once
     _tracker           one connection over time
+    _diag              mptcp_diag(): every MPTCP socket of the network namespace
     selftest           over the names below alone
 """
 
@@ -30,6 +32,7 @@ from ._abi import (
     SOL_MPTCP,
     TCP_IS_MPTCP,
 )
+from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
 from ._sampler import Sample, Sampler
 from ._sockets import Support, create_connection, create_server, create_socket, is_supported
@@ -58,6 +61,8 @@ __all__ = [
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
     "InfoFlag",
+    "MPTCPDiag",
+    "MPTCPDiagMsg",
     "MPTCPError",
     "MPTCPFullInfo",
     "MPTCPInfo",
@@ -82,6 +87,7 @@ __all__ = [
     "getsockopt_into",
     "is_mptcp",
     "is_supported",
+    "mptcp_diag",
     "mptcp_full_info",
     "mptcp_info",
     "mptcp_subflow_addrs",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The border: the only importer of the compiled module.
+"""The border: the only importer of the compiled module. (_sock_diag.py is its other room.)
 
 Below this file stands the kernel's layout (csrc/mptcp_abi.h), above it Python objects. What must live
 here: descriptors, buffers, lengths, and the way from an errno to an exception. What this file must not
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     V = TypeVar("V", bound=bytes)
 
 try:
-    from _mptcp_sockopt import ffi, lib
+    from _mptcp_sockopt import ffi as ffi
+    from _mptcp_sockopt import lib as lib
 except ImportError as error:
     raise ImportError(
         f"mptcp_sockopt needs its compiled module _mptcp_sockopt: install the package, on Linux ({error})",

@@ -48,4 +48,7 @@ class NotMPTCPError(MPTCPError):
 
 
 class UnsupportedOptionError(MPTCPError):
-    """An MPTCP socket, but the running kernel lacks the option. Thread rule: it belongs to who caught it."""
+    """An MPTCP socket, but the running kernel lacks the option; or, of mptcp_diag(), that dump.
+
+    Thread rule: it belongs to who caught it.
+    """

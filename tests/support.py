@@ -71,6 +71,23 @@ def tcp_pair(family: int) -> contextlib.AbstractContextManager[tuple[socket.sock
     return connected(server, socket.socket(socket.AddressFamily(family)))
 
 
+@contextlib.contextmanager
+def connections(number: int, family: int = socket.AF_INET) -> Iterator[list[socket.socket]]:
+    """Both ends of that many connections, client before server."""
+    with contextlib.ExitStack() as stack:
+        address = (LOOPBACK[socket.AddressFamily(family)], 0)
+        server = stack.enter_context(mp.create_server(address, family=family, fallback=False))
+        ends = []
+        for _ in range(number):
+            client = mp.create_connection(server.getsockname()[:2], timeout=5, fallback=False)
+            ends += [stack.enter_context(client), stack.enter_context(server.accept()[0])]
+        yield ends
+
+
+def inode(sock: socket.socket) -> int:
+    return os.fstat(sock.fileno()).st_ino
+
+
 def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:
     """Send size bytes each way, so that the connection is fully established."""
     for one, other in ((client, server), (server, client)):

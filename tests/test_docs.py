@@ -6,6 +6,7 @@ from __future__ import annotations
 import doctest
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import selftest
+
+from .support import in_private_network
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -42,6 +45,20 @@ def test_the_example_of_docs_reuseport(mptcp: None) -> None:
     names: dict[str, Any] = {}
     exec(code, names)
     assert (names["report"].late, names["old"].fileno(), names["new"].fileno()) == (0, -1, -1)
+
+
+def test_the_example_of_docs_mptcp_diag(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """Runs as it is printed; in a namespace where nobody else has connections."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "mptcp_diag.md").read_text(), re.DOTALL)
+
+    def run() -> None:
+        exec(code, {})
+        sys.stdout.flush()
+
+    in_private_network(run)
+    row, summary = capfd.readouterr().out.splitlines()
+    assert re.fullmatch(r"\('127\.0\.0\.1', \d+\) \('127\.0\.0\.1', \d+\) False 0", row)
+    assert summary == "2 sockets, 0 bytes sent"
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:
@@ -76,7 +93,15 @@ def test_every_status_is_named() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/subflows.md", "docs/reuseport.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "docs/subflows.md",
+        "docs/reuseport.md",
+        "docs/mptcp_diag.md",
+    ],
 )
 def test_links_and_paths_exist(document: str) -> None:
     """Relative links, and files named in code."""

@@ -22,9 +22,9 @@ REUSEPORT = ROOT / "reuseport"
 FLOORS = [
     {"_version", "_descriptor", "_errors", "_ktap", "_sandbox"},
     {"_abi"},
-    {"_fields"},
+    {"_fields", "_sock_diag"},
     {"_views"},
-    {"_sockopt", "_sockets"},
+    {"_sockopt", "_sockets", "_diag"},
     {"_sampler", "_tracker"},
     {"__init__"},
     {"_cases"},
@@ -98,6 +98,18 @@ def test_imports_only_go_down(path: Path) -> None:
             assert path.stem == "_abi"
         else:
             assert floor_of(module) < floor_of(path.stem), f"{path.stem} imports {module}"
+
+
+def test_cffi_is_seen_at_the_border_only() -> None:
+    """_abi, and _sock_diag, which is the other room of the border."""
+    users = {
+        path.stem
+        for path in PACKAGE.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.ImportFrom) and {alias.name for alias in node.names} & {"ffi", "lib"})
+        or (isinstance(node, ast.Attribute) and node.attr in ("ffi", "lib"))
+    }
+    assert users == {"_abi", "_sock_diag"}
 
 
 @pytest.mark.parametrize("path", sorted(REUSEPORT.glob("*.py")), ids=lambda path: path.stem)

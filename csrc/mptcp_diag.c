@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+#include "mptcp_diag.h"
+
+#include "mptcp_abi_assert.h"
+#include "mptcp_sockopt.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* Both kinds of headers are followed by what they head without padding, and by the next at a multiple of 4. */
+#define NETLINK_ALIGN(length) (((length) + 3) & ~(size_t)3)
+#define RECORD_ALIGN(length) (((length) + 7) & ~(size_t)7)
+
+_Static_assert(sizeof(struct inet_diag_msg) % 8 == 0, "mptcp_info starts aligned");
+_Static_assert(MPTCP_INFO_ROOM % 8 == 0, "and ends so");
+/* Records are made in place: one is never longer than the message it came in. Padding takes 7 bytes at most. */
+_Static_assert(sizeof(struct nlmsghdr) >= 7, "the shortest message has room for its record");
+
+int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, uint32_t states)
+{
+	const int all = family == AF_UNSPEC;
+	const uint8_t info = 1 << (INET_DIAG_INFO - 1);
+	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+	struct nlmsghdr header = {
+		.nlmsg_type = all ? TCPDIAG_GETSOCK : SOCK_DIAG_BY_FAMILY,
+		.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+		.nlmsg_seq = dump->sequence,
+	};
+	struct inet_diag_req any_family = {.idiag_ext = info, .idiag_states = states};
+	/* sdiag_protocol stays 0: a kernel that does not know the attribute must find nothing, and not take
+	 * the low byte of 262 for a protocol. */
+	struct inet_diag_req_v2 one_family = {
+		.sdiag_family = (uint8_t)family, .idiag_ext = info, .idiag_states = states};
+	struct nlattr attribute = {.nla_type = INET_DIAG_REQ_PROTOCOL};
+	uint32_t protocol = IPPROTO_MPTCP;
+	struct iovec parts[] = {
+		{&header, sizeof(header)},
+		{&any_family, sizeof(any_family)},
+		{&attribute, sizeof(attribute)},
+		{&protocol, sizeof(protocol)},
+	};
+	struct msghdr request = {
+		.msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = parts, .msg_iovlen = 4};
+	ssize_t sent;
+
+	if (!all)
+		parts[1] = (struct iovec){&one_family, sizeof(one_family)};
+	attribute.nla_len = sizeof(attribute) + sizeof(protocol);
+	header.nlmsg_len = (uint32_t)(sizeof(header) + parts[1].iov_len + attribute.nla_len);
+	sent = sendmsg(fd, &request, 0);
+	if (sent < 0)
+		return -errno;
+	return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;
+}
+
+/* The payload of an attribute among others; NULL if it is not there, and *length is then 0, or -1 if the
+ * attributes are malformed. */
+static const uint8_t *find_attribute(const uint8_t *at, size_t left, uint16_t type, int *length)
+{
+	struct nlattr attribute;
+
+	*length = 0;
+	while (left >= sizeof(attribute)) {
+		memcpy(&attribute, at, sizeof(attribute));
+		if (attribute.nla_len < sizeof(attribute) || attribute.nla_len > left) {
+			*length = -1;
+			return NULL;
+		}
+		if ((attribute.nla_type & NLA_TYPE_MASK) == type) {
+			*length = (int)(attribute.nla_len - sizeof(attribute));
+			return at + sizeof(attribute);
+		}
+		if (NETLINK_ALIGN(attribute.nla_len) >= left)
+			break;
+		at += NETLINK_ALIGN(attribute.nla_len);
+		left -= NETLINK_ALIGN(attribute.nla_len);
+	}
+	return NULL;
+}
+
+/* A message about one socket, header excluded, becomes a record at the end of the others. */
+static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
+{
+	const size_t msg = sizeof(struct inet_diag_msg);
+	uint8_t *record = (uint8_t *)dump->records + dump->used;
+	const uint8_t *info;
+	int info_length;
+
+	if (length < msg)
+		return -EPROTO;
+	info = find_attribute(message + msg, length - msg, INET_DIAG_INFO, &info_length);
+	if (info_length < 0)
+		return -EPROTO;
+	if (info_length > MPTCP_INFO_ROOM)
+		info_length = MPTCP_INFO_ROOM;
+	if (!dump->stride) {
+		dump->info = (uint32_t)info_length;
+		dump->stride = (uint32_t)(msg + RECORD_ALIGN((size_t)info_length));
+	}
+	/* A kernel knows one struct mptcp_info. */
+	if ((uint32_t)info_length != dump->info)
+		return -EPROTO;
+	memmove(record, message, msg);
+	if (info)
+		memmove(record + msg, info, dump->info);
+	memset(record + msg + dump->info, 0, dump->stride - msg - dump->info);
+	dump->used += dump->stride;
+	return 0;
+}
+
+int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
+{
+	const uint8_t *at = (const uint8_t *)dump->records + dump->used;
+	size_t left = (size_t)length;
+	struct nlmsghdr header;
+	int32_t error;
+	int failed;
+
+	if (dump->used > dump->size || length > dump->size - dump->used)
+		return -EINVAL;
+	while (left) {
+		if (left < sizeof(header))
+			return -EPROTO;
+		memcpy(&header, at, sizeof(header));
+		if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > left)
+			return -EPROTO;
+		/* What was sent for another request is nobody's any more. */
+		if (header.nlmsg_seq != dump->sequence)
+			goto next;
+		if (header.nlmsg_flags & NLM_F_DUMP_INTR)
+			dump->interrupted = 1;
+		switch (header.nlmsg_type) {
+		case TCPDIAG_GETSOCK:
+		case SOCK_DIAG_BY_FAMILY:
+			failed = add_record(dump, at + sizeof(header), header.nlmsg_len - sizeof(header));
+			if (failed)
+				return failed;
+			break;
+		case NLMSG_ERROR:
+		case NLMSG_DONE:
+			/* Both carry 0 or -errno. */
+			error = 0;
+			if (header.nlmsg_len >= sizeof(header) + sizeof(error))
+				memcpy(&error, at + sizeof(header), sizeof(error));
+			if (error < 0)
+				return error > -4096 ? error : -EPROTO;
+			if (header.nlmsg_type == NLMSG_DONE)
+				return 1;
+			break;
+		case NLMSG_OVERRUN:
+			return -ENOBUFS;
+		}
+next:
+		if (NETLINK_ALIGN(header.nlmsg_len) >= left)
+			break;
+		at += NETLINK_ALIGN(header.nlmsg_len);
+		left -= NETLINK_ALIGN(header.nlmsg_len);
+	}
+	return 0;
+}
+
+int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
+{
+	struct sockaddr_nl sender;
+	struct iovec part;
+	struct msghdr datagram;
+	ssize_t length;
+	int done = 0;
+
+	while (!done) {
+		if (dump->used > dump->size || dump->size - dump->used < MPTCP_DIAG_DATAGRAM)
+			return 0;
+		part.iov_base = (uint8_t *)dump->records + dump->used;
+		part.iov_len = MPTCP_DIAG_DATAGRAM;
+		memset(&datagram, 0, sizeof(datagram));
+		datagram.msg_name = &sender;
+		datagram.msg_namelen = sizeof(sender);
+		datagram.msg_iov = &part;
+		datagram.msg_iovlen = 1;
+		length = recvmsg(fd, &datagram, MSG_DONTWAIT);
+		if (length < 0 && errno == EINTR)
+			continue;
+		if (length < 0)
+			return -errno;
+		if (datagram.msg_namelen != sizeof(sender) || sender.nl_family != AF_NETLINK)
+			return -EPROTO;
+		/* Root may write to other processes' netlink sockets. */
+		if (sender.nl_pid != 0)
+			continue;
+		if (datagram.msg_flags & MSG_TRUNC)
+			return -ENOBUFS;
+		done = mptcp_diag_parse(dump, (uint64_t)length);
+	}
+	return done;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every MPTCP socket of a network namespace, from sock_diag(7) dumps. The rules are those of
+ * mptcp_sockopt.h: no memory, no state, -errno, and what cffi can parse.
+ */
+#ifndef MPTCP_DIAG_H
+#define MPTCP_DIAG_H
+
+#include "mptcp_abi.h"
+
+/* The most that a kernel puts into one datagram of a dump. */
+#define MPTCP_DIAG_DATAGRAM 32768
+
+/*
+ * A dump under way, or several one after the other into one array. The caller zeroes it, points records to
+ * 8-byte aligned memory of size bytes, gives each request a sequence number, and may move the records to a
+ * larger place between two calls.
+ *
+ * A record is struct inet_diag_msg, then struct mptcp_info as long as this kernel makes it, cut off at
+ * MPTCP_INFO_ROOM, and zeroes up to the next multiple of 8.
+ */
+struct mptcp_diag_dump {
+	void *records;
+	uint64_t size;
+	uint64_t used;        /* of size; stride bytes for every record */
+	uint32_t stride;      /* 0 before the first record */
+	uint32_t info;        /* bytes of mptcp_info in a record; 0 if the kernel gave none */
+	uint32_t sequence;    /* of the request whose answer is awaited */
+	uint32_t interrupted; /* the kernel said that its table changed: NLM_F_DUMP_INTR */
+};
+
+/* Asks, on a socket of NETLINK_SOCK_DIAG, for the MPTCP sockets in these states (1 << state), with their
+ * mptcp_info; what comes will carry dump->sequence. With AF_INET or AF_INET6 for those of a family: a kernel
+ * without MPTCP diag then says ENOENT. With AF_UNSPEC for all, in one walk of the kernel's table instead of
+ * two, by the older TCPDIAG_GETSOCK: Linux 5.7 and 5.8 do not know the attribute that says MPTCP, and answer
+ * with TCP sockets; older ones say EINVAL. Returns 0 or -errno. */
+int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, uint32_t states);
+
+/* Receives until the dump is done, or the room too small. Never waits: the kernel makes the next datagram
+ * while it hands one over. Returns 1 if the dump is done, 0 if less than MPTCP_DIAG_DATAGRAM bytes are left
+ * (the caller makes room and calls again), or -errno: the kernel's own, EAGAIN if the end did not come,
+ * ENOBUFS if something was lost, EPROTO for what is no answer. */
+int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump);
+
+/* What receive does with a datagram: the length bytes at records + used become records, in place. Nothing
+ * beyond them is read or written, whatever they hold. Returns 1 if the dump is done, 0 if not, or -errno. */
+int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length);
+
+#endif

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""mptcp_diag(): every MPTCP socket of the network namespace, and MPTCPDiag, what it returns."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time as _time
+from functools import partial
+from itertools import starmap
+
+from . import _abi, _sock_diag
+from ._fields import View, always
+from ._fields import column as _column
+from ._views import InfoFlag, MPTCPInfo, TCPState
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, overload
+
+    from ._views import Address
+
+_MSG = _abi.layout("inet_diag_msg", "idiag_")
+_ID_AT = _abi.layout("inet_diag_msg")["id"].offset
+_ID = _abi.layout("inet_diag_sockid", "idiag_")
+_INFO_AT = _sock_diag.INFO_AT
+_INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
+_cookie = struct.Struct("=II").unpack_from
+_new_bytes = bytes.__new__
+
+
+def _of_id(view: bytes, name: str) -> bytes:
+    place = _ID[name]
+    return view[_ID_AT + place.offset : _ID_AT + place.end]
+
+
+class MPTCPDiagMsg(View):
+    """``struct inet_diag_msg`` and ``struct mptcp_info``: one MPTCP socket in a dump (Linux 5.9).
+
+    Its own fields are those of inet_diag_msg under the kernel's names without ``idiag_``; ``if``, a word of
+    Python, is ``ifindex``. Those of the connection are in ``info``.
+    Thread rule: immutable, use it anywhere.
+    """
+
+    __slots__ = ()
+    _places = {**_MSG, "ifindex": _abi.Place(_ID_AT + _ID["if"].offset, _ID["if"].size)}  # noqa: RUF012
+    _smallest = _INFO_AT + MPTCPInfo._smallest
+
+    family = always("AF_INET or AF_INET6.", "family", "5.9")
+    state = always("A number of TCPState, of the MPTCP socket.", "state", "5.9")
+    timer = always("0: none; 2: that which ends a socket closed on this side.", "timer", "5.9")
+    retrans = always("Always 0: MPTCP counts in `info.retransmits`.", "timeouts", "5.9")
+    ifindex = always("Interface that the socket is bound to (SO_BINDTODEVICE), or 0.", "index", "5.9")
+    expires = always("Until the timer fires.", "ms", "5.9")
+    rqueue = always(
+        "Memory of what was received and not read; on a listener the length of its accept queue.",
+        "bytes",
+        "5.9",
+    )
+    wqueue = always("Memory of what was sent, until it is freed; on a listener its backlog.", "bytes", "5.9")
+    uid = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9")
+    inode = always("As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9")
+
+    @property
+    def cookie(self) -> int:
+        """SO_COOKIE, a number since boot. An accepted socket can have its listener's (seen on 6.18)."""
+        low, high = _cookie(self, _ID_AT + _ID["cookie"].offset)
+        return int(low | high << 32)
+
+    def _end(self, address: str, port: str) -> Address:
+        host, number = _of_id(self, address), int.from_bytes(_of_id(self, port), "big")
+        if self.family == socket.AF_INET:
+            return socket.inet_ntop(socket.AF_INET, host[:4]), number
+        link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
+        return socket.inet_ntop(socket.AF_INET6, host), number, 0, self.ifindex if link_local else 0
+
+    @property
+    def local(self) -> Address:
+        """This side's address, as ``socket.getsockname()`` gives it."""
+        return self._end("src", "sport")
+
+    @property
+    def remote(self) -> Address:
+        """The peer's address, as ``socket.getpeername()`` gives it, flowinfo 0; zero on a listener."""
+        return self._end("dst", "dport")
+
+    @property
+    def info(self) -> MPTCPInfo:
+        """The connection, as mptcp_info() would tell, and also where that is refused: after a fallback."""
+        return MPTCPInfo(self[_INFO_AT:])
+
+    @property
+    def fallback(self) -> bool:
+        """Whether the connection fell back to TCP (RFC 8684, section 3.7)."""
+        return bool(self.info.flags & InfoFlag.FALLBACK)
+
+    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+        """All of it by name; clean as in ``MPTCPInfo.asdict()``."""
+        return {
+            **super().asdict(clean=clean),
+            "cookie": self.cookie,
+            "local": self.local,
+            "remote": self.remote,
+            "fallback": self.fallback,
+            "info": self.info.asdict(clean=clean),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"MPTCPDiagMsg(local={self.local}, remote={self.remote}, state={self.state}, "
+            f"fallback={self.fallback}, inode={self.inode}, ...)"
+        )
+
+
+class MPTCPDiag:
+    """What mptcp_diag() found: a sequence of MPTCPDiagMsg, in the order of the kernel's table.
+
+    They are made at each access. Can be pickled. Thread rule: immutable, use it anywhere.
+    """
+
+    __slots__ = {
+        "time": "time.monotonic_ns() just before the dump.",
+        "_info": "",
+        "_rows": "",
+        "_stride": "",
+    }
+
+    time: int
+    _info: int
+    _rows: memoryview
+    _stride: int
+
+    def __init__(self, time: int, info: int, rows: bytes | memoryview) -> None:
+        """Made by mptcp_diag(). info: bytes of mptcp_info in each record of rows."""
+        stride = _sock_diag.stride_of(info)
+        for name, value in (
+            ("time", time),
+            ("_info", info),
+            ("_rows", memoryview(rows)),
+            ("_stride", stride),
+        ):
+            object.__setattr__(self, name, value)
+
+    def column(self, name: str) -> memoryview:
+        """One field of all rows, without copying: a read-only memoryview of native unsigned ints.
+
+        name is a field of MPTCPDiagMsg (not ``cookie``, which is no field) or of MPTCPInfo; no name is in
+        both. ValueError for any other, and for a field that this kernel does not report.
+        """
+        info = self._info or _INFO_END  # of today, where nothing was found
+        if name in MPTCPDiagMsg.fields:
+            return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info)
+        return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info)
+
+    def __len__(self) -> int:
+        return len(self._rows) // self._stride
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> MPTCPDiagMsg: ...
+        @overload
+        def __getitem__(self, index: slice) -> tuple[MPTCPDiagMsg, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> MPTCPDiagMsg | tuple[MPTCPDiagMsg, ...]:
+        if isinstance(index, slice):
+            return tuple([self._row(i) for i in range(*index.indices(len(self)))])
+        try:
+            return self._row(range(len(self))[index])
+        except IndexError:
+            raise IndexError(f"row {index} of {len(self)}") from None
+
+    def _row(self, index: int) -> MPTCPDiagMsg:
+        start = index * self._stride
+        return _new_bytes(MPTCPDiagMsg, self._rows[start : start + _INFO_AT + self._info])
+
+    def __iter__(self) -> Iterator[MPTCPDiagMsg]:
+        length = _INFO_AT + self._info
+        records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
+        return starmap(partial(_new_bytes, MPTCPDiagMsg), records)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("MPTCPDiag cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("MPTCPDiag cannot be changed")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MPTCPDiag, (self.time, self._info, self._rows.tobytes())
+
+    def __repr__(self) -> str:
+        return f"<MPTCPDiag of {len(self)} sockets, time {self.time}>"
+
+
+_EVERY_STATE = 2**32 - 1
+_CONNECTIONS = _EVERY_STATE & ~(1 << TCPState.LISTEN)
+
+
+def mptcp_diag(*, listening: bool = False) -> MPTCPDiag:
+    """Every MPTCP connection of the network namespace, of any process: sock_diag(7).
+
+    Without privilege. No descriptor is needed, and a connection that fell back is told too. All IPv4 and
+    IPv6 sockets with a token are there: connecting, connected, closing, waiting for accept(), or closed by
+    their process and still ending (``inode`` 0). Not there are sockets before connect() and after the last
+    trace of a connection, handshakes that a listener has not finished, and what a listener accepted from a
+    plain TCP peer. With listening, listeners too: the kernel then walks another table, which takes longer
+    than a thousand connections.
+
+    The kernel walks its table in steps: a row is of one moment, the whole is not, and a connection that
+    comes or goes meanwhile may be missing or, rarely, make another one missing or told twice (by
+    ``info.token``). UnsupportedOptionError where the kernel has no mptcp_diag; OSError with EAGAIN if each
+    of several dumps was disturbed, ENOBUFS if each lost something. May be called from any thread, and lets
+    other threads run while the kernel works.
+    """
+    time = _time.monotonic_ns()
+    rows, info = _sock_diag.dump(_EVERY_STATE if listening else _CONNECTIONS)
+    return MPTCPDiag(time, info, rows)

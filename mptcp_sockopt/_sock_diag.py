@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""The border's second room: MPTCP sockets of the network namespace, by sock_diag(7).
+
+As _abi.py it knows descriptors, buffers and errnos, and no field by its meaning.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from ._abi import ffi, layout, lib
+from ._errors import UnsupportedOptionError
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Where mptcp_info starts in a record, and how much of it the first kernel gave (5.9).
+INFO_AT: int = ffi.sizeof(ffi.typeof("struct inet_diag_msg"))
+SMALLEST_INFO = 40
+
+_ATTEMPTS = 10
+_FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
+# First buffers that are not in use, as in _abi.py: one that was written to before is 5 % of a small dump.
+_free: list[Any] = []
+# The first kernels with MPTCP take a dump of all families for one of TCP sockets, see csrc/mptcp_diag.h.
+# Their INET_DIAG_INFO is the tcp_info of Linux 5.4, which ended with this field.
+_TCP_INFO = layout("tcp_info", "tcpi_")["snd_wnd"].end
+
+_allocate = ffi.new_allocator(should_clear_after_alloc=False)
+
+
+def stride_of(info: int) -> int:
+    """From record to record, where mptcp_info takes that many bytes."""
+    return INFO_AT + (info + 7) // 8 * 8
+
+
+class _Dump:
+    """struct mptcp_diag_dump, and the memory that it points to."""
+
+    def __init__(self) -> None:
+        self.c: Any = ffi.new("struct mptcp_diag_dump *")
+        try:
+            self._use(_free.pop())
+        except IndexError:
+            self._use(_allocate("uint64_t[]", _FIRST_SIZE // 8))
+
+    def _use(self, records: Any) -> None:
+        size = ffi.sizeof(records)
+        memoryview(ffi.buffer(records, size))[: self.c.used] = self.rows() if self.c.used else b""
+        self._records = self.c.records = records
+        self.c.size = size
+
+    def rows(self) -> memoryview:
+        return memoryview(ffi.buffer(self._records, self.c.used))
+
+    def take(self) -> memoryview:
+        """The records, without much more memory than they take; to be called last."""
+        rows = self.rows()
+        first = self.c.size == _FIRST_SIZE
+        if not first and 2 * len(rows) >= self.c.size:
+            return rows.toreadonly()
+        copy = memoryview(bytes(rows))
+        if first:
+            _free.append(self._records)
+        return copy
+
+    def ask(self, fd: int, family: int, states: int) -> int:
+        """Add what one request brings; 0 or -errno."""
+        self.c.sequence += 1
+        result = lib.mptcp_diag_request(fd, self.c, family, states)
+        if result < 0:
+            return result
+        while not (result := lib.mptcp_diag_receive(fd, self.c)):
+            self._use(_allocate("uint64_t[]", self.c.size // 8 * 2))
+        return min(result, 0)
+
+    @property
+    def is_surely_mptcp(self) -> bool:
+        return bool(SMALLEST_INFO <= self.c.info < _TCP_INFO)
+
+
+def dump(states: int) -> tuple[memoryview, int]:
+    """Records of the MPTCP sockets in these states (1 << state), as csrc/mptcp_diag.h says.
+
+    The records, and how many bytes of mptcp_info are in each (0 if there are no records).
+    """
+    for _ in range(_ATTEMPTS):
+        result, found = _attempt(states, socket.AF_UNSPEC)
+        # Nothing found proves nothing: it may be a kernel that looked for TCP sockets.
+        if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
+            result, found = _attempt(states, socket.AF_INET, socket.AF_INET6)
+        if result == 0 and not found.c.interrupted:
+            if found.c.used and found.c.info < SMALLEST_INFO:
+                raise OSError(errno.EPROTO, f"mptcp_diag(): an mptcp_info of {found.c.info} bytes")
+            return found.take(), found.c.info
+        if result not in (0, -errno.EAGAIN, -errno.ENOBUFS):
+            raise _failure(-result)
+    if result == -errno.ENOBUFS:
+        raise OSError(errno.ENOBUFS, f"mptcp_diag(): each of {_ATTEMPTS} dumps lost messages")
+    raise OSError(errno.EAGAIN, f"mptcp_diag(): the sockets changed during each of {_ATTEMPTS} dumps")
+
+
+def _attempt(states: int, *families: int) -> tuple[int, _Dump]:
+    """One dump for each family, on a new netlink socket, which has no other dump under way.
+
+    0 or -errno, and what came.
+    """
+    try:
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
+    except OSError as error:
+        raise _failure(error.errno or errno.EIO) from None
+    result, found = 0, _Dump()
+    with netlink:
+        for family in families:
+            result = result or found.ask(netlink.fileno(), family, states)
+    return result, found
+
+
+# The request for all families is not known, or its answer is not of one kind (TCP's has sockets without
+# INET_DIAG_INFO).
+_DOUBTFUL = (-errno.EINVAL, -errno.EOPNOTSUPP, -errno.EPROTO)
+# How a kernel without sock_diag, without inet_diag, without MPTCP diag, or before 5.7 refuses.
+_LACKING = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
+
+
+def _failure(number: int) -> OSError:
+    if number not in _LACKING:
+        return OSError(number, f"mptcp_diag(): {os.strerror(number)}")
+    problem = UnsupportedOptionError(
+        number,
+        "mptcp_diag(): this kernel cannot list its MPTCP sockets: it wants Linux 5.9 with "
+        "CONFIG_INET_MPTCP_DIAG, or its module mptcp_diag where the kernel finds it",
+    )
+    problem.option = "mptcp_diag"
+    return problem
