@@ -2,7 +2,7 @@
 """How the compiled module ``_mptcp_sockopt`` is built.
 
 The headers in ``csrc`` are the only declaration of anything: their text becomes cffi's cdef here, and the
-generated C ``#include``s the same files. pyproject.toml names the two setuptools commands at the end, so
+generated C ``#include``s the same files. pyproject.toml names the setuptools commands at the end, so
 no setup.py is needed, and no MANIFEST.in.
 
 ``MPTCP_SOCKOPT_BUILD=asan,ubsan,coverage,werror`` in the environment adds compiler flags.
@@ -10,19 +10,24 @@ no setup.py is needed, and no MANIFEST.in.
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cffi import FFI
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 from setuptools.errors import PlatformError, SetupError
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from setuptools import Extension
 
 MODULE = "_mptcp_sockopt"
@@ -147,3 +152,34 @@ class BdistWheel(bdist_wheel):
     def finalize_options(self) -> None:
         self.py_limited_api = WHEEL_TAG if STABLE_ABI else False
         super().finalize_options()
+
+
+class Sdist(sdist):
+    """sdist that repeats bit for bit where SOURCE_DATE_EPOCH says what time it is, as bdist_wheel does."""
+
+    def make_archive(self, base_name: Any, format: str, *words: Any, **options: Any) -> str:
+        name: str = super().make_archive(base_name, format, *words, **options)
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch and format == "gztar":
+            seconds = int(epoch)
+            with tarfile.open(name) as archive:
+                members = sorted(archive.getmembers(), key=lambda member: member.name)
+                files = [(member, archive.extractfile(member)) for member in members]
+                with (
+                    open(f"{name}.new", "wb") as raw,
+                    gzip.GzipFile("", "wb", fileobj=raw, mtime=seconds) as packed,
+                    tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as repeatable,
+                ):
+                    for member, file in files:
+                        member.mtime, member.uid, member.gid, member.uname, member.gname = (
+                            seconds,
+                            0,
+                            0,
+                            "",
+                            "",
+                        )
+                        member.mode = 0o755 if member.mode & 0o100 else 0o644
+                        member.pax_headers = {}
+                        repeatable.addfile(member, file)
+            os.replace(f"{name}.new", name)
+        return name
