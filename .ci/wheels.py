@@ -101,8 +101,7 @@ def enter_workshop(cache: Path) -> None:
         run(*pip, "--group", f"{ROOT / 'pyproject.toml'}:wheels")
         (home / "done").touch()
     python = str(home / "bin" / "python")
-    sys.stdout.flush()
-    os.execv(python, [python, str(Path(__file__).resolve()), *sys.argv[1:]])
+    os.execv(python, [python, *sys.argv])
 
 
 def epoch() -> str:
@@ -225,8 +224,11 @@ def build(names: list[str], out: Path, cache: Path, *, twice: bool) -> list[tupl
 # ---------------------------------------------------------------------------------------- the command line
 
 
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mptcp-sockopt"
+
+
 def parser() -> argparse.ArgumentParser:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser = argparse.ArgumentParser(
         description=f"{__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -236,7 +238,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="check what is in DIR, and build nothing")
     parser.add_argument("--twice", action="store_true", help="build each twice, and compare")
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", default=base / "mptcp-sockopt", help="default: %(default)s"
+        "--cache", type=Path, metavar="DIR", default=cache_folder(), help="default: %(default)s"
     )
     return parser
 
