@@ -5,7 +5,8 @@ The headers in ``csrc`` are the only declaration of anything: their text becomes
 generated C ``#include``s the same files. pyproject.toml names the setuptools commands at the end, so
 no setup.py is needed, and no MANIFEST.in.
 
-``MPTCP_SOCKOPT_BUILD=asan,ubsan,coverage,werror`` in the environment adds compiler flags.
+``MPTCP_SOCKOPT_BUILD=asan,ubsan,coverage,werror`` in the environment adds compiler flags. With
+``SOURCE_DATE_EPOCH`` in it, sdist and wheel repeat bit for bit.
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ class BuildExt(build_ext):
             ext.sources = [*ext.sources, str(generated)]
             ext.define_macros.append(("MPTCP_SOCKOPT_VERSION", f'"{self.distribution.get_version()}"'))
             flags = extra_flags()
+            if "SOURCE_DATE_EPOCH" in os.environ:  # asked to repeat, wherever the folder is this time
+                flags.append(f"-fdebug-prefix-map={HERE}=.")
             ext.extra_compile_args += flags
             ext.extra_link_args += [f for f in flags if f.startswith(("-fsanitize", "--coverage"))]
         super().build_extension(ext)
