@@ -7,12 +7,13 @@
 Debian's Pythons of other processors (under qemu-user, or by this processor itself) and of newer versions are
 fetched by an apt folder of our own: nothing is installed, no foreign architecture is enabled. The mirror
 is the host's. qemu-user answers no getsockopt(SOL_MPTCP), so there only decoding can be tested, and the self
-test must end with 4.
+test must end with 4. Debian has no Python for musl: there musl's own loader must bind every symbol.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import subprocess
@@ -54,7 +55,24 @@ PLACES = {
     "3.15": Place("x86_64-manylinux", "amd64", "sid", "python3.15", "", ("python3.15",), "3.15"),
 }
 LOADERS = {"i386": "ld-linux.so.2", "amd64": "ld-linux-x86-64.so.2"}
-MUSL = "musl"
+MUSL = {  # the architecture's name in Debian, and the emulator
+    "x86_64-musllinux": ("amd64", ""),
+    "aarch64-musllinux": ("arm64", "aarch64"),
+    "i686-musllinux": ("i386", ""),
+    "armv7l-musllinux": ("armhf", "arm"),
+}
+PROBE = """
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char **argv)
+{
+    void *module = argc == 2 ? dlopen(argv[1], RTLD_NOW) : 0;
+    if (module && dlsym(module, "PyInit__mptcp_sockopt"))
+        return 0;
+    puts(dlerror());
+    return 1;
+}
+"""
 
 
 # -------------------------------------------------------------------------------------- Debian's packages
@@ -134,10 +152,10 @@ def interpreter(place: Place, root: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------------ running
 
 
-def wheel_of(place: Place, folder: Path) -> Path:
-    found = list(folder.glob(f"mptcp_sockopt-*-cp310-abi3-{TARGETS[place.target].tag}.whl"))
+def wheel_of(target: str, folder: Path) -> Path:
+    found = list(folder.glob(f"mptcp_sockopt-*-cp310-abi3-{TARGETS[target].tag}.whl"))
     if len(found) != 1:
-        raise Failed(f"{len(found)} wheels of {place.target} in {folder}")
+        raise Failed(f"{len(found)} wheels of {target} in {folder}")
     return found[0]
 
 
@@ -179,7 +197,7 @@ def session(words: list[str], site: Path) -> Callable[..., subprocess.CompletedP
 def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
     """Run self test and tests there; a line of what was seen."""
     place = PLACES[name]
-    wheel = wheel_of(place, folder)
+    wheel = wheel_of(place.target, folder)
     root = cache / f"{place.suite}-{place.debian}-{place.python}"
     words = interpreter(place, fetch(uri, place.debian, place.suite, place.packages, root))
     with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as site:
@@ -200,6 +218,31 @@ def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
     return "\n".join([f"Python {version.strip()}", *seen])
 
 
+def try_musl(folder: Path, cache: Path, uri: str) -> str:
+    """Load each musl module by musl's loader, in a program that has the names of Python's stable ABI."""
+    import wheel_checks
+    from elftools.elf.elffile import ELFFile
+
+    seen = []
+    for target, (debian, emulator) in MUSL.items():
+        root = fetch(uri, debian, "trixie", ("musl",), cache / f"trixie-{debian}-musl")
+        with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
+            work = Path(name)
+            shutil.unpack_archive(wheel_of(target, folder), work, "zip")
+            module = work / "_mptcp_sockopt.abi3.so"
+            with module.open("rb") as file:
+                _, taken = wheel_checks.symbols_of(ELFFile(file))
+            lines = [f"char {name}[8];" for name in sorted(taken & wheel_checks.STABLE_ABI)]
+            (work / "probe.c").write_text("\n".join([*lines, PROBE]), encoding="utf-8")
+            zig = (sys.executable, "-m", "ziglang", "cc", "-target", *TARGETS[target].zig.split())
+            run(*zig, "-O1", "-rdynamic", "-dynamic", "-o", work / "probe", work / "probe.c")
+            (loader,) = (root / "lib").glob("ld-musl-*.so.1")
+            words = [f"qemu-{emulator}-static"] if emulator else []
+            run(*words, loader, work / "probe", module)
+        seen.append(f"{target}: bound {len(taken)} names")
+    return "\n".join(seen)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=f"{__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter
@@ -212,21 +255,25 @@ def main() -> int:
         "--cache", type=Path, metavar="DIR", default=cache_folder(), help="default: %(default)s"
     )
     options = parser.parse_args()
+    known = [*PLACES, "musl"]
     if options.list:
-        print(*PLACES, sep="\n")
+        print(*known, sep="\n")
         return 0
     for name in options.names:
-        if name not in PLACES:
-            parser.error(f"unknown place {name!r}; known are {', '.join(PLACES)}")
+        if name not in known:
+            parser.error(f"unknown place {name!r}; known are {', '.join(known)}")
     if not options.folder:
         parser.error("DIR is missing")
     enter_workshop(options.cache.resolve())
+    os.environ["ZIG_GLOBAL_CACHE_DIR"] = str(options.cache.resolve() / "zig")
     uri = options.mirror or mirror()
+    folder, cache = options.folder.resolve(), options.cache.resolve()
     failures = 0
-    for name in options.names or PLACES:
+    for name in options.names or known:
         begun = time.monotonic()
         try:
-            seen = try_place(name, options.folder.resolve(), options.cache.resolve(), uri)
+            one = try_musl if name == "musl" else functools.partial(try_place, name)
+            seen = one(folder, cache, uri)
         except Failed as failure:
             failures += 1
             seen = str(failure)

@@ -110,14 +110,19 @@ def problems_of_module(target: Target, data: bytes) -> Iterator[str]:
         yield "the module wants an executable stack"
     if elf.get_section_by_name(".debug_info") or elf.get_section_by_name(".symtab"):
         yield "the module is not stripped"
-    symbols = [symbol for symbol in elf.get_section_by_name(".dynsym").iter_symbols() if symbol.name]
-    exported = {symbol.name for symbol in symbols if symbol["st_shndx"] != "SHN_UNDEF"}
+    exported, taken = symbols_of(elf)
     if exported != {f"PyInit_{MODULE}"}:
         yield f"the module exports {sorted(exported)}"
-    taken = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}
     foreign = taken - LIBC - STABLE_ABI
     if foreign or "getsockopt" not in taken:
         yield f"the module takes {sorted(foreign or taken)} from neither libc nor the stable ABI"
+
+
+def symbols_of(elf: ELFFile) -> tuple[set[str], set[str]]:
+    """The names that a module gives, and those that it takes from elsewhere."""
+    symbols = [symbol for symbol in elf.get_section_by_name(".dynsym").iter_symbols() if symbol.name]
+    taken = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}
+    return {symbol.name for symbol in symbols} - taken, taken
 
 
 def python_files(path: Path) -> dict[str, str]:

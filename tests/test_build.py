@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""build_ffi.py: the headers become the cdef, flags come from the environment, Linux is needed."""
+"""build_ffi.py: the headers become the cdef, flags come from the environment, Linux is needed; it repeats."""
 
 from __future__ import annotations
 
 import importlib.util
+import io
+import os
 import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import types
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,3 +189,28 @@ def test_the_compiled_module_is_of_this_version() -> None:
     from importlib.metadata import version
 
     assert version("mptcp-sockopt") == mp.__version__
+
+
+def test_an_sdist_repeats(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SOURCE_DATE_EPOCH, whatever the times, modes and owners of its files; without, times are kept."""
+    packed: list[bytes] = []
+    for epoch, minute, mode in (("1700000000", 1, 0o600), ("1700000000", 2, 0o644), ("", 1, 0o600)):
+        folder = tmp_path / f"{len(packed)}"
+        (folder / "x-1" / "inner").mkdir(parents=True)
+        for name in ("b", "inner/a"):
+            path = folder / "x-1" / name
+            path.write_text(name)
+            path.chmod(mode)
+            os.utime(path, (60 * minute, 60 * minute))
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        monkeypatch.chdir(folder)
+        sdist = build.Sdist(Distribution({"name": "x", "version": "1"}))
+        packed.append(Path(sdist.make_archive("x-1", "gztar", base_dir="x-1")).read_bytes())
+    assert packed[0] == packed[1]
+    with tarfile.open(fileobj=io.BytesIO(packed[0])) as archive:
+        members = {member.name: member for member in archive}
+        assert archive.extractfile("x-1/inner/a").read() == b"inner/a"  # type: ignore[union-attr]
+    assert sorted(members) == ["x-1", "x-1/b", "x-1/inner", "x-1/inner/a"]
+    assert {(member.mtime, member.uid, member.uname) for member in members.values()} == {(1700000000, 0, "")}
+    with tarfile.open(fileobj=io.BytesIO(packed[2])) as archive:
+        assert archive.getmember("x-1/b").mtime == 60

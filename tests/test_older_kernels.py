@@ -129,11 +129,14 @@ def test_before_5_16_an_mptcp_socket_is_unknown(family: int) -> None:
     where_refused(BEFORE_5_16, look)
 
 
-def test_before_5_16_the_self_test_says_why_it_cannot(mptcp: None) -> None:
+@pytest.mark.parametrize("refusals", [BEFORE_5_16, [SOL_MPTCP, IS_MPTCP]], ids=["5.15", "qemu-user"])
+def test_without_sol_mptcp_the_self_test_says_why_it_cannot(mptcp: None, refusals: list[Refusal]) -> None:
     """One sentence, and the exit code of a skip."""
-    found = where_refused(BEFORE_5_16, lambda: run(*SELFTEST))
+    found = where_refused(refusals, lambda: run(*SELFTEST))
     assert found.returncode == 4
-    assert "1..0 # SKIP this kernel has no SOL_MPTCP (before Linux 5.16" in found.stdout
+    assert (
+        "1..0 # SKIP this kernel has no SOL_MPTCP (before Linux 5.16, or user-mode emulation)" in found.stdout
+    )
 
 
 def test_tcp_info_alone_is_a_subflow(family: int) -> None:
