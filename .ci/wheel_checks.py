@@ -82,7 +82,11 @@ def command(module: str, *words: str | Path) -> Iterator[str]:
 
 def problems_of_tag(target: Target, path: Path) -> Iterator[str]:
     """auditwheel must find nothing newer than what the tag promises; older is luck, and not promised."""
-    shown = run(sys.executable, "-m", "auditwheel", "show", "--json", path)
+    try:
+        shown = run(sys.executable, "-m", "auditwheel", "show", "--json", path)
+    except Failed as failure:  # it may stumble over what is not of its architecture
+        yield str(failure)
+        return
     found = json.loads(shown[shown.index("{") :])["overall_tag"]
     pattern = r"(manylinux|musllinux)_(\d+)_(\d+)_(\w+)"
     ours, theirs = (re.fullmatch(pattern, tag) for tag in (target.tag, found))

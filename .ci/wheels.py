@@ -13,6 +13,8 @@ Builds repeat bit for bit: times are SOURCE_DATE_EPOCH's, by default the last co
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import shlex
@@ -22,6 +24,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -71,15 +74,34 @@ class Failed(Exception):  # noqa: N818
     """A sentence for people."""
 
 
-def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
+def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None, code: int = 0) -> str:
     """Run a command to its end and return what it printed, or show that and fail."""
     words = [str(word) for word in command]
-    done = subprocess.run(
-        words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if done.returncode:
+    try:
+        done = subprocess.run(
+            words,
+            cwd=cwd,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Failed(f"{words[0]} is not here") from None
+    if done.returncode != code:
         raise Failed(f"{done.stdout}\nended with {done.returncode}: {shlex.join(words)}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let others who want to fill the same folder wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 # ------------------------------------------------------------------------------------------ the workshop
@@ -92,14 +114,15 @@ def enter_workshop(cache: Path) -> None:
     home = cache / f"workshop-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     if Path(sys.prefix) == home:
         return
-    if not (home / "done").exists():
-        print(f"Tools from PyPI (zig alone is 100 MB) into {home}", file=sys.stderr)
-        shutil.rmtree(home, ignore_errors=True)
-        run(sys.executable, "-m", "venv", home)
-        pip = (home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
-        run(*pip, "-U", "pip")
-        run(*pip, "--group", f"{ROOT / 'pyproject.toml'}:wheels")
-        (home / "done").touch()
+    with alone(home):
+        if not (home / "done").exists():
+            print(f"Tools from PyPI (zig alone is 100 MB) into {home}", file=sys.stderr)
+            shutil.rmtree(home, ignore_errors=True)
+            run(sys.executable, "-m", "venv", home)
+            pip = (home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
+            run(*pip, "-U", "pip")
+            run(*pip, "--group", f"{ROOT / 'pyproject.toml'}:wheels")
+            (home / "done").touch()
     python = str(home / "bin" / "python")
     os.execv(python, [python, *sys.argv])
 

@@ -207,6 +207,7 @@ def test_an_sdist_repeats(build: Any, tmp_path: Path, monkeypatch: pytest.Monkey
         sdist = build.Sdist(Distribution({"name": "x", "version": "1"}))
         packed.append(Path(sdist.make_archive("x-1", "gztar", base_dir="x-1")).read_bytes())
     assert packed[0] == packed[1]
+    assert packed[0][4:8] == (1700000000).to_bytes(4, "little")  # gzip's own time
     with tarfile.open(fileobj=io.BytesIO(packed[0])) as archive:
         members = {member.name: member for member in archive}
         assert archive.extractfile("x-1/inner/a").read() == b"inner/a"  # type: ignore[union-attr]
