@@ -196,8 +196,10 @@ def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
 
 _get_full_info = lib.mptcp_get_full_info
 _FULL_INFO = layout("mptcp_full_info")
-_pop = _free.pop
-_push = _free.append
+# As _free, each with a view of it as long as the last answer, and that length.
+_free_full: list[tuple[Any, memoryview, memoryview, int]] = []
+_pop_full = _free_full.pop
+_push_full = _free_full.append
 
 
 def read_full_info(sock: object, make: type[V]) -> V:
@@ -207,28 +209,31 @@ def read_full_info(sock: object, make: type[V]) -> V:
     except AttributeError:
         fd = descriptor(sock)
     try:
-        buffer = _pop()
+        buffer = _pop_full()
     except IndexError:
-        buffer = _new_buffer(_BUFFER_SIZE)
-    pointer, view = buffer
+        buffer = (*_new_buffer(_BUFFER_SIZE), memoryview(b""), 0)
+    pointer, whole, view, size = buffer
     try:
         length = _get_full_info(fd, pointer, _BUFFER_SIZE)
     except (TypeError, OverflowError):
         length = _get_full_info(descriptor(sock), pointer, _BUFFER_SIZE)
     if length > 0:
-        result = _new_bytes(make, view[:length])
-        _push(buffer)
+        if length != size:
+            view = whole[:length]
+            buffer = pointer, whole, view, length
+        result = _new_bytes(make, view)
+        _push_full(buffer)
         return result
     while length == 0:
         # Room for those and a few more, which may come before the next call.
-        (count,) = struct.unpack_from("=I", view, _FULL_INFO["num_subflows"].offset)
-        size = lib.mptcp_full_info_room(count + 8)
-        pointer, view = _new_buffer(size)
-        length = _get_full_info(fd, pointer, size)
-    _push(buffer)
+        (count,) = struct.unpack_from("=I", whole, _FULL_INFO["num_subflows"].offset)
+        room = lib.mptcp_full_info_room(count + 8)
+        pointer, whole = _new_buffer(room)
+        length = _get_full_info(fd, pointer, room)
+    _push_full(buffer)
     if length < 0:
         raise failure(descriptor(sock), "MPTCP_FULL_INFO", length)
-    return _new_bytes(make, view[:length])
+    return _new_bytes(make, whole[:length])
 
 
 _allocate = ffi.new_allocator(should_clear_after_alloc=False)

@@ -287,6 +287,11 @@ class Subflow(Record):
         return f"Subflow(id={self.id}, local={self.local}, remote={self.remote}, live={self.live}, ...)"
 
 
+_new_object, _new_bytes = object.__new__, bytes.__new__
+_set_id, _set_addrs, _set_tcp_info = (vars(Subflow)[name].__set__ for name in Subflow.__slots__)
+
+_ADDRS_SIZE = SubflowAddrs._smallest
+
 _FULL_INFO = _abi.layout("mptcp_full_info")
 _full_info_head = struct.Struct("=IIIIII").unpack_from  # all before the pointers
 _full_info_count = struct.Struct(_FULL_INFO["num_subflows"].format).unpack_from
@@ -346,17 +351,20 @@ class MPTCPFullInfo(View):
     def subflows(self) -> tuple[Subflow, ...]:
         """All subflows in the kernel's order: the initial one, then by age. Decoded at each access."""
         at, count, element, addrs, tcp_info = self._shape()
-        infos = at + count * element
-        return tuple(
-            [
-                Subflow(
-                    _subflow_id(self, at + i * element)[0],
-                    SubflowAddrs(self[(start := at + i * element + addrs) : start + SubflowAddrs._smallest]),
-                    TCPInfo(self[infos + i * tcp_info : infos + (i + 1) * tcp_info]),
-                )
-                for i in range(count)
-            ]
-        )
+        addrs_at, infos_at = at + addrs, at + count * element
+        found = []
+        for _ in range(count):
+            # Subflow(id, SubflowAddrs(...), TCPInfo(...)), without the checks of each: the kernel wrote these
+            # bytes, or __new__ checked them.
+            subflow = _new_object(Subflow)
+            _set_id(subflow, _subflow_id(self, at)[0])
+            _set_addrs(subflow, _new_bytes(SubflowAddrs, self[addrs_at : addrs_at + _ADDRS_SIZE]))
+            _set_tcp_info(subflow, _new_bytes(TCPInfo, self[infos_at : infos_at + tcp_info]))
+            found.append(subflow)
+            at += element
+            addrs_at += element
+            infos_at += tcp_info
+        return tuple(found)
 
     def asdict(self, *, clean: bool = False) -> dict[str, Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""

@@ -164,16 +164,18 @@ def test_arrays_grow_until_all_subflows_fit(
     exchange(client, server)
     tcp_infos, addresses = mp.mptcp_tcpinfo(client), mp.mptcp_subflow_addrs(client)
     small: list[Any] = []
+    small_full: list[Any] = []
     monkeypatch.setattr(_abi, "_BUFFER_SIZE", 300)  # room for a header, and for none of the elements
     monkeypatch.setattr(_abi, "_free", small)
-    monkeypatch.setattr(_abi, "_pop", small.pop)
-    monkeypatch.setattr(_abi, "_push", small.append)
+    monkeypatch.setattr(_abi, "_pop_full", small_full.pop)
+    monkeypatch.setattr(_abi, "_push_full", small_full.append)
     assert [path.bytes_sent for path in mp.mptcp_tcpinfo(client)] == [path.bytes_sent for path in tcp_infos]
     assert mp.mptcp_subflow_addrs(client) == addresses
     full = mp.mptcp_full_info(client)
     assert tuple(path.addrs for path in full.subflows) == addresses
     assert full.num_subflows == len(tcp_infos)
-    assert [len(view) for _, view in small] == [304]  # one, used thrice; the grown ones were not kept
+    # One of each, however often it was used; the grown ones were not kept.
+    assert [len(buffer[1]) for buffer in small + small_full] == [304, 304]
 
 
 @pytest.mark.parametrize("read", [mp.mptcp_tcpinfo, mp.mptcp_subflow_addrs])
@@ -237,12 +239,12 @@ def test_a_buffer_is_given_back_after_it_was_read(
     client, server = mptcp_ends
     exchange(client, server)
     token, names = mp.mptcp_info(client).token, (client.getsockname(), client.getpeername())
-    free, free_info = Trampled(), Trampled()
+    free, free_info, free_full = Trampled(), Trampled(), Trampled()
     monkeypatch.setattr(_abi, "_BUFFER_SIZE", size)
-    for name, value in (("_free", free), ("_pop", free.pop), ("_push", free.append)):
-        monkeypatch.setattr(_abi, name, value)
-    for name, value in (("_pop_info", free_info.pop), ("_push_info", free_info.append)):
-        monkeypatch.setattr(_abi, name, value)
+    monkeypatch.setattr(_abi, "_free", free)
+    for name, buffers in (("info", free_info), ("full", free_full)):
+        monkeypatch.setattr(_abi, f"_pop_{name}", buffers.pop)
+        monkeypatch.setattr(_abi, f"_push_{name}", buffers.append)
     for _ in range(2):  # with a new buffer, then with that one
         assert mp.mptcp_info(client).token == token
         full = mp.mptcp_full_info(client)
@@ -253,7 +255,16 @@ def test_a_buffer_is_given_back_after_it_was_read(
         assert [path.state for path in mp.mptcp_tcpinfo(client)] == [mp.TCPState.ESTABLISHED]
         if size == 8192:
             assert _abi.read_tcp_info(client.fileno(), mp.TCPInfo).state == mp.TCPState.ESTABLISHED
-    assert (len(free), len(free_info)) == (1, 1)
+    assert (len(free), len(free_info), len(free_full)) == (1, 1, 1)
+
+
+def test_full_info_of_connections_that_take_turns(family: int) -> None:
+    """An answer is as long as its own connection's, whatever the one before was."""
+    with mptcp_pair(family) as (client, _), mp.create_socket(family, fallback=False) as fresh:
+        found = [mp.mptcp_full_info(sock) for sock in (client, client, fresh, fresh, client)]
+        assert [len(full.subflows) for full in found] == [1, 1, 0, 0, 1]
+        assert {len(full.info) for full in found} == {len(mp.mptcp_info(client))}
+        assert [full.subflows[0].remote for full in found if full.subflows] == [client.getpeername()] * 3
 
 
 @pytest.mark.parametrize("length", [0, 39])
