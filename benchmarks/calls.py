@@ -1,141 +1,104 @@
 # SPDX-License-Identifier: MIT
-"""What one call costs, as ratios inside one interleaved run: python benchmarks/calls.py [--rounds N]
-
-Thread CPU time, because machines are shared; every variant once a round in random order; the median of
-the rounds' ratios. The connections live in a private network namespace. A C compiler is needed.
-"""
+"""One socket, one call: against the C call, the standard library, ctypes and mptcplib."""
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import gc
-import random
 import socket
-import statistics
-import struct
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
 
-HERE = Path(__file__).resolve().parent
-SUBFLOWS = 8
-MPTCP_INFO = struct.Struct("=6B2xIIQQQ3BxIQQQQ4BIII")  # what a user of the standard library would write
-
-Variant = Callable[[int], object]
-
-
-def compile_floor(folder: str) -> ctypes.CDLL:
-    library = Path(folder) / "floor.so"
-    command = ["cc", "-O2", "-shared", "-fPIC", f"-I{HERE.parent / 'csrc'}", str(HERE / "floor.c")]
-    subprocess.run([*command, "-o", str(library)], check=True)
-    return ctypes.CDLL(str(library))
-
-
-def connect(subflows: int) -> list[socket.socket]:
-    """A connection of that many subflows: client, accepted, listener."""
-    server = mp.create_server(("127.0.0.1", 0), fallback=False)
-    client = mp.create_connection(server.getsockname(), timeout=5, fallback=False)
-    accepted, _ = server.accept()
-    for one, other in ((client, accepted), (accepted, client)):
-        one.sendall(b"x")
-        other.recv(1)
-    deadline = time.monotonic() + 5
-    while mp.snapshot(client).live_count != subflows:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{mp.snapshot(client).live_count} subflows came, not {subflows}")
-        time.sleep(0.01)
-    return [client, accepted, server]
+from . import floors, peers
+from .connections import MOST_SUBFLOWS, of_subflows
+from .measure import (
+    Costs,
+    Growth,
+    Measured,
+    Missing,
+    Spread,
+    Variant,
+    cpu_with_children,
+    interleave,
+    repeated,
+)
 
 
-def ratios(variants: dict[str, Variant], base: str, rounds: int) -> dict[str, list[float]]:
-    """Each variant's cost over the base's, round by round."""
-    repeats = {name: calibrate(variant) for name, variant in variants.items()}
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        costs = {}
-        for name in random.sample(list(variants), len(variants)):
-            begun = time.thread_time_ns()
-            variants[name](repeats[name])
-            costs[name] = (time.thread_time_ns() - begun) / repeats[name]
-        for name, cost in costs.items():
-            found[name].append(cost / costs[base])
-    return found
+def full_info_and_fields(sock: socket.socket) -> list[int]:
+    return [path.tcp_info.rtt for path in mp.mptcp_full_info(sock).subflows]
 
 
-def calibrate(variant: Variant) -> int:
-    """How many calls make about 5 ms."""
-    repeats = 100
-    while True:
-        begun = time.thread_time_ns()
-        variant(repeats)
-        took = time.thread_time_ns() - begun
-        if took > 2_000_000:
-            return max(1, round(repeats * 5_000_000 / took))
-        repeats *= 2
+def calls(rounds: int) -> Measured:
+    """T1 to T5, T16, and the sanity ratios, on connections of 1 and of 8 subflows."""
+    with of_subflows(range(1, 9, 7)) as pairs:
+        (one, _), (eight, _) = pairs.values()
+        variants: dict[str, Variant] = {
+            f"C {name}": floors.of_one(name, one.fileno())
+            for name in ("null", "so_type", "info", "full_info")
+        }
+        variants |= {
+            "C full_info 8": floors.of_one("full_info", eight.fileno()),
+            "stdlib": peers.stdlib(one),
+            "ctypes": repeated(peers.ctypes_same_result, one),
+            "ctypes structure": repeated(peers.ctypes_structure, one),
+            "info": repeated(mp.mptcp_info, one),
+            "full_info": repeated(mp.mptcp_full_info, one),
+            "full_info 8": repeated(mp.mptcp_full_info, eight),
+            "full_info 8 fields": repeated(full_info_and_fields, eight),
+        }
+        costs = interleave(variants, rounds)
+        found = {
+            "S1": costs.ratios("C so_type", "C null"),
+            "S2": costs.ratios("C info", "C so_type"),
+            "T1": costs.ratios("info", "stdlib"),
+            "T1 bound": costs.ratios("C info", "stdlib"),
+            "T2": costs.ratios("info", "ctypes"),
+            "T2 bound": costs.ratios("C info", "ctypes"),
+            "T2s": costs.ratios("info", "ctypes structure"),
+            "T2s bound": costs.ratios("C info", "ctypes structure"),
+            "T3": costs.ratios("full_info", "C full_info"),
+            "T4": costs.ratios("full_info 8", "C full_info 8"),
+            "T5": costs.ratios("full_info 8 fields", "C full_info 8"),
+            "T16": costs.ratios("full_info 8", "full_info"),
+            "T16 bound": costs.ratios("C full_info 8", "C full_info"),
+        }
+        # In units of the C call, for the picture.
+        for name in ("stdlib", "ctypes", "info"):
+            found[f"{name} / C"] = costs.ratios(name, "C info")
+        notes = []
+        try:
+            found["T2m"] = mptcplib(one, min(rounds, 9))
+        except Missing as reason:
+            notes.append(str(reason))
+    return Measured(found, notes=notes)
 
 
-def of_info(sock: socket.socket, floor: ctypes.CDLL) -> dict[str, Variant]:
-    def stdlib(n: int) -> None:
-        unpack = MPTCP_INFO.unpack
-        for _ in range(n):
-            unpack(sock.getsockopt(284, 1, 96))
-
-    def ours(n: int) -> None:
-        read = mp.mptcp_info
-        for _ in range(n):
-            read(sock)
-
-    fd = sock.fileno()
-    return {"stdlib": stdlib, "C": lambda n: floor.floor_info(fd, n), "ours": ours}
+def mptcplib(sock: socket.socket, rounds: int) -> Spread:
+    """It runs programs, so their CPU time counts too."""
+    variants = {"mptcplib": repeated(peers.mptcplib(), sock), "info": repeated(mp.mptcp_info, sock)}
+    return interleave(variants, rounds, cpu_with_children).ratios("mptcplib", "info")
 
 
-def of_full_info(sock: socket.socket, floor: ctypes.CDLL) -> dict[str, Variant]:
-    def ours(n: int) -> None:
-        read = mp.mptcp_full_info
-        for _ in range(n):
-            read(sock)
-
-    fd = sock.fileno()
-    return {"C": lambda n: floor.floor_full_info(fd, n), "ours": ours}
-
-
-def row(name: str, found: list[float], gate: float) -> str:
-    low, middle, high = statistics.quantiles(found, n=4)
-    verdict = "ok" if middle <= gate else "above"
-    return f"{name:<58} {middle:5.2f}  [{low:.2f} {high:.2f}]  <= {gate:.1f}  {verdict}"
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=31, metavar="N", help="rounds, 31 by default")
-    options = parser.parse_args(argv)
-    _sandbox.enter_private_network()
-    _sandbox.set_limits(8, 8)
-    with tempfile.TemporaryDirectory() as folder:
-        floor = compile_floor(folder)
-    gc.disable()
-    print(f"Python {sys.version.split()[0]}, medians of {options.rounds} rounds [quartiles], thread CPU time")
-    (client, *_kept) = one = connect(1)
-    found = ratios(of_info(client, floor), "stdlib", options.rounds)
-    print(row("mptcp_info / socket.getsockopt + Struct.unpack", found["ours"], 1.3))
-    found = ratios(of_full_info(client, floor), "C", options.rounds)
-    print(row("mptcp_full_info / the C call, 1 subflow", found["ours"], 2.0))
-    for last in range(2, SUBFLOWS + 1):
-        _sandbox.add_endpoint(f"127.0.9.{last}")
-    for sock in one:
-        sock.close()
-    (client, *_kept) = connect(SUBFLOWS)
-    found = ratios(of_full_info(client, floor), "C", options.rounds)
-    print(row(f"mptcp_full_info / the C call, {SUBFLOWS} subflows", found["ours"], 1.6))
-    return 0
+def growth(rounds: int) -> Measured:
+    """By subflows, in units of the C call of MPTCP_INFO on the connection with one, of the same rounds."""
+    counts = range(1, MOST_SUBFLOWS + 1)
+    readers = {
+        "`mptcp_info`": mp.mptcp_info,
+        "`mptcp_full_info`": mp.mptcp_full_info,
+        "`mptcp_full_info`, a field of each": full_info_and_fields,
+    }
+    with of_subflows(counts) as pairs:
+        variants: dict[str, Variant] = {"unit": floors.of_one("info", pairs[1][0].fileno())}
+        for count, (client, _) in pairs.items():
+            for name in floors.OF_ONE[2:]:
+                variants[f"C: MPTCP_{name.upper()} {count}"] = floors.of_one(name, client.fileno())
+            for name, reader in readers.items():
+                variants[f"{name} {count}"] = repeated(reader, client)
+        return Measured(growth={"subflows": lines(interleave(variants, rounds), counts)})
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def lines(costs: Costs, counts: range) -> Growth:
+    """A line for each "name count": the medians of the ratios to "unit", by count."""
+    names = dict.fromkeys(name.rpartition(" ")[0] for name in costs.of if name != "unit")
+    found: dict[str, list[float | None]] = {
+        name: [costs.ratios(f"{name} {n}", "unit").median for n in counts] for name in names
+    }
+    return Growth(list(counts), found)

@@ -101,6 +101,7 @@ def test_every_status_is_named() -> None:
         "docs/subflows.md",
         "docs/reuseport.md",
         "docs/mptcp_diag.md",
+        "docs/benchmarks.md",
     ],
 )
 def test_links_and_paths_exist(document: str) -> None:

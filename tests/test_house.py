@@ -41,15 +41,15 @@ REUSEPORT_FLOORS = [
     {"__main__"},
 ]
 DOORS = {"_cases", "selftest"}  # these use public names
-SOURCES = sorted(
-    [
-        *PACKAGE.glob("*.py"),
-        *ROOT.glob("csrc/*"),
-        *ROOT.glob("tests/*.py"),
-        *ROOT.glob(".github/workflows/*"),
-        ROOT / "build_ffi.py",
-    ]
+FOLDERS = (
+    "mptcp_sockopt/*.py",
+    "csrc/*",
+    "tests/*.py",
+    "benchmarks/*.[cp]*",
+    ".github/workflows/*",
+    "build_ffi.py",
 )
+SOURCES = sorted(path for pattern in FOLDERS for path in ROOT.glob(pattern))
 
 
 def floor_of(module: str) -> int:

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""What was measured, as JSON, as a table for a terminal, and as Markdown for the documents.
+
+A document (JSON) holds ratios, and what they were measured on; no times: those are true of one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mptcp_sockopt as mp
+
+from .measure import Growth, Measured, Spread
+from .targets import TARGETS, Target, bound_of, usual, verdict
+
+BEGIN, END = "<!-- python -m benchmarks --write: begin -->", "<!-- end -->"
+
+# The rows of the README; docs/benchmarks.md has all.
+OF_README = "T1 T2 T2m T3 T4 T6 T8 T17x T11 T10 T13 T13s T14".split()
+COUNTED = {"subflows": "subflows", "connections": "sockets"}
+
+
+class Document(NamedTuple):
+    """A run. machine says where; missing and notes name what was not measured."""
+
+    machine: dict[str, str]
+    rounds: int
+    measured: Measured
+
+    def dump(self) -> str:
+        """As JSON, with four digits of each ratio."""
+
+        ratios = {
+            key: {"median": digits(found.median), "quartiles": [digits(found.low), digits(found.high)],
+                  "rounds": found.rounds}
+            for key, found in self.measured.ratios.items()
+        }  # fmt: skip
+        growth = {
+            name: {"counts": table.counts,
+                   "lines": {line: [*map(digits, found)] for line, found in table.lines.items()}}
+            for name, table in self.measured.growth.items()
+        }  # fmt: skip
+        data = {
+            "schema": 1,
+            "machine": self.machine,
+            "rounds": self.rounds,
+            "ratios": ratios,
+            "growth": growth,
+        }
+        data |= {"missing": self.measured.missing, "notes": self.measured.notes}
+        return json.dumps(data, indent=1) + "\n"
+
+
+def digits(value: float | None) -> float | None:
+    """Four of them; all of what was counted."""
+    return value if value is None or isinstance(value, int) else float(f"{value:.4g}")
+
+
+def load(text: str) -> Document:
+    """What dump() wrote."""
+    data: dict[str, Any] = json.loads(text)
+    ratios = {
+        key: Spread(found["median"], found["quartiles"][0], found["quartiles"][1], found["rounds"])
+        for key, found in data["ratios"].items()
+    }
+    growth = {name: Growth(table["counts"], table["lines"]) for name, table in data["growth"].items()}
+    measured = Measured(ratios, growth, data["missing"], data["notes"])
+    return Document(data["machine"], data["rounds"], measured)
+
+
+def machine() -> dict[str, str]:
+    """The series of the kernel's release, the Python, the model of the CPU."""
+    cpu = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
+    return {
+        "kernel": "Linux " + ".".join(platform.release().split(".")[:2]),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "cpu": cpu,
+        "mptcp_sockopt": mp.__version__,
+    }
+
+
+# ---------------------------------------------------------------------------------------------- numbers
+
+
+def number(value: float | None) -> str:
+    """Three digits of it, more or less: 1.23, 12.3, 1,234."""
+    if value is None:
+        return ""
+    if isinstance(value, int):  # a count
+        return f"{value:,}"
+    return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+
+
+def limit(target: Target, value: float | None) -> str:
+    return "" if value is None else f"{'≥' if target.at_least else '≤'} {number(value)}"
+
+
+def cells(target: Target, measured: Measured) -> list[str]:
+    """The columns of a row, without the name."""
+    found = measured.ratios.get(target.key)
+    if found is None:
+        ratio = quartiles = ""
+    else:
+        ratio = number(found.median)
+        quartiles = f"{number(found.low)} to {number(found.high)}" if found.rounds > 1 else "counted"
+    return [
+        ratio,
+        quartiles,
+        limit(target, target.gate),
+        limit(target, target.aim),
+        number(bound_of(target, measured.ratios)),
+        verdict(target, measured.ratios),
+    ]
+
+
+HEADS = ["ratio", "quartiles", "gate", "aim", "bound", "verdict"]
+
+
+# ------------------------------------------------------------------------------------- for a terminal
+
+
+def text(document: Document, targets: Iterable[Target]) -> str:
+    measured = document.measured
+    rows = [[target.key, target.what.replace("`", ""), *cells(target, measured)] for target in targets]
+    lines = ["  ".join([*document.machine.values(), f"{document.rounds} rounds"])]
+    if rows:
+        lines += aligned([["", "", *HEADS], *rows])
+    if not usual(measured.ratios):
+        lines.append("System calls cost other than usual here (S1, S2): recorded, not judged.")
+    for name, table in measured.growth.items():
+        lines += ["", f"against {COUNTED[name]}, in units of a C call of MPTCP_INFO"]
+        lines += aligned(
+            [
+                ["", *map(str, table.counts)],
+                *([line.replace("`", ""), *map(number, found)] for line, found in table.lines.items()),
+            ]
+        )
+    return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+# ----------------------------------------------------------------------------------- for the documents
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+def origin(document: Document) -> str:
+    run = document.machine
+    return (
+        f"{run['kernel']}, {run['python']}, {run['cpu']}: medians of {document.rounds} interleaved rounds. "
+        "Ratios of CPU time unless the row says otherwise."
+    )
+
+
+def for_readme(document: Document) -> str:
+    chosen = [target for key in OF_README for target in TARGETS if target.key == key]
+    rows = [[target.what, *cells(target, document.measured)[:1]] for target in chosen]
+    return f"{markdown_table([['what', 'ratio'], *rows])}\n\n{origin(document)}"
+
+
+def for_docs(document: Document) -> str:
+    rows = [[target.key, target.what, *cells(target, document.measured)] for target in TARGETS]
+    parts = [origin(document), markdown_table([["", "what", *HEADS], *rows])]
+    for name, table in document.measured.growth.items():
+        head = ["", *(f"{count:,}" for count in table.counts)]
+        body = [[line, *map(number, found)] for line, found in table.lines.items()]
+        parts += [f"### Against {COUNTED[name]}", markdown_table([head, *body])]
+    return "\n\n".join(parts)
+
+
+def between_markers(page: str, generated: str) -> str:
+    """The page with this between its two markers. ValueError where they are not there once each."""
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError("the page does not have the two markers once each")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{generated}\n{END}{after}"
+
+
+#: The documents that show what docs/benchmarks.json holds.
+PAGES = {"README.md": for_readme, "docs/benchmarks.md": for_docs}
+
+
+def write_pages(root: Path, document: Document) -> None:
+    for name, render in PAGES.items():
+        page = root / name
+        page.write_text(between_markers(page.read_text(), render(document)))
