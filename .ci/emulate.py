@@ -28,7 +28,7 @@ from wheels import ROOT, TARGETS, Failed, alone, cache_folder, enter_workshop, r
 # What needs no kernel: views over the bytes that kernels returned.
 DECODING = ("test_views.py", "test_recorded.py")
 # Not: what looks at the checkout's own files, and reuseport, which is Python alone.
-ELSEWHERE = ("reuseport_*", "build", "docs", "house")
+ELSEWHERE = ("reuseport_*", "benchmarks", "build", "docs", "house", "kernels", "two_paths")
 EVERYTHING = [f"--ignore-glob=*/test_{name}.py" for name in ELSEWHERE]
 
 
