@@ -108,7 +108,7 @@ def add_address(address: str) -> None:
 
 
 # mptcp_pm: commands, attributes of a command, attributes of an address, flags of an endpoint.
-_ADD_ADDR, _DEL_ADDR, _SET_LIMITS = 1, 2, 5
+_ADD_ADDR, _DEL_ADDR, _FLUSH_ADDRS, _SET_LIMITS = 1, 2, 4, 5
 _ATTR_ADDR, _ATTR_RCV_ADD_ADDRS, _ATTR_SUBFLOWS = 1, 2, 3
 _ADDR_FAMILY, _ADDR_ID, _ADDR_ADDR4, _ADDR_ADDR6, _ADDR_FLAGS, _ADDR_IF_IDX = 1, 2, 3, 4, 6, 7
 _FLAG_SUBFLOW = 2
@@ -148,6 +148,11 @@ def add_endpoint(address: str) -> None:
     nest = _address(address) + _attribute(_ADDR_FLAGS, struct.pack("=I", _FLAG_SUBFLOW))
     nest += _attribute(_ADDR_IF_IDX, struct.pack("=i", socket.if_nametoindex("lo")))
     _path_manager(_ADD_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))
+
+
+def flush_endpoints() -> None:
+    """``ip mptcp endpoint flush``: all endpoints go, and their subflows."""
+    _path_manager(_FLUSH_ADDRS, b"")
 
 
 def delete_initial_address(address: str) -> None:

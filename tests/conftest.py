@@ -11,7 +11,7 @@ import pytest
 
 import mptcp_sockopt as mp
 
-from .support import LOOPBACK, Missing, fallback_pair, mptcp_pair, tcp_pair
+from .support import LOOPBACK, Missing, fallback_pair, mptcp_pair, no_option, tcp_pair
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -28,6 +28,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     except Missing as missing:
         _skip_or_fail(item.config, str(missing))
+    except mp.UnsupportedOptionError as error:
+        _skip_or_fail(item.config, str(no_option(error)))
 
 
 def _skip_or_fail(config: pytest.Config, reason: str) -> None:

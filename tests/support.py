@@ -34,6 +34,21 @@ class Missing(Exception):  # noqa: N818  # turned into a skip, or a failure unde
     """Something this machine lacks."""
 
 
+def no_option(error: mp.UnsupportedOptionError) -> Missing:
+    """A test that an option is read in and that lets this go by needs a newer kernel."""
+    return Missing(f"this kernel has no {error.option}")
+
+
+def has_full_info() -> bool:
+    """Whether this kernel is asked in vain for MPTCP_FULL_INFO: it came with 6.5."""
+    with mp.create_socket(fallback=False) as sock:
+        try:
+            mp.mptcp_full_info(sock)
+        except mp.UnsupportedOptionError:
+            return False
+        return True
+
+
 def until(truth: Callable[[], object], what: str) -> None:
     """Wait for what the kernel has under way; fail when it does not come."""
     deadline = time.monotonic() + 10
@@ -97,6 +112,17 @@ def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> N
             left -= len(other.recv(left))
 
 
+def reset(sock: socket.socket, peer: socket.socket) -> None:
+    """Close sock with SO_LINGER 0; wait until peer was told. Some kernels send no more than a FIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    try:
+        peer.recv(1)
+    except ConnectionResetError:
+        return
+    raise Missing("a kernel that resets an MPTCP connection at SO_LINGER 0")
+
+
 def in_private_network(function: Callable[[], T]) -> T:
     """Call function in a forked process, in a network namespace of its own with lo up."""
 
@@ -149,6 +175,8 @@ def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
         outcome = ("passed", function())
     except Missing as missing:
         outcome = ("missing", str(missing))
+    except mp.UnsupportedOptionError as error:
+        outcome = ("missing", str(no_option(error)))
     except BaseException:
         outcome = ("failed", traceback.format_exc())
     with os.fdopen(pipe, "wb") as out:

@@ -7,7 +7,6 @@ import errno
 import os
 import pickle
 import socket
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 import mptcp_sockopt as mp
 
-from .support import fallback_pair, in_private_network
+from .support import fallback_pair, in_private_network, reset
 
 OPTIONS: dict[Any, str] = {
     mp.mptcp_info: "MPTCP_INFO",
@@ -141,10 +140,7 @@ def test_what_is_no_socket(read: Any, tmp_path: Path) -> None:
 def test_a_reset_before_data_looks_like_fallback_to_the_kernel_too(mptcp_ends: Pair, family: int) -> None:
     """SO_LINGER 0 right after accept(): the client's kernel gives up MPTCP, and so do we."""
     client, accepted = mptcp_ends
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    accepted.close()
-    with pytest.raises(ConnectionResetError):
-        client.recv(1)
+    reset(accepted, client)
     assert mp.status(client) is mp.Status.FALLBACK
     with pytest.raises(mp.NotMPTCPError, match="fell back"):
         mp.mptcp_info(client)

@@ -45,6 +45,7 @@ FOLDERS = (
     "mptcp_sockopt/*.py",
     "csrc/*",
     "tests/*.py",
+    "tests/kernels/*.py",
     "benchmarks/*.[cp]*",
     ".github/workflows/*",
     "build_ffi.py",

@@ -29,7 +29,7 @@ def make_a_user_namespace() -> None:
         raise Missing(f"user namespaces without privilege: {error}") from None
 
 
-def test_a_user_namespace_will_do() -> None:
+def test_a_user_namespace_will_do(mptcp: None) -> None:
     """Where one can be made, a private network can be too, with lo up and limits to set."""
     in_a_child(make_a_user_namespace)
 

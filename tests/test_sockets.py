@@ -145,7 +145,7 @@ def test_signatures_are_the_standard_library_s(
         assert (mine[name].kind, mine[name].default) == (parameter.kind, parameter.default), name
 
 
-def test_is_supported_names_the_reason() -> None:
+def test_is_supported_names_the_reason(mptcp: None) -> None:
     """Switched off in this namespace; switched on again."""
 
     def ask() -> list[mp.Support]:
@@ -163,7 +163,7 @@ def test_is_supported_names_the_reason() -> None:
     assert "net.mptcp.enabled=0" in mp.Support.DISABLED.value
 
 
-def test_fallback_to_tcp_where_mptcp_is_switched_off() -> None:
+def test_fallback_to_tcp_where_mptcp_is_switched_off(mptcp: None) -> None:
     """fallback=True gives TCP, fallback=False the kernel's error; MPTCP sockets that live go on."""
 
     def ask() -> None:

@@ -165,3 +165,72 @@ def full_info(
     for n in range(1, there + 1):
         raw += bytes([7 if n == 1 else 1]) + pattern(tcp_info - 1)
     return raw
+
+
+# ------------------------------------------------------------------- bytes of the other byte order
+
+BITS_6_7 = [(6, 0, 4), (6, 4, 4), (7, 0, 1), (7, 1, 2)]  # bit-fields: byte, first bit on little-endian, bits
+
+
+def turned(raw: bytes, places: list[tuple[int, int]]) -> bytearray:
+    """With the bytes of each place (offset, size) in the opposite order."""
+    out = bytearray(raw)
+    for offset, size in places:
+        out[offset : offset + size] = raw[offset : offset + size][::-1]
+    return out
+
+
+def turned_mptcp_info(raw: bytes, order: str) -> bytes:
+    """struct mptcp_info as a kernel of the other byte order would have written it; order is that of raw."""
+    return bytes(turned(raw, [(offset, size) for _, offset, size, *_ in MPTCP_INFO if offset < len(raw)]))
+
+
+def turned_tcp_info(raw: bytes, order: str) -> bytes:
+    """struct tcp_info; bytes 276-279 are one word. Its bit-fields begin at the other end of their byte."""
+    out = turned(raw, [(offset, size) for _, offset, size, *_ in TCP_INFO if offset < len(raw)])
+    out[6:8] = bytes(2)
+    for at, low, bits in BITS_6_7:
+        little, big = low, 8 - low - bits
+        from_, to = (little, big) if order == "little" else (big, little)
+        out[at] |= (raw[at] >> from_ & (1 << bits) - 1) << to
+    return bytes(out)
+
+
+def turned_subflow_addrs(raw: bytes, order: str) -> bytes:
+    """struct mptcp_subflow_addrs: families, and scope_id of IPv6; ports are big-endian everywhere."""
+    places = []
+    for at in (0, 128):
+        places.append((at, 2))
+        if int.from_bytes(raw[at : at + 2], "big" if order == "big" else "little") == socket.AF_INET6:
+            places.append((at + 24, 4))
+    return bytes(turned(raw, places))
+
+
+def turned_full_info(raw: bytes, order: str) -> bytes:
+    """MPTCP_FULL_INFO as the C compacts it: six words, two pointers of zero, and three kinds of structs."""
+    words = "<IIIIII" if order == "little" else ">IIIIII"
+    _, tcp_info, element_of_kernel, element, count, room = struct.unpack_from(words, raw)
+    count = min(count, room)
+    at = len(raw) - count * (element + tcp_info)
+    out = bytes(turned(raw[:40], [(4 * n, 4) for n in range(6)])) + turned_mptcp_info(raw[40:at], order)
+    addrs = 4 if element_of_kernel == 260 else 8
+    for _ in range(count):
+        one, at = raw[at : at + element], at + element
+        out += bytes(turned(one[:addrs], [(0, 4)])) + turned_subflow_addrs(one[addrs:], order)
+    for _ in range(count):
+        out, at = out + turned_tcp_info(raw[at : at + tcp_info], order), at + tcp_info
+    return out
+
+
+TURNED = {
+    "mptcp_info": turned_mptcp_info,
+    "tcp_info": turned_tcp_info,
+    "mptcp_tcpinfo": turned_tcp_info,
+    "mptcp_subflow_addrs": turned_subflow_addrs,
+    "mptcp_full_info": turned_full_info,
+}
+
+
+def native(name: str, raw: bytes, order: str) -> bytes:
+    """A struct that a kernel of that byte order wrote, as this machine's kernel would have."""
+    return raw if order == sys.byteorder else TURNED[name](raw, order)

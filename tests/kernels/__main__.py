@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""python -m tests.kernels: boot every row, print a table, fail if one is not as expected."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import boot, table
+from .debian import Apt, Package, Unobtainable, kernels, mirrors
+from .image import image
+from .rows import ARCHES, ROWS, SMALL, Row, expectations
+from .verdict import GONE, Outcome, broken, judge, unobtainable
+from .wheels import build, wheel_in
+
+PLANTS = ("fail", "crash", "hang", "panic", "poweroff", "figure", "gone")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.kernels",
+        description="Boot real Debian kernels under qemu and test the project's wheel in each. Exit status: "
+        "0 if every row is ok (or GONE, for a row that is not required), 1 if not, 2 usage.",
+    )
+    parser.add_argument("--only", metavar="REGEX", default="", help="rows whose ARCH-SERIES matches")
+    parser.add_argument("--small", action="store_true", help="five rows that differ most, in minutes")
+    parser.add_argument("--jobs", metavar="N", type=int, default=2, help="guests at a time (2)")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mptcp-sockopt" / "kernels"
+    parser.add_argument("--cache", metavar="DIR", type=Path, default=cache, help=f"({cache})")
+    parser.add_argument("--wheels", metavar="DIR", type=Path, help="wheels, instead of .ci/wheels.py's")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there as well")
+    parser.add_argument("--list", action="store_true", help="name the rows and their packages; boot none")
+    parser.add_argument("--offline", action="store_true", help="ask no mirror for its index")
+    parser.add_argument("--limit", metavar="SECONDS", type=float, default=600, help="for one guest (600)")
+    parser.add_argument("--record", metavar="DIR", type=Path, help="write each kernel's bytes there")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/kernels.md and .json")
+    # For tests of this command: something that must not pass.
+    parser.add_argument("--plant", choices=PLANTS, default="", help=argparse.SUPPRESS)
+    return parser
+
+
+class Workshop:
+    """What rows of one architecture share, made once, when the first of them needs it."""
+
+    def __init__(self, arch: str, options: argparse.Namespace, archives: tuple[str, str]) -> None:
+        self._arch, self._options = arch, options
+        self._lock = threading.Lock()
+        self._image: Path | None = None
+        self.apt = Apt(options.cache, arch, archives)
+        if not options.offline:
+            self.apt.update()
+        self._packages = self.apt.packages()
+        self.kernels: dict[str, Package] = kernels(self._packages, ARCHES[arch].flavour)
+
+    def image(self) -> Path:
+        with self._lock:
+            if self._image is None:
+                options = self._options
+                wheels = options.wheels or build(options.cache, self._arch)
+                self._image = image(self.apt, self._packages, wheel_in(wheels, self._arch), options.cache)
+            return self._image
+
+
+class Matrix:
+    """The rows of one run."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.running = boot.Running()
+        self.expected = expectations()
+        self.workshops: dict[str, Workshop | Unobtainable] = {}
+        rows = [row for row in ROWS if re.search(options.only, row.name)]
+        self._prepare(dict.fromkeys(row.arch for row in rows))
+        if options.small:
+            small = {self._first_had(names) for names in SMALL}
+            rows = [row for row in rows if row.name in small]
+        self.rows = rows
+
+    def _prepare(self, arches: dict[str, None]) -> None:
+        for arch in arches:
+            try:
+                self.workshops[arch] = Workshop(arch, self.options, mirrors())
+            except Unobtainable as error:
+                self.workshops[arch] = error
+
+    def _first_had(self, names: list[str]) -> str:
+        had = [row.name for row in ROWS if row.name in names and self.package(row)]
+        return next((name for name in names if name in had), names[0])
+
+    def package(self, row: Row) -> Package | None:
+        workshop = self.workshops.get(row.arch)
+        if not isinstance(workshop, Workshop) or self.options.plant == "gone":
+            return None
+        return workshop.kernels.get(row.series)
+
+    def run(self, row: Row) -> Outcome:
+        """One row from package to verdict."""
+        options = self.options
+        problem = boot.missing_qemu(row.arch)
+        if problem:
+            return broken(row, problem)
+        workshop, package = self.workshops[row.arch], self.package(row)
+        if isinstance(workshop, Unobtainable):
+            return unobtainable(row, str(workshop))
+        if package is None:
+            return unobtainable(row, f"no kernel of {row.series} in {ARCHES[row.arch].suites}")
+        try:
+            kernel = workshop.apt.kernel(package)
+        except Unobtainable as error:
+            return unobtainable(row, str(error))
+        try:
+            root = workshop.image()
+        except Unobtainable as error:
+            return broken(row, str(error))
+        logs = options.cache / "logs"
+        ending = boot.boot(row, kernel, root, logs, options.limit, self.running, options.plant)
+        expected = self.expected.get(row.name)
+        if options.plant == "figure" and expected:
+            expected = {**expected, "tcp_info": 1}
+        return judge(row, expected, ending, package.version)
+
+    def run_all(self) -> Iterator[Outcome]:
+        """Outcomes as they come."""
+        with concurrent.futures.ThreadPoolExecutor(max(1, self.options.jobs)) as executor:
+            try:
+                futures = [executor.submit(self.run, row) for row in self.rows]
+                for future in concurrent.futures.as_completed(futures):
+                    yield future.result()
+            except BaseException:
+                self.running.stop()
+                executor.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+@contextlib.contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """One run at a time in one cache."""
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another run works in {cache}: waiting for its end", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def show_list(matrix: Matrix) -> None:
+    for row in matrix.rows:
+        package = matrix.package(row)
+        what = f"{package.name} {package.version}, {package.size / 1e6:.1f} MB" if package else GONE
+        print(f"{row.arch:6} {row.series:5} {'required' if row.required else 'optional':9} {what}")
+
+
+def report(outcomes: list[Outcome], options: argparse.Namespace, complete: bool) -> int:
+    """The table, the files, the exit status."""
+    order = {row: number for number, row in enumerate(ROWS)}
+    outcomes.sort(key=lambda outcome: order[outcome.row])
+    records = [table.record_of(outcome) for outcome in outcomes]
+    print("\n" + table.markdown(records))
+    print(table.left_out(outcomes))
+    if options.json:
+        options.json.write_text(table.to_json(records))
+    for outcome in outcomes:
+        if options.record and not outcome.bad:
+            table.write_vectors(outcome, options.record)
+    bad = [outcome.row.name for outcome in outcomes if outcome.bad]
+    gone = [outcome.row.name for outcome in outcomes if outcome.verdict == GONE]
+    if options.write_docs:
+        if complete and not bad:
+            table.write_docs(records)
+        else:
+            print("docs/kernels.md is written from a full run that is ok, not from this one", file=sys.stderr)
+            bad = bad or ["the docs"]
+    summary = f"{len(outcomes)} rows: {len(outcomes) - len(bad) - len(gone)} ok"
+    for name, rows in (("gone", gone), ("not ok", bad)):
+        if rows:
+            summary += f"; {name}: {', '.join(rows)}"
+    print(summary)
+    return 1 if bad else 0
+
+
+def terminated(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(argv)
+    for name in ("cache", "wheels", "record"):
+        if getattr(options, name):
+            setattr(options, name, getattr(options, name).resolve())
+    options.cache.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, terminated)
+    start = time.monotonic()
+    try:
+        with alone(options.cache):
+            matrix = Matrix(options)
+            if not matrix.rows:
+                print("no row is called that; --list names them", file=sys.stderr)
+                return 2
+            if options.list:
+                show_list(matrix)
+                return 0
+            outcomes = []
+            for outcome in matrix.run_all():
+                outcomes.append(outcome)
+                print(f"[{len(outcomes)}/{len(matrix.rows)}] {table.line(outcome)}", flush=True)
+            code = report(outcomes, options, len(matrix.rows) == len(ROWS) and not options.plant)
+            print(f"{time.monotonic() - start:.0f} s")
+            return code
+    except KeyboardInterrupt:
+        print("stopped; no guest is left", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""A plugin of pytest for the guest: it counts, names every skip with its reason, and says what it leaves out.
+
+The guest has no ss and no compiler. A test that wants one of them says so by Missing, which here is a skip
+with that reason although --require-mptcp is given; anything else that is missing is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mptcp_sockopt import UnsupportedOptionError
+
+COUNTS = Path("/tmp/counts.json")
+
+# What the guest has not, by the words of Missing. expected.json says how many tests that are, on each row.
+MAY_LACK = (
+    r"ss\(8\) of iproute2",
+    r"a kernel that resets an MPTCP connection at SO_LINGER 0",  # 6.5.10, and 6.16 to 6.19.14, do not
+    r"this kernel has no (byte counters|MPTCP_FULL_INFO)( \(Linux 6\.5\))?",  # 6.1 has not
+    r"a table of system calls for (i686|s390x)",  # their socket calls are one, with pointers: no filter sees
+)
+
+# Single tests that a kernel cannot do: machine and release, name, reason. Counted as skips, with that reason.
+NOT_HERE = [
+    (
+        r"i686 6\.5\.",
+        r"test_closed\b",
+        "Linux 6.5.10 leaves subflows established when their connection has ended",
+    ),
+    (
+        r"s390x 6\.12\.",
+        r"test_(no_descriptor_is_left_open\[v4\]|a_refused_connection_raises_the_last_error)",
+        "under qemu 7.2, s390x 6.12 refuses no connection over IPv4, of plain TCP either: they time out",
+    ),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    kernel = f"{platform.machine()} {platform.release()}"
+    for item in items:
+        for which, name, reason in NOT_HERE:
+            if re.match(which, kernel) and re.match(name, item.name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class Counts:
+    """What became of every test."""
+
+    def __init__(self) -> None:
+        self.passed: dict[str, int] = {}
+        self.skipped: dict[str, list[str]] = {}
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        file = report.nodeid.split("::")[0]
+        if report.failed:
+            self.failed.append(report.nodeid)
+        elif report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self.skipped.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+        elif report.when == "call":
+            self.passed[file] = self.passed.get(file, 0) + 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        COUNTS.write_text(
+            json.dumps({"passed": self.passed, "skipped": self.skipped, "failed": sorted(set(self.failed))})
+        )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Counts())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # inside of conftest.py's, which makes a failure of Missing
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    # Not at the top: pytest would warn that it was imported before it could rewrite its asserts.
+    from tests.support import Missing, no_option
+
+    try:
+        return (yield)
+    except Missing as missing:
+        _skip_or_raise(missing)
+    except UnsupportedOptionError as error:
+        _skip_or_raise(no_option(error))
+
+
+def _skip_or_raise(missing: Exception) -> None:
+    if any(re.fullmatch(reason, str(missing)) for reason in MAY_LACK):
+        pytest.skip(str(missing))
+    raise missing

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Which kernels are booted, and what each architecture needs for it.
+
+A row names an architecture and a series, never a package: names and point releases change weekly.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+EXPECTED = HERE / "expected.json"
+
+# Of Debian 12, for every architecture: the wheel is of the stable ABI, so one CPython is enough.
+PYTHON = "python3.11"
+PYTHON_SUITE = "bookworm"
+PYTHON_PACKAGES = (
+    f"{PYTHON}-minimal lib{PYTHON}-minimal lib{PYTHON}-stdlib python3-cffi-backend "
+    "libc6 zlib1g libexpat1 libffi8 liblzma5 libbz2-1.0 libuuid1"
+).split()
+
+
+class Arch(NamedTuple):
+    """What a Debian architecture needs: kernels, qemu, wheel."""
+
+    flavour: str  # how its kernel packages end
+    suites: str
+    qemu: str
+    qemu_package: str
+    console: str  # the kernel's
+    report: str  # the guest's words; another port where there are two
+    wheel: str  # as in the tag of a wheel's file name
+    target: str  # of .ci/wheels.py
+
+
+# Where the mirrors' indexes of security and backports are seldom whole (i386, s390x), those are not asked.
+ARCHES = {
+    "amd64": Arch(
+        "-cloud-amd64",
+        "bookworm bullseye-security bookworm-security bookworm-backports trixie-security trixie-backports "
+        "experimental",
+        "qemu-system-x86_64 -M pc -cpu max",
+        "qemu-system-x86",
+        "ttyS0",
+        "ttyS1",
+        "x86_64",
+        "x86_64-manylinux",
+    ),
+    "arm64": Arch(
+        "-cloud-arm64",
+        "bookworm bullseye-security bookworm-security bookworm-backports trixie-security trixie-backports",
+        "qemu-system-aarch64 -M virt -cpu cortex-a57",
+        "qemu-system-arm",
+        "ttyAMA0",
+        "ttyAMA0",
+        "aarch64",
+        "aarch64-manylinux",
+    ),
+    "i386": Arch(
+        "-686",
+        "bookworm bookworm-backports",
+        "qemu-system-i386 -M pc -cpu max",
+        "qemu-system-x86",
+        "ttyS0",
+        "ttyS1",
+        "i686",
+        "i686-manylinux",
+    ),
+    "s390x": Arch(
+        "-s390x",
+        "bookworm bookworm-backports",
+        "qemu-system-s390x -M s390-ccw-virtio -cpu max",
+        "qemu-system-misc",
+        "ttysclp0",
+        "console",
+        "s390x",
+        "s390x-manylinux",
+    ),
+}
+
+
+class Row(NamedTuple):
+    """One kernel. Those of backports and experimental leave Debian one day: not required."""
+
+    arch: str
+    series: str
+    required: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.arch}-{self.series}"
+
+
+ROWS = [
+    Row("amd64", "5.10", True),
+    Row("amd64", "6.1", True),
+    Row("amd64", "6.12", True),
+    Row("amd64", "6.16", False),
+    Row("amd64", "6.17", False),
+    Row("amd64", "6.18", False),
+    Row("amd64", "6.19", False),
+    Row("amd64", "7.0", False),
+    Row("amd64", "7.1", False),
+    Row("amd64", "7.2", False),
+    Row("amd64", "7.3", False),
+    Row("arm64", "6.1", True),
+    Row("arm64", "6.12", True),
+    Row("arm64", "7.2", False),
+    Row("i386", "6.1", True),
+    Row("i386", "6.5", False),
+    Row("s390x", "6.1", False),
+    Row("s390x", "6.12", False),
+]
+
+# The quick set: of each line the first that can be had.
+SMALL = [
+    ["amd64-5.10"],
+    ["amd64-6.1"],
+    ["i386-6.5", "i386-6.1"],
+    ["arm64-6.12"],
+    ["amd64-7.3", "amd64-7.2", "amd64-7.1", "amd64-7.0"],
+]
+
+
+def expectations() -> dict[str, dict[str, Any]]:
+    """What each row is to answer: its own figures over those that are common to all."""
+    data = json.loads(EXPECTED.read_text())
+    common = data["common"]
+    return {
+        name: {**common, **figures, "skipped": {**common["skipped"], **figures.get("skipped", {})}}
+        for name, figures in data["rows"].items()
+    }

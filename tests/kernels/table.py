@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Outcomes for people and for scripts: a line while it runs, Markdown and JSON afterwards, recordings."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from .guest import LEFT_OUT
+from .rows import HERE
+from .verdict import OK, Outcome
+
+DOCS = HERE.parent.parent / "docs"
+PAGE, RESULTS = DOCS / "kernels.md", DOCS / "kernels.json"
+BEGIN, END = "<!-- begin: written by python -m tests.kernels --write-docs -->", "<!-- end -->"
+
+COLUMNS = [
+    ("arch", "arch"),
+    ("kernel", "release"),
+    ("`mptcp_info`", "mptcp_info"),
+    ("`tcp_info`", "tcp_info"),
+    ("`mptcp_full_info`", "full_info"),
+    ("`mptcp_subflow_info`", "subflow_info"),
+    ("options", "options"),
+    ("TCP_IS_MPTCP", "tcp_is_mptcp"),
+    ("self test `-4` `-6`", "selftest"),
+    ("fallen back", "fallen_back"),
+    ("subflows", "subflows"),
+    ("tests passed", "passed"),
+    ("skipped", "skipped"),
+]
+
+
+def record_of(outcome: Outcome) -> dict[str, Any]:
+    """A row as the JSON has it: no times, no mirrors, nothing of this machine."""
+    figures = outcome.figures
+    record: dict[str, Any] = {
+        "arch": outcome.row.arch,
+        "series": outcome.row.series,
+        "required": outcome.row.required,
+        "verdict": outcome.verdict,
+        "reasons": outcome.reasons,
+        "package_version": outcome.version,
+    }
+    if not figures:
+        return record
+    sockets = figures["sockets"] if isinstance(figures["sockets"], dict) else {}
+    record |= {
+        name: figures.get(name)
+        for name in ("release", "is_supported", "options", "mptcp_info", "tcp_info", "full_info")
+    }
+    record |= {
+        "subflow_info": figures.get("subflow_info"),
+        "tcp_is_mptcp": (figures["tcp_is_mptcp"] or [None])[0],
+        "selftest": [code for code, _ in figures["selftest"]],
+        "fallen_back": (sockets.get("fallen back") or [None])[0],
+        "subflows": (figures.get("subflows") or {}).get("count"),
+        "passed": figures["passed"],
+        "skipped": figures["skipped"],
+    }
+    return record
+
+
+def cell(value: Any) -> str:
+    if value is None or value in ([], ""):
+        return "-"
+    if isinstance(value, dict):
+        return str(sum(value.values()))
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def line(outcome: Outcome) -> str:
+    """One line for a row that has just been done."""
+    record = record_of(outcome)
+    text = f"{outcome.row.arch:6} {outcome.row.series:5} {outcome.verdict:6}"
+    if outcome.figures:
+        parts = [
+            f"{record['release'] or '-':30}",
+            "sizes " + "/".join(cell(record[name]) for name in ("mptcp_info", "tcp_info", "full_info")),
+            f"self test {cell(record['selftest'])}",
+            f"{cell(record['passed'])} passed, {cell(record['skipped'])} skipped",
+            f"{outcome.seconds:.0f} s",
+        ]
+        text += " " + "  ".join(parts)
+    if outcome.verdict != OK:
+        text += "".join(f"\n       {reason}" for reason in outcome.reasons)
+    return text
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """The table. A row that has no figures is named with its verdict."""
+    lines = [
+        "| " + " | ".join(title for title, _ in COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+    ]
+    for record in records:
+        if "release" in record:
+            lines.append("| " + " | ".join(cell(record[key]) for _, key in COLUMNS) + " |")
+        else:
+            lines.append(f"| {record['arch']} | {record['series']}: {record['verdict']} |" + " |" * 11)
+    return "\n".join(lines) + "\n"
+
+
+def rendered(page: str, records: list[dict[str, Any]]) -> str:
+    """The page with its table made anew."""
+    pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
+    if len(pattern.findall(page)) != 1:
+        raise ValueError("docs/kernels.md has not the two marks between which the table stands")
+    return pattern.sub(lambda match: f"{match[1]}\n{markdown(records)}\n{match[2]}", page)
+
+
+def left_out(outcomes: list[Outcome]) -> str:
+    """Every test that did not run, by its reason: whole files, then skips with the rows that they are of."""
+    lines = ["Not run in guests:"]
+    lines += [f"    {pattern}: {reason}" for pattern, reason in LEFT_OUT.items()]
+    skips: dict[tuple[str, int], list[str]] = {}
+    for outcome in outcomes:
+        for reason, count in outcome.figures.get("skipped", {}).items():
+            skips.setdefault((reason, count), []).append(outcome.row.name)
+    lines += [f"    {count} tests: {reason} ({', '.join(rows)})" for (reason, count), rows in skips.items()]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(records: list[dict[str, Any]]) -> str:
+    """One row a line."""
+    rows = ",\n".join("  " + json.dumps(record) for record in records)
+    return f'{{"schema": 1, "rows": [\n{rows}\n]}}\n'
+
+
+def write_docs(records: list[dict[str, Any]]) -> None:
+    RESULTS.write_text(to_json(records))
+    PAGE.write_text(rendered(PAGE.read_text(), records))
+
+
+def write_vectors(outcome: Outcome, folder: Path) -> None:
+    """What tests/test_recorded.py decodes: ARCH-SERIES.json."""
+    if outcome.vectors is None:
+        return
+    vectors = outcome.vectors
+    lines = [
+        f'"release": {json.dumps(outcome.figures["release"])}',
+        f'"byteorder": {json.dumps(vectors["byteorder"])}',
+        f'"bits": {vectors["bits"]}',
+        *(f'"{name}": {json.dumps(value)}' for name, value in vectors["found"].items()),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{outcome.row.name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

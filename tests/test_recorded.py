@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Bytes that real kernels wrote, decoded on any machine to what their own machine made of them.
+
+tests/vectors/ARCH-SERIES.json holds, for each kernel of tests/kernels, the bytes of every option in the byte
+order of that kernel, on a connection of two subflows, and the values that this package decoded there. A
+machine of the other byte order turns them first, by the tables in tests/vectors.py, which know nothing of
+csrc/mptcp_abi.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mptcp_sockopt as mp
+
+from .vectors import TURNED, native
+
+RECORDINGS = {
+    path.stem: json.loads(path.read_text()) for path in Path(__file__).parent.glob("vectors/*.json")
+}
+VIEWS: dict[str, Any] = {
+    "mptcp_info": mp.MPTCPInfo,
+    "tcp_info": mp.TCPInfo,
+    "mptcp_tcpinfo": mp.TCPInfo,
+    "mptcp_subflow_addrs": mp.SubflowAddrs,
+    "mptcp_full_info": mp.MPTCPFullInfo,
+}
+OTHER = {"little": "big", "big": "little"}
+
+
+def structs(recording: dict[str, Any]) -> Iterator[tuple[str, bytes, Any]]:
+    """Name, bytes and values of every struct in a recording."""
+    for name in VIEWS:
+        found = recording.get(name, [])
+        for one in found if isinstance(found, list) else [found]:
+            yield name, bytes.fromhex(one["raw"]), one["values"]
+
+
+def decoded(name: str, raw: bytes) -> Any:
+    """As JSON has it: tuples are lists."""
+    return json.loads(json.dumps(VIEWS[name](raw).asdict()))
+
+
+@pytest.mark.parametrize("name", sorted(RECORDINGS))
+def test_every_kernel_s_bytes_mean_here_what_they_meant_there(name: str) -> None:
+    """Of either byte order, of 32 and of 64 bits."""
+    recording = RECORDINGS[name]
+    found = list(structs(recording))
+    assert len(found) >= 6
+    for kind, raw, values in found:
+        assert decoded(kind, native(kind, raw, recording["byteorder"])) == values
+
+
+@pytest.mark.parametrize("name", sorted(RECORDINGS))
+def test_turning_twice_changes_nothing(name: str) -> None:
+    """And turning once does: the tables cover what is more than a byte."""
+    order = RECORDINGS[name]["byteorder"]
+    for kind, raw, _ in structs(RECORDINGS[name]):
+        turned = TURNED[kind](raw, order)
+        assert turned != raw
+        assert TURNED[kind](turned, OTHER[order]) == raw
+
+
+@pytest.mark.parametrize("name", sorted(RECORDINGS))
+def test_the_other_byte_order_is_not_decoded_by_luck(name: str) -> None:
+    """What is not turned is not what was recorded: ValueError, or other values."""
+    order = RECORDINGS[name]["byteorder"]
+    for kind, raw, values in structs(RECORDINGS[name]):
+        foreign = TURNED[kind](raw, order) if order == sys.byteorder else raw
+        with contextlib.suppress(ValueError):
+            assert decoded(kind, foreign) != values
+
+
+def test_the_recordings_are_of_many_kinds() -> None:
+    """Both byte orders, 32 and 64 bits, all lengths that the kernels which can be booted have."""
+    everything = list(RECORDINGS.values())
+    assert {recording["byteorder"] for recording in everything} == {"little", "big"}
+    assert {recording["bits"] for recording in everything} == {32, 64}
+    lengths: dict[str, set[int]] = {}
+    for recording in everything:
+        for kind, raw, _ in structs(recording):
+            lengths.setdefault(kind, set()).add(len(raw))
+    assert lengths["mptcp_info"] >= {44, 48, 80, 96}
+    assert lengths["tcp_info"] >= {232, 240, 248, 280}
+    elements = {
+        int.from_bytes(raw[8:12], recording["byteorder"])
+        for recording in everything
+        for kind, raw, _ in structs(recording)
+        if kind == "mptcp_full_info"
+    }
+    assert elements == {260, 264}
+
+
+def test_two_subflows_were_recorded() -> None:
+    """From 127.0.0.1 and 127.0.0.2, live, with the payload that went over them."""
+    for name, recording in RECORDINGS.items():
+        hosts = [one["values"]["local"][0] for one in recording["mptcp_subflow_addrs"]]
+        assert hosts == ["127.0.0.1", "127.0.0.2"], name
+        assert [one["values"]["state"] for one in recording["mptcp_tcpinfo"]] == [mp.TCPState.ESTABLISHED] * 2
+        assert recording["mptcp_info"]["values"]["subflows"] == 1
