@@ -32,7 +32,9 @@ COUNTS = Path("/tmp/counts.json")
 LEFT_OUT = {
     r"test_build\.py": "the build: setuptools, a compiler and git are not here",
     r"test_(docs|house)\.py": "about the checkout, of which only the tests are here",
+    r"test_(benchmarks|two_paths)\.py": "about the benchmarks, which want a compiler and iproute2",
     r"test_kernels\.py": "about the host's side of this",
+    r"test_workflows\.py": "about files of the checkout",
     r"test_reuseport_\w+\.py": "reuseport does not read MPTCP's options, and its tests want iproute2",
 }
 
