@@ -17,8 +17,6 @@ Additional subflows leave the list as they go, and their counters with them (mpt
 
 from __future__ import annotations
 
-import collections
-
 from . import _abi
 from ._fields import Record
 from ._sockopt import Snapshot, Status, snapshot
@@ -151,7 +149,7 @@ class Tracker:
         _abi.descriptor(sock)  # what is none is refused here
         self._sock = sock
         self._last: Snapshot | None = None
-        self._gone: collections.deque[Subflow] = collections.deque(maxlen=_GONE)
+        self._gone: tuple[Subflow, ...] = ()
 
     def update(self) -> Update:
         """Take a snapshot(), and say what has changed since the previous one.
@@ -160,8 +158,7 @@ class Tracker:
         """
         now = snapshot(self._sock)
         update = _difference(self._last, now)
-        self._last = now
-        self._gone.extend(update.removed)
+        self._last, self._gone = now, (self._gone + update.removed)[-_GONE:]
         return update
 
     @property
@@ -170,7 +167,7 @@ class Tracker:
 
         ids are unique within a connection. A socket that connected again has subflows of both here.
         """
-        return tuple(self._gone)
+        return self._gone
 
     def __repr__(self) -> str:
         return f"Tracker({self._sock!r})"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -273,6 +274,17 @@ def test_an_update_is_a_value(mptcp_ends: Pair) -> None:
     assert found["bytes_acked_rate"] == update.rate("bytes_acked")
     assert [(path["id"], path["bytes_acked"]) for path in found["subflows"]] == [(1, 9)]
     assert repr(tracker) == f"Tracker({mptcp_ends[0]!r})"
+
+
+def test_a_copy_goes_its_own_way(mptcp_ends: Pair) -> None:
+    """From what the first one knew, and without changing it."""
+    tracker = mp.Tracker(mptcp_ends[0])
+    tracker.update()
+    again = copy.copy(tracker)
+    exchange(*mptcp_ends, 10)
+    assert tracker.update().bytes_sent == again.update().bytes_sent == 10
+    tracker._gone = tracker.update().snapshot.subflows
+    assert (len(tracker.gone), again.gone) == (1, ())
 
 
 def test_what_is_gone_is_bounded(mptcp_ends: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
