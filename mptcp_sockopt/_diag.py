@@ -187,7 +187,7 @@ class MPTCPDiag:
         raise AttributeError("MPTCPDiag cannot be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MPTCPDiag, (self.time, self._info, self._rows.tobytes())
+        return type(self), (self.time, self._info, self._rows.tobytes())
 
     def __repr__(self) -> str:
         return f"<MPTCPDiag of {len(self)} sockets, time {self.time}>"

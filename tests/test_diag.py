@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
 import pickle
@@ -348,6 +349,10 @@ def test_a_column_is_that_field_of_all_rows(mptcp: None) -> None:
     in_private_network(look)
 
 
+class Kin(mp.MPTCPDiag):
+    """A subclass."""
+
+
 def test_it_is_an_immutable_sequence(mptcp: None) -> None:
     """Of rows that can be indexed, sliced, iterated, compared and pickled."""
 
@@ -365,6 +370,7 @@ def test_it_is_an_immutable_sequence(mptcp: None) -> None:
                     found[index]
             again = pickle.loads(pickle.dumps(found))
             assert (again.time, list(again)) == (found.time, rows)
+            assert type(copy.copy(Kin(found.time, len(rows[0].info), b""))) is Kin
             assert repr(found) == f"<MPTCPDiag of 4 sockets, time {found.time}>"
             with pytest.raises(AttributeError, match="cannot be changed"):
                 found.time = 0
