@@ -247,17 +247,20 @@ class Rows:
 
     The memory of an answer is leased: it comes back when the last view of it is gone, and the next answer
     is written there. (malloc does as well up to 32 MB; from there on its new pages cost as much as the
-    read.) Thread rule: one call at a time.
+    read.) Thread rule: one thread at a time. A signal handler or a finalizer may call any of it in the
+    middle of any other call: each works on what it took at its start, and leaves behind what is whole.
     """
 
     def __init__(self, option: int) -> None:
-        self._asked = ffi.new("struct socket_rows *", {"option": option})
+        self._option = option
         if option == MPTCP_INFO:
             names, room = ["mptcp_info"], lib.MPTCP_INFO_ROOM
         else:  # with one subflow
             names, room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], _BUFFER_SIZE
-        self._asked.stride = _in_words(sum(ffi.sizeof(f"struct {name}") for name in names)) * 8
-        self._give_scratch(room)
+        self._stride = _in_words(sum(ffi.sizeof(f"struct {name}") for name in names)) * 8
+        self._scratch = ffi.new("uint64_t[]", _in_words(room))
+        self._asked: tuple[dict[int, int], tuple[int, ...], Any, Any]
+        self._asked = {}, (), ffi.new("int[]", 0), ffi.new("uint64_t[]", 0)
         spare: list[Any] = []
         self._spare = spare
 
@@ -268,41 +271,39 @@ class Rows:
 
         self._come_back = come_back
 
-    def _give_scratch(self, size: int) -> None:
-        self._scratch = self._asked.scratch = ffi.new("uint64_t[]", _in_words(size))
-        self._asked.scratch_size = size
-
-    def put(self, tokens: Mapping[int, int]) -> None:
-        """The descriptors to ask, each with its token or 0."""
-        asked = self._asked
-        self._fds = asked.fds = ffi.new("int[]", list(tokens))
-        self._tokens = asked.tokens = ffi.new("uint64_t[]", list(tokens.values()))
-        asked.count = len(tokens)
+    def put(self, added: Mapping[int, int]) -> None:
+        """The descriptors to ask. Where the number beside one has changed, its token is forgotten."""
+        added = dict(added)
+        before, fds, _, known = self._asked
+        tokens = dict(zip(fds, known, strict=True))
+        kept = [tokens[fd] if before.get(fd) == number else 0 for fd, number in added.items()]
+        fds = tuple(added)
+        self._asked = added, fds, ffi.new("int[]", fds), ffi.new("uint64_t[]", kept)
         self._spare.clear()
 
-    def tokens(self) -> dict[int, int]:
-        """What to put() so that nothing is forgotten."""
-        return dict(zip(self._fds, self._tokens, strict=True))
-
-    def read(self) -> tuple[int, int, memoryview]:
-        """time.monotonic_ns() before the call, the stride, and the block of socket_rows, read-only."""
-        asked, spare = self._asked, self._spare
+    def read(self) -> tuple[tuple[int, ...], int, int, memoryview]:
+        """The descriptors, time.monotonic_ns() before the call, the stride, and the block of socket_rows."""
+        _, fds, numbers, tokens = self._asked
+        spare, count = self._spare, len(fds)
         while True:
-            stride = asked.stride
-            size = asked.count * (stride + 3 * _INT)
+            scratch, stride = self._scratch, self._stride
+            room = ffi.sizeof(scratch)
+            size = count * (stride + 3 * _INT)
             words = _in_words(size)
             block = spare.pop() if spare else None
             if block is None or len(block) != words:
                 block = _allocate("uint64_t[]", words)
-            asked.block = lease = ffi.gc(block, self._come_back)
+            lease = ffi.gc(block, self._come_back)
+            parts = numbers, tokens, count, self._option, stride, lease, scratch, room
+            asked = ffi.new("struct socket_rows *", parts)
             now = time.monotonic_ns()
             longest = _get_rows(asked)
             if longest <= stride:
-                return now, stride, memoryview(ffi.buffer(lease, size)).toreadonly()
-            if longest > asked.scratch_size:
-                self._give_scratch(longest + lib.mptcp_full_info_room(8))
+                return fds, now, stride, memoryview(ffi.buffer(lease, size)).toreadonly()
+            if longest > room:
+                self._scratch = ffi.new("uint64_t[]", _in_words(longest + lib.mptcp_full_info_room(8)))
             else:
-                asked.stride = _in_words(longest) * 8
+                self._stride = _in_words(longest) * 8
 
 
 def read_tcp_info(fd: int, make: type[V]) -> V:

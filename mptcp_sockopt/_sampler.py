@@ -49,7 +49,7 @@ class Sample(Generic[V]):
 
     __slots__ = ("_block", "_fds", "_full", "_ints", "_stride", "_time")
 
-    def __init__(self, fds: tuple[int, ...], full: bool, time: int, stride: int, block: memoryview) -> None:
+    def __init__(self, full: bool, fds: tuple[int, ...], time: int, stride: int, block: memoryview) -> None:
         """Made by Sampler.sample(). block: as of socket_rows in csrc/mptcp_sockopt.h."""
         self._fds = fds
         self._full = full
@@ -153,15 +153,15 @@ class Sample(Generic[V]):
         starts = range(0, len(self._rows), self._stride)
         rows = [self._block[i : i + n].tobytes() for i, n in zip(starts, self.lengths, strict=True)]
         block = b"".join([row.ljust(self._stride, b"\0") for row in rows]) + self._ints.tobytes()
-        return _restored, (self._fds, self._full, self.time, self._stride, block)
+        return _restored, (self._full, self._fds, self.time, self._stride, block)
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.errnos))
         return f"<Sample of {len(self._fds)} sockets, {bad} failed, time {self.time}>"
 
 
-def _restored(fds: tuple[int, ...], full: bool, time: int, stride: int, block: bytes) -> Sample[Any]:
-    return Sample(fds, full, time, stride, memoryview(block))
+def _restored(full: bool, fds: tuple[int, ...], time: int, stride: int, block: bytes) -> Sample[Any]:
+    return Sample(full, fds, time, stride, memoryview(block))
 
 
 class Sampler(Generic[V]):
@@ -173,10 +173,11 @@ class Sampler(Generic[V]):
     sees another token, or where a sample saw it closed, until it is added again. A connection whose token no
     sample has seen yet cannot be told from another.
 
-    Thread rule: calls take turns, and other threads run while the kernel works.
+    Thread rule: calls take turns, other threads run while the kernel works, and a signal handler or a
+    finalizer may call it in the middle of a call.
     """
 
-    __slots__ = ("__weakref__", "_changed", "_fds", "_full", "_lock", "_rows", "_tokens")
+    __slots__ = ("__weakref__", "_added", "_asked", "_changes", "_full", "_lock", "_rows")
 
     if TYPE_CHECKING:
 
@@ -193,59 +194,59 @@ class Sampler(Generic[V]):
 
     def __init__(self, socks: Iterable[SocketLike] = (), *, full: bool = False) -> None:
         """ValueError for a descriptor that comes twice; TypeError and ValueError as mptcp_info()."""
-        self._lock = _thread.allocate_lock()
+        # A handler that runs in the middle of a call must not wait for that call: it may enter again.
+        self._lock = _thread.RLock()
         self._full = bool(full)
         self._rows = _abi.Rows(_abi.MPTCP_FULL_INFO if full else _abi.MPTCP_INFO)
-        #: The token of each descriptor as last known here; those in _rows are newer unless _changed.
-        self._tokens: dict[int, int] = {}
-        self._changed = True
-        self._fds: tuple[int, ...] = ()
+        #: Each descriptor, and what _changes was as it was added.
+        self._added: dict[int, int] = {}
+        #: How often the set was changed (counted behind each change), and how often when _rows was told.
+        self._changes = self._asked = 0
         for sock in socks:
             fd = _abi.descriptor(sock)
-            if fd in self._tokens:
+            if fd in self._added:
                 raise ValueError(f"fd {fd} comes twice")
-            self._tokens[fd] = 0
-
-    def _change(self) -> dict[int, int]:
-        if not self._changed:
-            self._tokens = self._rows.tokens()
-            self._changed = True
-        return self._tokens
+            self._added[fd] = 0
+            self._changes = 1
 
     def add(self, sock: SocketLike) -> None:
         """Sample this socket too, in a row after the others. One that is there is started anew."""
         fd = _abi.descriptor(sock)
         with self._lock:
-            self._change()[fd] = 0
+            self._added[fd] = self._changes
+            self._changes += 1
 
     def remove(self, sock: SocketLike) -> None:
         """Sample it no longer. A closed socket is removed by the number that it had. KeyError if unknown."""
         fd = _abi.descriptor(sock)
         with self._lock:
-            if fd not in self._tokens:
+            if self._added.pop(fd, None) is None:
                 raise KeyError(f"fd {fd} is not in this Sampler")
-            del self._change()[fd]
+            self._changes += 1
 
     @property
     def fds(self) -> tuple[int, ...]:
         """The descriptors, in the order of the rows."""
         with self._lock:
-            return tuple(self._tokens)
+            return tuple(self._added)
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self._added)
 
     def __contains__(self, sock: SocketLike) -> bool:
-        return _abi.descriptor(sock) in self._tokens
+        return _abi.descriptor(sock) in self._added
 
     def sample(self) -> Sample[V]:
         """Ask all sockets, in one C call during which other threads run."""
         with self._lock:
-            if self._changed:
-                self._rows.put(self._tokens)
-                self._fds = tuple(self._tokens)
-                self._changed = False
-            return Sample(self._fds, self._full, *self._rows.read())
+            changes = self._changes
+            if self._asked != changes:
+                self._rows.put(self._added)
+                self._asked = changes
+            return Sample(self._full, *self._rows.read())
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Sampler can be neither copied nor pickled: make another one of its sockets")
 
     def __repr__(self) -> str:
         return f"<Sampler of {len(self)} sockets{', full' if self._full else ''}>"

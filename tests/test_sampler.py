@@ -123,7 +123,7 @@ def test_a_column_that_an_older_kernel_does_not_report_is_refused(full: bool, mp
     stride, count = rows._stride, len(rows)
     ints = [*map(len, older), *[0] * (2 * count)]
     block = b"".join(row.ljust(stride, b"\0") for row in older) + bytes(ffi.buffer(ffi.new("int[]", ints)))
-    sample: mp.Sample[Any] = mp.Sample(rows.fds, full, rows.time, stride, memoryview(block))
+    sample: mp.Sample[Any] = mp.Sample(full, rows.fds, rows.time, stride, memoryview(block))
     assert sample.column("token").tolist() == rows.column("token").tolist()
     assert sample.column("csum_enabled").tolist() == [0, 0]
     for name in ("retransmits", "bytes_sent", "last_ack_recv"):
@@ -210,7 +210,7 @@ def test_more_subflows_than_there_is_room_for_are_read_again(
     """Both the place that the kernel writes to and the rows grow."""
     monkeypatch.setattr(_abi, "_BUFFER_SIZE", lib.mptcp_full_info_room(0))
     sampler = mp.Sampler(mptcp_ends, full=True)
-    sampler._rows._asked.stride = 8
+    sampler._rows._stride = 8
     sample = sampler.sample()
     assert sample.errnos.tolist() == [0, 0]
     for row, sock in zip(sample, mptcp_ends, strict=True):
@@ -222,7 +222,7 @@ def test_more_subflows_than_there_is_room_for_are_read_again(
 def test_a_longer_struct_is_kept_whole(mptcp_ends: Pair) -> None:
     """Rows shorter than the kernel's answer are enlarged: no byte of it is lost."""
     sampler = mp.Sampler(mptcp_ends)
-    sampler._rows._asked.stride = 40
+    sampler._rows._stride = 40
     sample = sampler.sample()
     assert [at_rest(row) for row in sample] == [at_rest(mp.mptcp_info(sock)) for sock in mptcp_ends]
     assert [len(bytes(row)) for row in sample] == [len(mp.mptcp_info(mptcp_ends[0]))] * 2  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ def test_samples_pickle(full: bool, family: int) -> None:
     """With all that they say, and no byte of old memory behind short rows."""
     with mptcp_pair(family) as (client, _), tcp_pair(family) as (tcp, _):
         sampler = mp.Sampler([client, tcp], full=full)
-        sampler._rows._asked.stride = 4000
+        sampler._rows._stride = 4000
         again: mp.Sample[Any] = pickle.loads(pickle.dumps(sample := sampler.sample()))
         assert (again[0], str(again[1]), type(again[1])) == (sample[0], str(sample[1]), mp.NotMPTCPError)
         assert (again.time, again.fds) == (sample.time, sample.fds)

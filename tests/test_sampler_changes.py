@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sampler over time: failures, descriptors that were reused, a set that changes, threads, growth."""
+"""Sampler over time: failures, descriptors that were reused, a set that changes, growth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pickle
 import resource
 import socket
 import struct
-import threading
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -305,41 +304,6 @@ def test_bad_input() -> None:
         with pytest.raises(TypeError):
             mp.Sampler(sock)  # type: ignore[call-overload]
         assert sampler.fds == (sock.fileno(),)
-
-
-def test_threads_share_a_sampler(mptcp_ends: Pair) -> None:
-    """Samples and changes take turns: every sample is whole, of one set of sockets."""
-    client, accepted = mptcp_ends
-    tokens = {sock.fileno(): mp.mptcp_info(sock).token for sock in mptcp_ends}
-    others = [os.dup(client.fileno()) for _ in range(20)]
-    tokens.update(dict.fromkeys(others, tokens[client.fileno()]))
-    sampler = mp.Sampler([accepted, client])
-    wrong: list[object] = []
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.is_set():
-            sample = sampler.sample()
-            if sample.column("token").tolist() != [tokens[fd] for fd in sample.fds]:
-                wrong.append((sample.fds, sample.column("token").tolist()))
-
-    threads = [threading.Thread(target=look) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(60):
-            for fd in others:
-                sampler.add(fd)
-            for fd in others:
-                sampler.remove(fd)
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join(10)
-        for fd in others:
-            os.close(fd)
-    assert not any(thread.is_alive() for thread in threads)
-    assert wrong == []
 
 
 def test_nothing_grows(mptcp_ends: Pair) -> None:
