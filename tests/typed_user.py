@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
+
+
+def kept(sampler: mp.Sampler[mp.MPTCPFullInfo]) -> mp.Sample[mp.MPTCPFullInfo]:
+    return sampler.sample()
 
 
 def look(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
@@ -35,6 +40,31 @@ def look(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(sample[0], mp.MPTCPInfo | OSError)
     assert_type(sample[1:], tuple[mp.MPTCPInfo | OSError, ...])
     assert_type(list(mp.Sampler([writer], full=True).sample()), list[mp.MPTCPFullInfo | OSError])
+    assert_type(sample.column("token"), memoryview)
+    assert_type(sample.errnos, memoryview)
+    assert_type(mp.Sampler(full=bool(fd)).sample()[0], Any | OSError)
+    for row in kept(mp.Sampler([sock], full=True)):
+        assert_type(row, mp.MPTCPFullInfo | OSError)
+        if not isinstance(row, OSError):
+            assert_type(row.info.bytes_sent, int | None)
+    found = mp.mptcp_diag(listening=True)
+    assert_type(found, mp.MPTCPDiag)
+    assert_type(found[0], mp.MPTCPDiagMsg)
+    assert_type(found[:2], tuple[mp.MPTCPDiagMsg, ...])
+    assert_type([row.inode for row in found], list[int])
+    assert_type(found[0].info, mp.MPTCPInfo)
+    assert_type(found[0].remote, tuple[str, int] | tuple[str, int, int, int])
+    assert_type(found.column("inode"), memoryview)
+    tracker = mp.Tracker(writer)
+    update = tracker.update()
+    assert_type(update, mp.Update)
+    assert_type(update.rate("bytes_acked"), float | None)
+    assert_type((update.bytes_sent, update.elapsed), tuple[int | None, int | None])
+    assert_type(update.snapshot, mp.Snapshot)
+    assert_type(update.removed, tuple[mp.Subflow, ...])
+    assert_type(update.subflows[0], mp.SubflowDelta)
+    assert_type(update.subflows[0].subflow.tcp_info.rtt, int)
+    assert_type(tracker.gone, tuple[mp.Subflow, ...])
     mp.mptcp_info("3")  # type: ignore[arg-type]
     info.token = 1  # type: ignore[assignment]
     shot.subflows = ()
