@@ -231,7 +231,7 @@ int mptcp_get_rows(struct socket_rows *rows)
 		} else if (length >= 0 && is_another(&rows->tokens[i], info->mptcpi_token)) {
 			length = -ESTALE;
 		}
-		if (length == -EBADF || length == -ENOTSOCK || refusal == REFUSED_OTHER || refusal == REFUSED_TCP)
+		if (length == -EBADF || length == -ENOTSOCK || (refusal && refusal != REFUSED_OPTION))
 			rows->tokens[i] = TOKEN_GONE;
 		lengths[i] = length < 0 ? 0 : length;
 		errnos[i] = length < 0 ? -length : 0;

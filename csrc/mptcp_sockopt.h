@@ -57,7 +57,7 @@ int tcp_protocol_of(int domain, int type, int protocol);
  * ENOPROTOOPT. */
 int speaks_mptcp(int fd);
 
-/* In place of a token: the descriptor was seen closed, or to be what never becomes MPTCP. */
+/* In place of a token: the descriptor was seen closed, or to be no MPTCP connection, or none any more. */
 #define TOKEN_GONE 0x100000000
 
 /* MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets, a row each. */

@@ -170,8 +170,8 @@ class Sampler(Generic[V]):
     It holds descriptors, not sockets: it neither keeps a socket open nor closes it. remove() a socket
     before it is closed, or its number afterwards. What is left behind is no danger: a closed descriptor's
     row is EBADF, and one whose number was given to another connection is ESTALE from the first sample that
-    sees another token, or where a sample saw it closed, until it is added again. A connection whose token no
-    sample has seen yet cannot be told from another.
+    sees another token, or where a sample saw it closed, fallen back or not MPTCP, until it is added again. A
+    connection whose token no sample has seen yet cannot be told from another.
 
     Thread rule: calls take turns, other threads run while the kernel works, and a signal handler or a
     finalizer may call it in the middle of a call.

@@ -115,12 +115,12 @@ def test_a_descriptor_of_another_connection_is_stale_until_it_is_added_again(
         assert before.column("token")[1] == mp.mptcp_info(client).token
 
 
-@pytest.mark.parametrize("seen", ["closed", "file", "udp", "tcp"])
+@pytest.mark.parametrize("seen", ["closed", "file", "udp", "tcp", "fallen"])
 def test_what_was_seen_not_to_be_mptcp_is_not_trusted_again(seen: str, another: int) -> None:
     """Even if no token was known: what answers there now, with a token or without, is not what was added."""
     with mp.create_socket(fallback=False) as fresh, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        with socket.socket() as tcp, open(os.devnull) as file:
-            others: dict[str, Any] = {"file": file, "udp": udp, "tcp": tcp}
+        with fallback_pair(socket.AF_INET) as (fallen, tcp), open(os.devnull) as file:
+            others: dict[str, Any] = {"file": file, "udp": udp, "tcp": tcp, "fallen": fallen}
             fd = os.dup(fresh.fileno())
             sampler = mp.Sampler([fd])
             assert sampler.sample().column("token").tolist() == [0]
