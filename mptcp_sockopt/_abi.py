@@ -279,7 +279,6 @@ class Rows:
         kept = [tokens[fd] if before.get(fd) == number else 0 for fd, number in added.items()]
         fds = tuple(added)
         self._asked = added, fds, ffi.new("int[]", fds), ffi.new("uint64_t[]", kept)
-        self._spare.clear()
 
     def read(self) -> tuple[tuple[int, ...], int, int, memoryview]:
         """The descriptors, time.monotonic_ns() before the call, the stride, and the block of socket_rows."""
