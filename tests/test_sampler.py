@@ -15,7 +15,7 @@ from _mptcp_sockopt import ffi, lib
 import mptcp_sockopt as mp
 from mptcp_sockopt import _abi, _fields
 
-from .support import exchange, in_private_network, mptcp_pair, tcp_pair, where_refused
+from .support import Refusal, exchange, in_private_network, mptcp_pair, tcp_pair, where_refused
 from .test_older_kernels import BEFORE_5_16, FULL_INFO, IS_MPTCP
 from .test_subflows import paths
 
@@ -220,8 +220,11 @@ def test_more_subflows_than_there_is_room_for_are_read_again(
 
 
 def test_a_longer_struct_is_kept_whole(mptcp_ends: Pair) -> None:
-    """Rows shorter than the kernel's answer are enlarged: no byte of it is lost."""
-    sampler = mp.Sampler(mptcp_ends)
+    """Rows shorter than the kernel's answer are enlarged: no byte is lost, also of one alone."""
+    for sockets in (mptcp_ends[:1], mptcp_ends):
+        sampler = mp.Sampler(sockets)
+        sampler._rows._stride = 40
+        assert sampler.sample().lengths[0] == len(sampler.sample()[0].raw) > 40  # type: ignore[union-attr]
     sampler._rows._stride = 40
     sample = sampler.sample()
     assert [at_rest(row) for row in sample] == [at_rest(mp.mptcp_info(sock)) for sock in mptcp_ends]
@@ -244,6 +247,25 @@ def test_older_kernels(family: int) -> None:
     where_refused([FULL_INFO, IS_MPTCP], lambda: look(True, False))
     where_refused([FULL_INFO, IS_MPTCP], lambda: look(False, True))
     where_refused(BEFORE_5_16, lambda: look(False, False))
+
+
+def test_what_became_of_a_descriptor_meanwhile_is_the_errno(family: int) -> None:
+    """Closed between the refusal and the question why: as mptcp_info() says; then ESTALE."""
+    closed: Refusal = ("getsockopt", {1: socket.SOL_SOCKET, 2: socket.SO_DOMAIN}, errno.EBADF)
+
+    def look() -> None:
+        with tcp_pair(family) as (tcp, _), mptcp_pair(family) as (client, _):
+            sampler = mp.Sampler([fd := os.dup(tcp.fileno())])
+            sample = sampler.sample()
+            with pytest.raises(OSError, match="Bad file descriptor") as caught:
+                mp.mptcp_info(tcp)
+            assert (sample.errnos.tolist(), sample.lengths.tolist()) == ([errno.EBADF], [0])
+            assert type(sample[0]) is type(caught.value) is OSError
+            os.dup2(client.fileno(), fd)
+            assert sampler.sample().errnos.tolist() == [errno.ESTALE]
+            os.close(fd)
+
+    where_refused([closed], look)
 
 
 # ------------------------------------------------------------------------------------- what it is

@@ -15,6 +15,7 @@ import time
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import _abi
 
 from .support import mptcp_pair
 
@@ -85,6 +86,22 @@ def test_a_call_in_the_middle_of_a_call(mptcp_ends: Pair, monkeypatch: pytest.Mo
             sampler.remove(another)
             for sock in mptcp_ends:
                 sampler.add(sock)
+
+
+def test_a_change_while_the_set_is_put(mptcp_ends: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came too late for that sample, and is in the next."""
+    client, accepted = mptcp_ends
+    sampler = mp.Sampler(mptcp_ends)
+    put = _abi.Rows.put
+
+    def interrupted(rows: _abi.Rows, added: dict[int, int]) -> None:
+        monkeypatch.undo()
+        put(rows, added)
+        sampler.remove(client)
+
+    monkeypatch.setattr(_abi.Rows, "put", interrupted)
+    assert sampler.sample().fds == (client.fileno(), accepted.fileno())
+    assert sampler.sample().fds == (accepted.fileno(),)
 
 
 def test_a_finalizer_that_removes_its_socket(mptcp_ends: Pair) -> None:

@@ -276,6 +276,24 @@ def test_an_update_is_a_value(mptcp_ends: Pair) -> None:
     assert repr(tracker) == f"Tracker({mptcp_ends[0]!r})"
 
 
+def test_a_connection_that_came_and_went_between_two_updates(mptcp: None) -> None:
+    """Reset by the peer: its counters go on from nothing, though there is no token to tell."""
+    with (
+        mp.create_server(("127.0.0.1", 0)) as server,
+        mp.create_socket(fallback=False) as client,
+    ):
+        tracker = mp.Tracker(client)
+        tracker.update()
+        client.connect(server.getsockname())
+        accepted, _ = server.accept()
+        exchange(client, accepted, 10)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        until(lambda: mp.mptcp_info(client).token == 0, "the fastclose")
+        update = tracker.update()
+        assert (update.continues, update.bytes_sent, update.subflows) == (False, None, ())
+
+
 def test_a_copy_goes_its_own_way(mptcp_ends: Pair) -> None:
     """From what the first one knew, and without changing it."""
     tracker = mp.Tracker(mptcp_ends[0])
