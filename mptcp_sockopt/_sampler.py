@@ -9,6 +9,7 @@ from functools import partial
 from itertools import starmap
 
 from . import _abi
+from ._errors import UnsupportedOptionError
 from ._fields import column as _column
 from ._views import MPTCPFullInfo, MPTCPInfo
 
@@ -86,8 +87,12 @@ class Sample(Generic[V]):
         """One field of all rows, without copying: a read-only memoryview of native unsigned ints.
 
         name is a field of MPTCPInfo, or "num_subflows" with full=True. 0 where the row failed; ``errnos``
-        tells. ValueError for what is no field, and for a field that this kernel does not report.
+        tells. ValueError for what is no field, and for what this kernel does not report: a field that came
+        later, or all of them where it lacks the option.
         """
+        answered = next((index for index, length in enumerate(self.lengths) if length), None)
+        if answered is None and any(isinstance(row, UnsupportedOptionError) for row in self):
+            raise ValueError(f"this kernel does not report {name}: it lacks the option")
         if self._full and name == "num_subflows":
             place = _FULL_INFO[name]
             whole = self._rows.cast(place.format[1:])  # type: ignore[call-overload]
@@ -95,7 +100,6 @@ class Sample(Generic[V]):
             return counts
         # The kernel's mptcp_info is of one length; that of today where nothing answered.
         start, length = _INFO_AT if self._full else 0, _INFO_END
-        answered = next((index for index, length in enumerate(self.lengths) if length), None)
         if answered is not None:
             row: Any = self[answered]
             length = row._shape()[0] - _INFO_AT if self._full else len(row)

@@ -239,10 +239,13 @@ def test_older_kernels(family: int) -> None:
         with mptcp_pair(family) as ends:
             sampler = mp.Sampler(ends, full=full)
             row: Any
-            for row in sampler.sample():
+            for row in (sample := sampler.sample()):
                 assert isinstance(row, mp.UnsupportedOptionError) is not sound, row
                 if not sound:
                     assert row.option == ("MPTCP_FULL_INFO" if full else "MPTCP_INFO")
+            for name in () if sound else ("token", "num_subflows" if full else "subflows"):
+                with pytest.raises(ValueError, match=f"does not report {name}: it lacks the option"):
+                    sample.column(name)
 
     where_refused([FULL_INFO, IS_MPTCP], lambda: look(True, False))
     where_refused([FULL_INFO, IS_MPTCP], lambda: look(False, True))
