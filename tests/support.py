@@ -226,6 +226,6 @@ def _refuse(refusals: list[Refusal]) -> None:
         raise Missing(f"seccomp filters: {os.strerror(ctypes.get_errno())}")
 
 
-def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run(*command: str, timeout: float = 60, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output as text."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)  # type: ignore[call-overload, no-any-return]

@@ -20,9 +20,9 @@ ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "reuseport")
 
 
-def reuseport(*words: str, code: int = 0) -> Any:
+def reuseport(*words: str, code: int = 0, timeout: float = 60) -> Any:
     """Run a command with --json; its object."""
-    found = run(*COMMAND, *words, "--json", cwd=ROOT)
+    found = run(*COMMAND, *words, "--json", cwd=ROOT, timeout=timeout)
     assert found.returncode == code, found.stdout + found.stderr
     result = json.loads(found.stdout)
     assert result["schema"] == 1
@@ -46,7 +46,7 @@ def test_safe_strategies_lose_nobody(strategy: str, words: list[str], mptcp: Non
 def test_an_ipv6_listener_steps_aside_before_it_closes() -> None:
     """Without that, about one SYN in 800 restarts was lost."""
     words = ("roll", "--strategy", "newest", "-6", "--conns", "20000", "--restarts", "2000")
-    (found,) = reuseport(*words)["strategies"]
+    (found,) = reuseport(*words, timeout=300)["strategies"]
     assert found["lost"] == 0
 
 
