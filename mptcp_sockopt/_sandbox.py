@@ -150,6 +150,12 @@ def add_endpoint(address: str) -> None:
     _path_manager(_ADD_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))
 
 
+def delete_endpoint(id: int) -> None:
+    """``ip mptcp endpoint del id ID``: it goes, and its subflows. The kernel numbers them from 1."""
+    nest = _attribute(_ADDR_ID, struct.pack("=B", id))
+    _path_manager(_DEL_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))
+
+
 def flush_endpoints() -> None:
     """``ip mptcp endpoint flush``: all endpoints go, and their subflows."""
     _path_manager(_FLUSH_ADDRS, b"")

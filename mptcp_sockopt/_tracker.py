@@ -12,6 +12,7 @@ kernel does with counters and ids, as seen on 6.18, decides what may be compared
     connect(AF_UNSPEC)                      0        zero, and no key             id 0, CLOSE, zeros
     connected again                         another  from zero                    id 0, from zero
 
+On 6.5.10 a removed initial subflow has id 0 and zeros too: what is known of it at last is what it had before.
 Additional subflows leave the list as they go, and their counters with them (mptcp_net-next issue 385).
 """
 

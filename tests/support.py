@@ -49,6 +49,17 @@ def has_full_info() -> bool:
         return True
 
 
+def needs_full_info(full: bool = True) -> None:
+    """This test, if full, is about what MPTCP_FULL_INFO answers."""
+    if full and not has_full_info():
+        raise Missing("this kernel has no MPTCP_FULL_INFO")
+
+
+def rounds(number: int) -> int:
+    """How often to do what is worth repeating: a tenth of it in emulated guests, which say so."""
+    return max(1, number // 10) if os.environ.get("MPTCP_SOCKOPT_EMULATED") else number
+
+
 def until(truth: Callable[[], object], what: str) -> None:
     """Wait for what the kernel has under way; fail when it does not come."""
     deadline = time.monotonic() + 10

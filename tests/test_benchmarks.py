@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,7 +234,7 @@ def test_ss_is_parsed_on_one_line_and_on_two() -> None:
 # --------------------------------------------------------------------------------------------- the command
 
 
-def benchmarks(*arguments: str, **options: object) -> tuple[int, str, str]:
+def benchmarks(*arguments: str, **options: Any) -> tuple[int, str, str]:
     done = run(sys.executable, "-m", "benchmarks", *arguments, cwd=ROOT, **options)
     return done.returncode, done.stdout, done.stderr
 

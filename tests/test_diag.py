@@ -21,6 +21,7 @@ from mptcp_sockopt import _sandbox, _sock_diag
 
 from .support import (
     LOOPBACK,
+    Missing,
     connections,
     exchange,
     fallback_pair,
@@ -71,6 +72,16 @@ def test_a_row_is_what_the_socket_says(mptcp: None) -> None:
     in_private_network(look)
 
 
+def test_this_kernel_lists_its_sockets_or_says_that_it_cannot(mptcp: None) -> None:
+    """ENOENT where it was built without mptcp_diag or the module is not there."""
+    try:
+        in_private_network(mp.mptcp_diag)
+    except Missing:
+        with pytest.raises(mp.UnsupportedOptionError, match="CONFIG_INET_MPTCP_DIAG") as caught:
+            mp.mptcp_diag()
+        assert (caught.value.errno, caught.value.option) == (errno.ENOENT, "mptcp_diag")
+
+
 def test_a_connection_that_fell_back_is_told(family: int) -> None:
     """Where getsockopt refuses. Its peer, a plain TCP socket, is not told."""
 
@@ -80,7 +91,8 @@ def test_a_connection_that_fell_back_is_told(family: int) -> None:
             with pytest.raises(mp.NotMPTCPError):
                 mp.mptcp_info(client)
             (row,) = mp.mptcp_diag()
-            assert (row.inode, row.fallback, row.info.bytes_sent) == (inode(client), True, 123)
+            assert (row.inode, row.fallback) == (inode(client), True)
+            assert row.info.bytes_sent in (123, None)  # None before 6.5
             assert (row.local, row.remote) == (client.getsockname(), client.getpeername())
 
     in_private_network(look)
@@ -211,10 +223,12 @@ def test_a_dump_is_larger_than_a_buffer(mptcp: None, monkeypatch: pytest.MonkeyP
         with connections(150) as v4, connections(100, socket.AF_INET6) as v6:
             socks = {inode(sock): sock for sock in v4 + v6}
             found = mp.mptcp_diag()
-            assert sizes == [1 << 15, 1 << 16, 1 << 17]
+            assert sizes == [1 << 15, 1 << 16, 1 << 17][: len(sizes)]
+            assert len(sizes) > 1
             assert found.column("inode").readonly
             assert found._rows.readonly
-            assert not isinstance(found._rows.obj, bytes)  # what was filled by half is not copied
+            by_half = 2 * len(found._rows) >= sizes[-1]  # is not copied; before 6.5 rows are shorter
+            assert isinstance(found._rows.obj, bytes) is not by_half
             assert sorted(row.inode for row in found) == sorted(socks)
             assert all(row.local == socks[row.inode].getsockname() for row in found)
             assert {row.info.token for row in found} == {mp.mptcp_info(sock).token for sock in v4 + v6}

@@ -10,7 +10,6 @@ import os
 import pickle
 import resource
 import socket
-import struct
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -25,8 +24,12 @@ from .support import (
     Missing,
     exchange,
     fallback_pair,
+    has_full_info,
     in_private_network,
     mptcp_pair,
+    needs_full_info,
+    reset,
+    rounds,
     until,
 )
 from .test_sampler import AGES, at_rest
@@ -65,9 +68,11 @@ def test_a_failure_is_the_exception_that_the_reader_raises(full: bool, family: i
         sampler = mp.Sampler([fallen, client, tcp, udp, unix, file, gone], full=full)
         os.close(gone)
         sample = sampler.sample()
-        assert bytes(sample[1])[:16] == read(client)[:16]  # type: ignore[arg-type]
+        answers = has_full_info() or not full
+        if answers:
+            assert bytes(sample[1])[:16] == read(client)[:16]  # type: ignore[arg-type]
         for index, fd in enumerate(sample.fds):
-            if index == 1:
+            if answers and index == 1:
                 continue
             with pytest.raises(OSError) as caught:
                 read(fd)
@@ -96,6 +101,7 @@ def test_a_descriptor_of_another_connection_is_stale_until_it_is_added_again(
     full: bool, mptcp_ends: Pair, another: int
 ) -> None:
     """Neither row nor column shows the other connection's data."""
+    needs_full_info(full)
     client, accepted = mptcp_ends
     with client.dup() as sock:
         sampler = mp.Sampler([accepted, sock], full=full)
@@ -172,8 +178,7 @@ def test_a_connection_may_gain_and_lose_its_token(family: int) -> None:
             sampler.add(client)
             exchange(client, accepted)
             assert sampler.sample().column("token").tolist() == [0, mp.mptcp_info(client).token]
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            accepted.close()
+            reset(accepted, client)
             until(lambda: mp.mptcp_info(client).token == 0, "the fastclose")
             sample = sampler.sample()
             assert sample.errnos.tolist() == sample.column("token").tolist() == [0, 0]
@@ -329,7 +334,7 @@ def test_nothing_grows(mptcp_ends: Pair) -> None:
             work(5)
             gc.collect()
             before, _ = tracemalloc.get_traced_memory()
-            work(500)
+            work(rounds(500))
             gc.collect()
             after, _ = tracemalloc.get_traced_memory()
         finally:
@@ -358,6 +363,6 @@ def test_more_than_a_thousand_sockets(family: int) -> None:
             tokens = [mp.mptcp_info(sock).token for sock in (client, accepted)]
             assert sample.column("token").tolist() == tokens * (count // 2)
             assert [row.token for row in sample if isinstance(row, mp.MPTCPInfo)] == tokens * (count // 2)
-            assert sample._stride == len(mp.mptcp_info(client))
+            assert 0 <= sample._stride - max(96, len(mp.mptcp_info(client))) < 8  # 96: of what is known here
 
     in_private_network(look)

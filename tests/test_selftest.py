@@ -17,7 +17,7 @@ import pytest
 
 from mptcp_sockopt import _ktap, _sandbox, selftest
 
-from .support import has_full_info, in_private_network, run, until
+from .support import has_full_info, in_private_network, rounds, run, until
 
 COMMAND = (sys.executable, "-m", "mptcp_sockopt.selftest")
 FLAG = {2: [], 10: ["-6"]}
@@ -110,7 +110,7 @@ def test_subflow_endpoints_do_not_disturb(family: int) -> None:
         _sandbox.add_endpoint("127.0.0.2")
         _sandbox.add_endpoint("fd00::2")
         problems = []
-        for _ in range(5):
+        for _ in range(rounds(5)):
             found = run(*COMMAND, *FLAG[family])
             if found.returncode:
                 problems.append(found.stdout)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import socket
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -178,6 +179,8 @@ def test_a_count_that_changes_is_no_error(mptcp: None) -> None:
                 try:
                     come_and_go()
                     code = 0
+                except OSError:
+                    traceback.print_exc()
                 finally:
                     os._exit(code)
             ended = (0, 0)

@@ -16,7 +16,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _tracker
 
-from .support import exchange, mptcp_pair, until, where_refused
+from .support import exchange, has_full_info, mptcp_pair, until, where_refused
 from .test_older_kernels import FULL_INFO
 from .vectors import sockaddr
 
@@ -27,6 +27,18 @@ NONE: Deltas = (None, None, None, None)
 
 def deltas(update: mp.Update | mp.SubflowDelta) -> Deltas:
     return update.bytes_sent, update.bytes_acked, update.bytes_received, update.bytes_retrans
+
+
+def of_connection(sock: socket.socket, sent: int, acked: int, received: int, retrans: int) -> Deltas:
+    """What is known of these in a connection here: before 6.5 what sequence numbers tell."""
+    if mp.is_mptcp(sock) and mp.mptcp_info(sock).bytes_sent is None:
+        return None, acked, received, None
+    return sent, acked, received, retrans
+
+
+def initial_id() -> int | None:
+    """Of the initial subflow. Before 6.5 subflows have no ids."""
+    return 1 if has_full_info() else None
 
 
 def carry(source: socket.socket, sink: socket.socket, size: int) -> None:
@@ -63,10 +75,10 @@ def check_exact_deltas(ends: Pair) -> None:
     for there, back in ((12_345, 678), (0, 0), (100_000, 1)):
         carry(*ends, there)
         carry(*ends[::-1], back)
-        for tracker, sent, received in ((one, there, back), (other, back, there)):
+        for tracker, end, sent, received in ((one, ends[0], there, back), (other, ends[1], back, there)):
             update = tracker.update()
             assert update.continues
-            assert deltas(update) == (sent, sent, received, 0)
+            assert deltas(update) == of_connection(end, sent, sent, received, 0)
             assert [deltas(path) for path in update.subflows] == [(sent, sent, received, 0)]
             assert (update.added, update.removed) == ((), ())
             assert update.elapsed is not None
@@ -125,7 +137,7 @@ def test_sequence_numbers_tell_what_counters_tell(mptcp_ends: Pair) -> None:
     carry(client, accepted, 5000)
     carry(accepted, client, 321)
     now = mp.snapshot(client)
-    assert deltas(_tracker._difference(before, now)) == (5000, 5000, 321, 0)
+    assert deltas(_tracker._difference(before, now)) == of_connection(client, 5000, 5000, 321, 0)
     derived = _tracker._difference(older(before), older(now))
     assert derived.continues
     assert deltas(derived) == (None, 5000, 321, None)
@@ -140,8 +152,9 @@ def test_a_data_fin_is_one_byte(mptcp_ends: Pair) -> None:
     client.shutdown(socket.SHUT_WR)
     until(lambda: mp.mptcp_info(client).snd_una == (una + 1) % 2**64, "the DATA_FIN to be acknowledged")
     ours, theirs = ((before[sock], mp.snapshot(sock)) for sock in mptcp_ends)
-    assert deltas(_tracker._difference(*ours)) == (0, 1, 0, 0)
-    assert deltas(_tracker._difference(*theirs)) == (0, 0, 0, 0)
+    assert deltas(_tracker._difference(*ours)) == of_connection(client, 0, 1, 0, 0)
+    counted = mp.mptcp_info(accepted).bytes_received is not None
+    assert deltas(_tracker._difference(*theirs)) == of_connection(accepted, 0, 0, 0 if counted else 1, 0)
     assert deltas(_tracker._difference(*map(older, ours))) == (None, 1, 0, None)
     assert deltas(_tracker._difference(*map(older, theirs))) == (None, 0, 1, None)
 
@@ -229,7 +242,11 @@ def test_a_failure_changes_nothing(mptcp_ends: Pair) -> None:
         os.close(outward)
     holder.number = client.fileno()
     update = tracker.update()
-    assert (update.continues, deltas(update), tracker.gone) == (True, (50, 50, 0, 0), ())
+    assert (update.continues, deltas(update), tracker.gone) == (
+        True,
+        of_connection(client, 50, 50, 0, 0),
+        (),
+    )
     assert update.elapsed == update.snapshot.time - first.snapshot.time
 
 
@@ -254,7 +271,7 @@ def test_no_time_no_rate(mptcp_ends: Pair) -> None:
     """Two snapshots in one tick of the clock: deltas, and no rate."""
     shot = mp.snapshot(mptcp_ends[0])
     update = _tracker._difference(shot, shot)
-    assert (update.elapsed, deltas(update)) == (0, (0, 0, 0, 0))
+    assert (update.elapsed, deltas(update)) == (0, of_connection(mptcp_ends[0], 0, 0, 0, 0))
     assert update.rate("bytes_acked") is None
     with pytest.raises(ValueError, match="no counter 'goodput'"):
         update.rate("goodput")
@@ -272,7 +289,7 @@ def test_an_update_is_a_value(mptcp_ends: Pair) -> None:
     found = json.loads(json.dumps(update.asdict(clean=True)))
     assert (found["bytes_acked"], found["fell_back"], found["removed"]) == (9, False, [])
     assert found["bytes_acked_rate"] == update.rate("bytes_acked")
-    assert [(path["id"], path["bytes_acked"]) for path in found["subflows"]] == [(1, 9)]
+    assert [(path["id"], path["bytes_acked"]) for path in found["subflows"]] == [(initial_id(), 9)]
     assert repr(tracker) == f"Tracker({mptcp_ends[0]!r})"
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import boot, table
-from .debian import Apt, Package, Unobtainable, kernels, mirrors
-from .image import image
+from .debian import Apt, Package, Unobtainable, kernels, mirrors, modules_of
+from .image import image, image_of_row
 from .rows import ARCHES, ROWS, SMALL, Row, expectations
 from .verdict import GONE, Outcome, broken, judge, unobtainable
 from .wheels import build, wheel_in
@@ -62,6 +62,10 @@ class Workshop:
             self.apt.update()
         self._packages = self.apt.packages()
         self.kernels: dict[str, Package] = kernels(self._packages, ARCHES[arch].flavour)
+
+    def kernel(self, package: Package) -> Path:
+        """The folder with what is had of a kernel."""
+        return self.apt.kernel(package, modules_of(package, self._packages))
 
     def image(self) -> Path:
         with self._lock:
@@ -116,15 +120,21 @@ class Matrix:
         if package is None:
             return unobtainable(row, f"no kernel of {row.series} in {ARCHES[row.arch].suites}")
         try:
-            kernel = workshop.apt.kernel(package)
+            kernel = workshop.kernel(package)
         except Unobtainable as error:
             return unobtainable(row, str(error))
         try:
-            root = workshop.image()
+            common = workshop.image()
         except Unobtainable as error:
             return broken(row, str(error))
-        logs = options.cache / "logs"
-        ending = boot.boot(row, kernel, root, logs, options.limit, self.running, options.plant)
+        logs, root = options.cache / "logs", options.cache / f"image-{row.name}.cpio"
+        try:
+            image_of_row(common, kernel, root)
+            ending = boot.boot(
+                row, kernel / "vmlinuz", root, logs, options.limit, self.running, options.plant
+            )
+        finally:
+            root.unlink(missing_ok=True)
         expected = self.expected.get(row.name)
         if options.plant == "figure" and expected:
             expected = {**expected, "tcp_info": 1}
@@ -195,7 +205,10 @@ def terminated(*_: object) -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(argv)
+    commands = parser()
+    options = commands.parse_args(argv)
+    if options.write_docs and (options.only or options.small or options.plant):
+        commands.error("--write-docs wants all rows: no page is written from some")
     for name in ("cache", "wheels", "record"):
         if getattr(options, name):
             setattr(options, name, getattr(options, name).resolve())

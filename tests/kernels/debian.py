@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CAT_FILE = ["/usr/lib/apt/apt-helper", "cat-file"]
 FIELDS = ("Package", "Version", "Size", "SHA256")
 DAY = 24 * 3600.0
+MODULES = ("inet_diag", "tcp_diag", "mptcp_diag")  # none of those before it needs one that comes after it
 SMALLEST_KERNEL = 100_000  # less is a package that only depends on others
 
 
@@ -144,35 +146,45 @@ class Apt:
             raise Unobtainable(f"{package.name} {package.version} is not what the index promises")
         return deb
 
-    def kernel(self, package: Package) -> Path:
-        """Its vmlinuz, in the cache."""
-        kept = self.cache / f"vmlinuz-{self.arch}-{package.sha256[:16]}"
+    def kernel(self, package: Package, modules: Package | None) -> Path:
+        """A folder of the cache with its vmlinuz, and the modules that there are of MODULES."""
+        kept = self.cache / f"kernel-{self.arch}-{package.sha256[:16]}"
         if not kept.exists():
             folder = self.cache / f"fetching-{package.sha256[:16]}"
             shutil.rmtree(folder, ignore_errors=True)
+            part = folder / "part"
+            part.mkdir(parents=True)
             try:
-                deb = self.download(package, folder)
-                unpack_kernel(deb, folder / "vmlinuz")
-                (folder / "vmlinuz").rename(kept)
+                for one in filter(None, (package, modules)):
+                    deb = self.download(one, folder)
+                    unpack_kernel(deb, part)
+                    deb.unlink()
+                if not (part / "vmlinuz").exists():
+                    raise Unobtainable(f"no vmlinuz in {package.name}")
+                part.rename(kept)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         return kept
 
 
 def unpack_kernel(deb: Path, to: Path) -> None:
-    """boot/vmlinuz-VERSION, or usr/lib/modules/VERSION/vmlinuz from 7.2."""
+    """boot/vmlinuz-VERSION, or usr/lib/modules/VERSION/vmlinuz from 7.2; MODULES, .ko or .ko.xz."""
+    wanted = {"vmlinuz*": "vmlinuz"}
+    for name in MODULES:
+        wanted[f"{name}.ko"] = wanted[f"{name}.ko.xz"] = f"{name}.ko"
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as dpkg:
         assert dpkg.stdout
         with tarfile.open(fileobj=dpkg.stdout, mode="r|") as archive:
             for member in archive:
-                if member.isfile() and fnmatch.fnmatch(member.name, "*/vmlinuz*"):
-                    source = archive.extractfile(member)
-                    assert source
-                    with to.open("wb") as out:
-                        shutil.copyfileobj(source, out)
+                for pattern, name in wanted.items() if member.isfile() else ():
+                    if fnmatch.fnmatch(member.name, f"*/{pattern}"):
+                        source = archive.extractfile(member)
+                        assert source
+                        data = source.read()
+                        (to / name).write_bytes(lzma.decompress(data) if pattern.endswith(".xz") else data)
         dpkg.stdout.read()  # so that it need not die of a closed pipe
-    if dpkg.returncode or not to.exists():
-        raise Unobtainable(f"no vmlinuz in {deb.name}")
+    if dpkg.returncode:
+        raise Unobtainable(f"dpkg-deb cannot read {deb.name}")
 
 
 def newer(one: str, other: str) -> bool:
@@ -195,6 +207,13 @@ def kernels(packages: list[Package], flavour: str) -> dict[str, Package]:
         if series and package.size >= SMALLEST_KERNEL and pattern.match(package.name):
             found.setdefault(series[0], []).append(package)
     return {series: max(some, key=functools.cmp_to_key(_compare)) for series, some in found.items()}
+
+
+def modules_of(package: Package, packages: list[Package]) -> Package | None:
+    """The package of a kernel's modules, if they have one of their own (from 7.2); 6.19 to 7.1 have none."""
+    name = re.sub(r"^linux-binary(-unsigned)?-", "linux-modules-", package.name)
+    found = [one for one in packages if (one.name, one.version) == (name, package.version)]
+    return found[0] if found and name != package.name else None
 
 
 def newest(packages: list[Package], name: str, suite: str) -> Package:

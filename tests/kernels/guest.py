@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PID 1 of the guest: a bare CPython, no shell, no modules, no network but lo.
+"""PID 1 of the guest: a bare CPython, no shell, no network but lo, of the modules those of sock_diag(7).
 
 Everything it finds goes out on the serial port that REPORT= on the kernel's command line names, one JSON
 object a line, with a checksum in front because the kernel may write to the same port. The last word is
@@ -33,7 +33,7 @@ LEFT_OUT = {
     r"test_build\.py": "the build: setuptools, a compiler and git are not here",
     r"test_(docs|house)\.py": "about the checkout, of which only the tests are here",
     r"test_(benchmarks|two_paths)\.py": "about the benchmarks, which want a compiler and iproute2",
-    r"test_kernels\.py": "about the host's side of this",
+    r"test_kernels(_image)?\.py": "about the host's side of this",
     r"test_workflows\.py": "about files of the checkout",
     r"test_reuseport_\w+\.py": "reuseport does not read MPTCP's options, and its tests want iproute2",
 }
@@ -63,6 +63,17 @@ def bring_up_lo() -> None:
     set_flags, up, running = 0x8914, 0x1, 0x40
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, set_flags, struct.pack("16sH14x", b"lo", up | running))
+
+
+def load_modules() -> None:
+    """Those in /modules, in an order in which none needs a later one."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for name in ("inet_diag", "tcp_diag", "mptcp_diag"):
+        path = Path(f"/modules/{name}.ko")
+        if path.exists():
+            data = path.read_bytes()
+            if libc.init_module(data, ctypes.c_ulong(len(data)), b""):
+                raise OSError(ctypes.get_errno(), f"init_module: {os.strerror(ctypes.get_errno())}", name)
 
 
 def python(*arguments: str, cwd: str, limit: float = 600) -> dict[str, Any]:
@@ -122,7 +133,7 @@ def run_tests(require_mptcp: bool) -> None:
     files, out = tests_to_run()
     say("left out", files=out)
     # Asserts as they are: to rewrite them under emulation takes as long as to run them.
-    words = "-m pytest -q --assert=plain --durations=5 --color=no -p no:cacheprovider"
+    words = "-m pytest -q --assert=plain --durations=15 --color=no -p no:cacheprovider"
     found = python(
         *words.split(),
         *["-p", "tests.kernels.guest_pytest"],
@@ -163,6 +174,7 @@ def main() -> None:
         byteorder=sys.byteorder,
     )
     planted(os.environ.get("PLANT", ""))
+    load_modules()
     enabled = Path("/proc/sys/net/mptcp/enabled")
     mptcp = enabled.exists() and enabled.read_text().strip() == "1"
     say("sysctl", enabled=mptcp)
@@ -187,6 +199,7 @@ def init() -> None:
         HOME="/tmp",
         PYTHONPATH="/site",
         PYTHONDONTWRITEBYTECODE="1",
+        MPTCP_SOCKOPT_EMULATED="1",  # repeat less: support.rounds()
         LC_ALL="C.UTF-8",
     )
     Path("/proc/sys/kernel/printk").write_text("1")  # the kernel's own words, but the last

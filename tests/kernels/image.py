@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -109,6 +110,7 @@ def image(apt: Apt, packages: list[Package], wheel: Path, cache: Path) -> Path:
     copy_pytest(site)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
+    check_wheel(site)
     checkout = tree / "checkout"
     shutil.copytree(ROOT / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", checkout)
@@ -122,6 +124,27 @@ def image(apt: Apt, packages: list[Package], wheel: Path, cache: Path) -> Path:
         write_cpio(tree, file)
     shutil.rmtree(tree)
     return out
+
+
+def image_of_row(common: Path, kernel: Path, out: Path) -> None:
+    """An architecture's initramfs, and behind it a second one: /modules with those of a kernel's folder.
+
+    The kernel unpacks both (Documentation/driver-api/early-userspace/buffer-format.rst).
+    """
+    shutil.copyfile(common, out)
+    with tempfile.TemporaryDirectory() as folder, out.open("ab") as file:
+        (Path(folder) / "modules").mkdir()
+        for module in kernel.glob("*.ko"):
+            shutil.copy(module, Path(folder) / "modules")
+        write_cpio(Path(folder), file)
+
+
+def check_wheel(site: Path) -> None:
+    """The wheel has to be of this checkout: else its tests would be tried on another one's modules."""
+    for path in sorted((ROOT / "mptcp_sockopt").glob("*.py")):
+        other = site / "mptcp_sockopt" / path.name
+        if not other.exists() or other.read_bytes() != path.read_bytes():
+            raise Unobtainable(f"the wheel is not of this checkout: its mptcp_sockopt/{path.name} is another")
 
 
 def write_cpio(tree: Path, out: BinaryIO) -> None:

@@ -84,6 +84,7 @@ def sizes() -> None:
             "sizes",
             is_supported=mp.is_supported().name,
             options=options,
+            mptcp_diag=answer(lambda: len(mp.mptcp_diag())),
             **found,
         )
 

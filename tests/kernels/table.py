@@ -28,6 +28,7 @@ COLUMNS = [
     ("self test `-4` `-6`", "selftest"),
     ("fallen back", "fallen_back"),
     ("subflows", "subflows"),
+    ("mptcp_diag", "mptcp_diag"),
     ("tests passed", "passed"),
     ("skipped", "skipped"),
 ]
@@ -57,6 +58,7 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
         "selftest": [code for code, _ in figures["selftest"]],
         "fallen_back": (sockets.get("fallen back") or [None])[0],
         "subflows": (figures.get("subflows") or {}).get("count"),
+        "mptcp_diag": "yes" if isinstance(figures.get("mptcp_diag"), int) else None,
         "passed": figures["passed"],
         "skipped": figures["skipped"],
     }
@@ -101,7 +103,9 @@ def markdown(records: list[dict[str, Any]]) -> str:
         if "release" in record:
             lines.append("| " + " | ".join(cell(record[key]) for _, key in COLUMNS) + " |")
         else:
-            lines.append(f"| {record['arch']} | {record['series']}: {record['verdict']} |" + " |" * 11)
+            lines.append(
+                f"| {record['arch']} | {record['series']}: {record['verdict']} |" + " |" * (len(COLUMNS) - 2)
+            )
     return "\n".join(lines) + "\n"
 
 
