@@ -91,19 +91,20 @@ class Sample(Generic[V]):
         later, or all of them where it lacks the option.
         """
         answered = next((index for index, length in enumerate(self.lengths) if length), None)
-        if answered is None and any(isinstance(row, UnsupportedOptionError) for row in self):
-            raise ValueError(f"this kernel does not report {name}: it lacks the option")
-        if self._full and name == "num_subflows":
-            place = _FULL_INFO[name]
-            whole = self._rows.cast(place.format[1:])  # type: ignore[call-overload]
-            counts: memoryview = whole[place.offset // place.size :: self._stride // place.size]
-            return counts
         # The kernel's mptcp_info is of one length; that of today where nothing answered.
         start, length = _INFO_AT if self._full else 0, _INFO_END
         if answered is not None:
             row: Any = self[answered]
             length = row._shape()[0] - _INFO_AT if self._full else len(row)
-        return _column(MPTCPInfo, name, self._rows, self._stride, start, length)
+        if self._full and name == "num_subflows":
+            place = _FULL_INFO[name]
+            whole = self._rows.cast(place.format[1:])  # type: ignore[call-overload]
+            column: memoryview = whole[place.offset // place.size :: self._stride // place.size]
+        else:
+            column = _column(MPTCPInfo, name, self._rows, self._stride, start, length)
+        if answered is None and any(isinstance(row, UnsupportedOptionError) for row in self):
+            raise ValueError(f"this kernel does not report {name}: it lacks the option")
+        return column
 
     def __len__(self) -> int:
         return len(self._fds)

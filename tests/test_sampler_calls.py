@@ -17,7 +17,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _abi
 
-from .support import mptcp_pair
+from .support import mptcp_pair, rounds
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -127,7 +127,7 @@ def test_a_finalizer_that_removes_its_socket(mptcp_ends: Pair) -> None:
     token = [mp.mptcp_info(sock).token for sock in mptcp_ends]
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        for _ in range(60):
+        for _ in range(rounds(60)):
             count, deadline = len(seen), time.monotonic() + 10
             # In 0 to 100 us: before, in and behind the call.
             signal.setitimer(signal.ITIMER_REAL, 1e-6 + count % 50 * 2e-6)

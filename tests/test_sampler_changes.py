@@ -248,6 +248,7 @@ def test_memory_comes_back_when_the_last_view_of_it_is_gone(mptcp_ends: Pair) ->
 @pytest.mark.parametrize("full", [False, True])
 def test_memory_that_came_back_tells_nothing(full: bool, mptcp_ends: Pair) -> None:
     """Whatever was in it: failed rows are zeros in every column, and good ones hold their own bytes only."""
+    needs_full_info(full)
     inward, outward = os.pipe()
     sampler = mp.Sampler([inward, *mptcp_ends, outward], full=full)
     expected = sampler.sample()
