@@ -16,7 +16,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _tracker
 
-from .support import exchange, has_full_info, mptcp_pair, until, where_refused
+from .support import exchange, has_full_info, mptcp_pair, reset, until, where_refused
 from .test_older_kernels import FULL_INFO
 from .vectors import sockaddr
 
@@ -304,8 +304,7 @@ def test_a_connection_that_came_and_went_between_two_updates(mptcp: None) -> Non
         client.connect(server.getsockname())
         accepted, _ = server.accept()
         exchange(client, accepted, 10)
-        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        accepted.close()
+        reset(accepted, client)
         until(lambda: mp.mptcp_info(client).token == 0, "the fastclose")
         update = tracker.update()
         assert (update.continues, update.bytes_sent, update.subflows) == (False, None, ())
