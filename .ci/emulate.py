@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from wheels import ROOT, TARGETS, Failed, alone, cache_folder, enter_workshop, run
+from workshop import ROOT, TARGETS, Failed, alone, cache_folder, enter_workshop, run
 
 # What needs no kernel: views over the bytes that kernels returned.
 DECODING = ("test_views.py", "test_recorded.py")

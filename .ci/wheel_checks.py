@@ -15,7 +15,7 @@ from pathlib import Path
 from abi3info import DATAS, FUNCTIONS
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
-from wheels import SDIST, TARGETS, Failed, Target, run
+from workshop import SDIST, TARGETS, Failed, Target, run
 
 MODULE = "_mptcp_sockopt"
 PYTHON = "cp310-abi3"

@@ -181,8 +181,8 @@ def test_the_rows_of_the_workflow_are_all_machines() -> None:
 
 
 def test_the_local_builder_has_the_same_platforms() -> None:
-    """.ci/wheels.py names its targets machine-libc."""
-    builder = ROOT / ".ci" / "wheels.py"
+    """.ci/workshop.py names its targets machine-libc."""
+    builder = ROOT / ".ci" / "workshop.py"
     targets = re.findall(r'^ +"(\w+)-(manylinux|musllinux)":', builder.read_text(), re.MULTILINE)
     expected = [(machine, libc) for libc, machines in PLATFORMS.items() for machine in machines]
     assert sorted(targets) == sorted(expected)

@@ -15,7 +15,7 @@ from .rows import ARCHES, HERE
 ROOT = HERE.parent.parent
 BUILDER = ROOT / ".ci" / "wheels.py"
 # All that a wheel is made of, so that it is made again when one of them changes.
-SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", ".ci/wheels.py", "csrc/*", "*/*.py")
+SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", ".ci/w*.py", "csrc/*", "*/*.py")
 
 _one_at_a_time = threading.Lock()
 
