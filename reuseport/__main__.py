@@ -10,6 +10,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from mptcp_sockopt import __version__
+
 from ._report import CANNOT, CannotRun
 
 # Command, room, and what it is for. Each room has add_arguments(parser, command) and run(options).
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         description="Does my listening port share fairly, and lose nobody at a restart?",
         epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here.",
     )
+    parser.add_argument("--version", action="version", version=f"reuseport of mptcp-sockopt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, room, purpose in COMMANDS:
         sub = commands.add_parser(command, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")

@@ -374,9 +374,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 
 def _verdict(found: dict[str, Any]) -> tuple[str, int]:
-    sentence = f"AUDIT: lost {found['lost']:,} of {found['conns']:,} in {found['restarts']} restarts"
+    sentence = f"lost {found['lost']:,} of {found['conns']:,} in {found['restarts']} restarts"
     if found["ended"] is not None:
-        return f"{sentence}, then CMD ended ({_ending(found['ended'])}): FAIL", _report.FAIL
+        return f"{sentence}, then CMD ended ({_ending(found['ended'])})", _report.FAIL
     if found["lost"]:
-        return f"{sentence}: FAIL", _report.FAIL
-    return f"{sentence}: PASS (95 % bound {bound_95(0, found['conns']):.1e})", _report.PASS
+        return sentence, _report.FAIL
+    return f"{sentence} (95 % bound {bound_95(0, found['conns']):.1e})", _report.PASS

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 PASS, FAIL, USAGE, CANNOT = 0, 1, 2, 3  # exit codes of measuring commands
+_WORDS = {PASS: "PASS", FAIL: "FAIL", CANNOT: "NOT PROVEN"}
 
 
 class CannotRun(Exception):  # noqa: N818  # an outcome: exit code 3
@@ -33,10 +34,16 @@ def positive(kind: type[N]) -> Callable[[str], N]:
     return parse
 
 
+def verdict_line(name: str, sentence: str, code: int) -> str:
+    """``NAME: what was found: PASS``, the last line of every measuring command."""
+    return f"{name.upper()}: {sentence}: {_WORDS[code]}"
+
+
 def finish(
-    options: argparse.Namespace, found: Mapping[str, object], lines: Iterable[str], verdict: str, code: int
+    options: argparse.Namespace, found: Mapping[str, object], lines: Iterable[str], sentence: str, code: int
 ) -> int:
     """Print what was found: with --json one object on stdout, else the lines and the verdict."""
+    verdict = verdict_line(options.command, sentence, code)
     if options.json:
         print(json.dumps({"schema": 1, "command": options.command, "verdict": verdict, **found}))
     else:

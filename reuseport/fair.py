@@ -217,5 +217,6 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(*found[-1].lines(), sep="\n", flush=True)
     skewed = [shares.mode for shares in found if shares.verdict == "SKEWED"]
-    verdict = f"SKEWED: {', '.join(skewed)}" if skewed else found[-1].verdict if len(found) == 1 else "FAIR"
-    return finish(options, {"modes": [s.asdict() for s in found]}, [], verdict, FAIL if skewed else PASS)
+    even = found[-1].verdict if len(found) == 1 else f"{len(found)} modes, none skewed"
+    sentence = f"SKEWED {', '.join(skewed)}" if skewed else even
+    return finish(options, {"modes": [s.asdict() for s in found]}, [], sentence, FAIL if skewed else PASS)

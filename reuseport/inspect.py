@@ -343,5 +343,5 @@ def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 def _verdict(port: int, rows: Sequence[Row], raised: set[str]) -> tuple[str, int]:
     if raised:
-        return f"WHO: port {port}: {', '.join(sorted(raised))}: FAIL", _report.FAIL
-    return f"WHO: port {port}: {len(rows)} listening, nothing wrong: PASS", _report.PASS
+        return f"port {port}: {', '.join(sorted(raised))}", _report.FAIL
+    return f"port {port}: {len(rows)} listening, nothing wrong", _report.PASS

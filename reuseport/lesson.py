@@ -27,7 +27,7 @@ import sys
 import mptcp_sockopt as mp
 
 from . import _net
-from ._report import FAIL, PASS, CannotRun
+from ._report import FAIL, PASS, CannotRun, verdict_line
 
 PORT = 3333
 BACKLOG = 128
@@ -175,8 +175,9 @@ def all_tests(options: argparse.Namespace) -> int:
         print(title)
         agree = [as_expected(*row) for row in rows]
         wrong += not all(agree)
-    print(f"LESSON: 3 tests, {wrong} not as expected: {'FAIL' if wrong else 'PASS'}")
-    return FAIL if wrong else PASS
+    code = FAIL if wrong else PASS
+    print(verdict_line("lesson", f"3 tests, {wrong} not as expected", code))
+    return code
 
 
 def refused(options: argparse.Namespace, *words: str) -> list[Row]:

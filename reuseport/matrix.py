@@ -297,9 +297,9 @@ def report(options: argparse.Namespace, found: Sequence[Finding], seconds: float
     lines += [f"MISMATCH {finding_in_words(finding)}" for finding in wrong[:SHOWN]]
     if len(wrong) > SHOWN:
         lines.append(f"... and {len(wrong) - SHOWN} more: --json has all")
-    title, verdict = "LEFTOVER" if options.leftover else "MATRIX", "FAIL" if wrong else "PASS"
-    verdict = f"{title}: {len(found)} cells, {len(wrong)} mismatches: {verdict}"
-    return _report.finish(options, data, lines, verdict, _report.FAIL if wrong else _report.PASS)
+    beside = " beside what is left of a listener" if options.leftover else ""
+    sentence = f"{len(found)} cells{beside}, {len(wrong)} mismatches"
+    return _report.finish(options, data, lines, sentence, _report.FAIL if wrong else _report.PASS)
 
 
 def table(found: Sequence[Finding]) -> Iterator[str]:

@@ -21,15 +21,33 @@ PORT = 80  # in a namespace of our own, below the ports that clients get
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     number, real = positive(int), positive(float)
-    parser.add_argument("--strategy", choices=[*STRATEGIES, "all"], default="all", help="how to restart")
+    parser.add_argument(
+        "--strategy", choices=[*STRATEGIES, "all"], default="all", help="how to restart, all by default"
+    )
     parser.add_argument("--mptcp", action="store_true", help="MPTCP listeners and clients")
     parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6")
-    parser.add_argument("--conns", type=number, default=10_000, metavar="N", help="connections at least")
-    parser.add_argument("--restarts", type=number, default=20, metavar="N", help="restarts at least")
-    parser.add_argument("--in-flight", type=number, default=16, metavar="N", help="clients side by side")
-    parser.add_argument("--rtt", type=real, metavar="MS", help="round-trip time to the clients")
-    parser.add_argument("--rate", type=real, default=500, metavar="N", help="connections/s with --rtt")
-    parser.add_argument("--seconds", type=real, default=120, metavar="S", help="time cap of a strategy")
+    parser.add_argument(
+        "--conns",
+        type=number,
+        default=10_000,
+        metavar="N",
+        help="at least so many connections, 10000 by default",
+    )
+    parser.add_argument(
+        "--restarts", type=number, default=20, metavar="N", help="at least so many restarts, 20 by default"
+    )
+    parser.add_argument(
+        "--in-flight", type=number, default=16, metavar="N", help="clients side by side, 16 by default"
+    )
+    parser.add_argument(
+        "--rtt", type=real, metavar="MS", help="round-trip time to the clients; none by default"
+    )
+    parser.add_argument(
+        "--rate", type=real, default=500, metavar="N", help="connections/s with --rtt, 500 by default"
+    )
+    parser.add_argument(
+        "--seconds", type=real, default=120, metavar="S", help="time cap of a strategy, 120 by default"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
@@ -214,14 +232,14 @@ def run(options: argparse.Namespace) -> int:
         results.append(_lab.in_child(lambda s=strategy: roll_one(s), seconds=options.seconds + 30))  # type: ignore[misc]
         if not options.json:
             print(results[-1].line(), flush=True)
-    code, verdict = judge(results, control=options.strategy == "all" and not options.rtt)
+    code, sentence = judge(results, control=options.strategy == "all" and not options.rtt)
     found = {
         "mptcp": options.mptcp,
         "family": 6 if options.ipv6 else 4,
         "rtt_ms": options.rtt,
         "strategies": [result.asdict() for result in results],
     }
-    return finish(options, found, [], verdict, code)
+    return finish(options, found, [], sentence, code)
 
 
 def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
@@ -229,13 +247,13 @@ def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
     lost = {result.strategy: result.tally.lost for result in results}
     if not control:
         total = sum(lost.values())
-        return (FAIL, f"LOST: {total:,}") if total else (PASS, "ZERO LOSS")
+        return (FAIL, f"lost {total:,}") if total else (PASS, "lost nobody")
     guilty = [name for name in SAFE if lost[name]]
     if guilty:
-        return FAIL, f"LOST: {', '.join(guilty)} lost somebody"
+        return FAIL, f"{', '.join(guilty)} lost somebody"
     if not lost["naive"]:
-        return CANNOT, "NOT PROVEN: the naive restart lost nobody either; more connections are needed"
-    return PASS, f"ZERO LOSS: {', '.join(SAFE)} lost nobody; the naive restart lost {lost['naive']:,}"
+        return CANNOT, "the naive restart lost nobody either; more connections are needed"
+    return PASS, f"{', '.join(SAFE)} lost nobody; the naive restart lost {lost['naive']:,}"
 
 
 def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) -> Result:

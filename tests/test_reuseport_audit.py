@@ -65,7 +65,7 @@ def test_a_server_that_loses_nobody() -> None:
     mark = uuid.uuid4().hex
     code, out = audit(*QUICK, *toy("careful", mark))
     verdict = re.fullmatch(
-        r"AUDIT: lost 0 of (\d+) in 5 restarts: PASS \(95 % bound (\S+)\)", out.splitlines()[-1]
+        r"AUDIT: lost 0 of (\d+) in 5 restarts \(95 % bound (\S+)\): PASS", out.splitlines()[-1]
     )
     assert verdict
     assert int(verdict[1]) >= 600

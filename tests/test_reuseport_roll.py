@@ -36,7 +36,7 @@ def test_safe_strategies_lose_nobody(strategy: str, words: list[str], mptcp: Non
     """Over both protocols and both families."""
     result = reuseport("roll", "--strategy", strategy, "--conns", "1000", "--restarts", "5", *words)
     (found,) = result["strategies"]
-    assert (found["lost"], result["verdict"]) == (0, "ZERO LOSS")
+    assert (found["lost"], result["verdict"]) == (0, "ROLL: lost nobody: PASS")
     assert found["connections"] >= 1000
     assert found["restarts"] == 5
     assert found["bound_95"] < 0.01
@@ -120,12 +120,12 @@ def test_strategies_are_all_there() -> None:
 def test_reuseport_is_fair_and_exclusive_epoll_is_not() -> None:
     """On 4-tuples that are all different."""
     result = reuseport("fair", "--mode", "reuseport", "--conns", "4000", "--workers", "4")
-    assert result["verdict"] == "RANDOM-FAIR"
+    assert result["verdict"] == "FAIR: RANDOM-FAIR: PASS"
     (found,) = result["modes"]
     assert sum(found["shares"]) == 4000
     assert found["degrees_of_freedom"] == 3
     result = reuseport("fair", "--mode", "exclusive", "--conns", "4000", "--workers", "4", code=1)
-    assert result["verdict"] == "SKEWED: exclusive"
+    assert result["verdict"] == "FAIR: SKEWED exclusive: FAIL"
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
