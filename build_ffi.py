@@ -3,7 +3,8 @@
 
 The headers in ``csrc`` are the only declaration of anything: their text becomes cffi's cdef here, and the
 generated C ``#include``s the same files. pyproject.toml names the setuptools commands at the end, so
-no setup.py is needed, and no MANIFEST.in.
+no setup.py is needed, and no MANIFEST.in. The extension is declared here and not there, where setuptools
+calls it experimental.
 
 ``MPTCP_SOCKOPT_BUILD=asan,ubsan,coverage,werror`` in the environment adds compiler flags. With
 ``SOURCE_DATE_EPOCH`` in it, sdist and wheel repeat bit for bit.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shutil
 import sys
 import sysconfig
 import tarfile
@@ -21,19 +23,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cffi import FFI
+from setuptools import Distribution, Extension
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.egg_info import egg_info
 from setuptools.command.sdist import sdist
-from setuptools.errors import PlatformError, SetupError
+from setuptools.errors import CCompilerError, ExecError, PlatformError, SetupError
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from setuptools import Extension
-
 MODULE = "_mptcp_sockopt"
 HERE = Path(__file__).resolve().parent
 HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
+SOURCES = ("csrc/mptcp_sockopt.c", "csrc/mptcp_diag.c")
 
 # What the sdist holds beside the packages: everything that the repository does.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
@@ -90,6 +93,32 @@ def extra_flags() -> list[str]:
     return flags
 
 
+def add_extension(distribution: Distribution) -> None:
+    """Declare the compiled module, once, to the command that comes first."""
+    if distribution.ext_modules:
+        return
+    headers = sorted(str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.h"))
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"]
+    distribution.ext_modules = [
+        Extension(MODULE, [*SOURCES], include_dirs=["csrc"], depends=headers, extra_compile_args=flags)
+    ]
+
+
+def what_is_missing(compiler: str, folders: list[str]) -> str | None:
+    """What a machine lacks that cannot build this, in a sentence for whoever must install it."""
+    if shutil.which(compiler) is None:
+        missing = f"there is no C compiler ({compiler})"
+    elif not any((Path(folder) / "Python.h").exists() for folder in folders):
+        missing = f"Python's headers are not installed (no Python.h in {', '.join(folders)})"
+    else:
+        return None
+    return (
+        f"mptcp-sockopt could not be built: {missing}. It needs a C compiler and Python's headers "
+        "(Debian, Ubuntu: apt install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
+        "Alpine: apk add gcc musl-dev python3-dev), or a wheel"
+    )
+
+
 class BuildExt(build_ext):
     """build_ext that generates the C, and knows the flags."""
 
@@ -135,7 +164,14 @@ class BuildExt(build_ext):
                 flags.append(f"-fdebug-prefix-map={HERE}=.")
             ext.extra_compile_args += flags
             ext.extra_link_args += [f for f in flags if f.startswith(("-fsanitize", "--coverage"))]
-        super().build_extension(ext)
+        try:
+            super().build_extension(ext)
+        except (CCompilerError, ExecError) as error:
+            # Asked afterwards: what compiles is never refused.
+            missing = what_is_missing(self.compiler.compiler[0], [*self.compiler.include_dirs])
+            if missing is None:
+                raise
+            raise PlatformError(missing) from error
 
     def get_source_files(self) -> list[str]:
         """What the sdist takes from this command: the whole repository but what setuptools adds itself."""
@@ -149,8 +185,20 @@ class BuildExt(build_ext):
         return sorted(path for path in found if (HERE / path).is_file())
 
 
+class EggInfo(egg_info):
+    """egg_info, which every way to build begins with."""
+
+    def initialize_options(self) -> None:
+        add_extension(self.distribution)
+        super().initialize_options()
+
+
 class BdistWheel(bdist_wheel):
     """bdist_wheel that tags what BuildExt built."""
+
+    def initialize_options(self) -> None:
+        add_extension(self.distribution)
+        super().initialize_options()
 
     def finalize_options(self) -> None:
         self.py_limited_api = WHEEL_TAG if STABLE_ABI else False

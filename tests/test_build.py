@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +23,8 @@ from setuptools.command import bdist_wheel
 from setuptools.errors import PlatformError, SetupError
 
 import mptcp_sockopt as mp
+
+from .support import run
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,6 +92,55 @@ def test_it_compiles_even_if_only_flags_changed(build: Any) -> None:
     assert (("Py_LIMITED_API", "0x030a0000") in extension.define_macros) is (
         build.STABLE_ABI and not build.FREE_THREADED
     )
+
+
+def test_the_extension_is_declared_once(build: Any) -> None:
+    """By whichever command comes first; its headers make it be built anew."""
+    distribution = Distribution({"name": "x", "version": "1"})
+    build.EggInfo(distribution)
+    build.BdistWheel(distribution)
+    (extension,) = distribution.ext_modules or []
+    assert (extension.name, extension.sources) == (build.MODULE, list(build.SOURCES))
+    assert {ROOT / name for name in extension.sources} == set((ROOT / "csrc").glob("*.c"))
+    assert {ROOT / name for name in extension.depends} == set((ROOT / "csrc").glob("*.h"))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "headers", "missing"),
+    [
+        ("no-such-compiler", True, "there is no C compiler (no-such-compiler)"),
+        ("env", False, "Python's headers are not installed (no Python.h in "),
+        ("env", True, None),
+    ],
+)
+def test_what_a_machine_lacks_is_named(
+    build: Any, compiler: str, headers: bool, missing: str | None, tmp_path: Path
+) -> None:
+    """A compiler or Python.h, and what to install; anything else is the compiler's own business."""
+    if headers:
+        (tmp_path / "Python.h").touch()
+    sentence = build.what_is_missing(compiler, [str(tmp_path)])
+    if missing is None:
+        assert sentence is None
+    else:
+        assert missing in sentence
+        assert "apt install gcc python3-dev" in sentence
+
+
+def test_a_build_without_a_compiler_ends_in_that_sentence(tmp_path: Path) -> None:
+    """As pip shows it: the last line of the backend."""
+    for name in ("csrc", "mptcp_sockopt", "reuseport"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("build_ffi.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    code = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    found = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "CC": "no-such-compiler"})
+    assert found.returncode == 1
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith(
+        "error: mptcp-sockopt could not be built: there is no C compiler (no-such-compiler)"
+    )
+    assert "experimental" not in found.stdout + found.stderr
 
 
 class Version(NamedTuple):

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""mptcp-sockopt and python -m mptcp_sockopt: the table of commands, versions, how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import cli
+
+from .support import run
+
+MODULE = (sys.executable, "-m", "mptcp_sockopt")
+SCRIPT = (str(Path(sys.executable).with_name("mptcp-sockopt")),)
+
+
+@pytest.mark.parametrize("door", [MODULE, SCRIPT], ids=["module", "script"])
+def test_both_doors_open(door: Sequence[str]) -> None:
+    """The same program: the version, and a command with its words."""
+    told = run(*door, "--version")
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"mptcp-sockopt {mp.__version__}\n", "")
+    listed = run(*door, "selftest", "--list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert len(listed.stdout.splitlines()) >= 88
+
+
+def test_a_command_gets_its_words_and_gives_its_exit_code() -> None:
+    """Help of its own, and its own usage errors."""
+    helped = run(*MODULE, "selftest", "--help")
+    assert helped.returncode == 0
+    assert "--strict" in helped.stdout
+    assert run(*MODULE, "selftest", "--nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["--nonsense"]], ids=" ".join)
+def test_usage_errors(words: list[str]) -> None:
+    """Exit 2, nothing on stdout, and the commands that there are on stderr."""
+    found = run(*MODULE, *words)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("usage: mptcp-sockopt ")
+    assert found.stderr.splitlines()[-1].startswith("mptcp-sockopt: error: ")
+
+
+def test_help_names_every_command_and_fits() -> None:
+    """80 columns."""
+    found = run(*MODULE, "--help", env={**os.environ, "COLUMNS": "80"})
+    assert found.returncode == 0
+    assert max(map(len, found.stdout.splitlines())) <= 80
+    for name, _, purpose in cli.COMMANDS:
+        assert f"  {name}  {purpose}\n" in found.stdout
+
+
+def test_no_command_is_imported_before_it_is_chosen() -> None:
+    """--version is quick, whatever the rooms of the commands need."""
+    code = (
+        "import sys; from mptcp_sockopt import cli\n"
+        "try: cli.main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({module for _, module, _ in cli.COMMANDS} & set(sys.modules)))"
+    )
+    found = run(sys.executable, "-c", code)
+    assert found.stdout.splitlines()[-1] == "[]", found.stderr
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    """As of any other program: 128 + SIGPIPE, and nothing on stderr."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        found = subprocess.run(
+            [*MODULE, "selftest", "--list"], stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (found.returncode, found.stderr) == (128 + signal.SIGPIPE, b"")
