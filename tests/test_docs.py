@@ -7,6 +7,7 @@ import doctest
 import re
 import socket
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from .support import in_private_network
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+# The one address of the project; pyproject.toml says it too.
+SOURCE = "https://github.com/mptcp-sockopt/mptcp-sockopt"
+OWN = re.compile(
+    r"https://(?:github|raw\.githubusercontent)\.com/mptcp-sockopt/mptcp-sockopt/(?:blob/|tree/)?main/([\w./-]+)"
+)
 
 
 def test_the_session_of_the_readme(mptcp: None) -> None:
@@ -97,12 +103,36 @@ def test_every_status_is_named() -> None:
     + [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))],
 )
 def test_links_and_paths_exist(document: str) -> None:
-    """Relative links, and files named in code."""
+    """Links, relative or to this repository, and files named in code."""
     text = (ROOT / document).read_text()
+    for path in OWN.findall(text):
+        assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert ((ROOT / document).parent / link).exists(), link
     for path in re.findall(r"`((?:csrc|tests|benchmarks|docs|mptcp_sockopt|reuseport)/[\w./]*)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_what_the_package_index_shows_has_no_relative_link() -> None:
+    """The README in the installed package's metadata: there, a relative link leads nowhere."""
+    told = metadata("mptcp-sockopt")
+    shown = told.get_payload() or told["Description"]  # type: ignore[attr-defined]
+    assert shown.strip() == README.strip()
+    links = re.findall(r"\]\(([^)]+)\)|<(?:a|img)[^>]+(?:href|src)=[\"']([^\"']+)", shown)
+    assert len(links) >= 10
+    assert [link for link in links if not "".join(link).startswith("https://")] == []
+    urls = dict(line.split(", ", 1) for line in told.get_all("Project-URL") or [])
+    assert urls.keys() >= {"Source", "Documentation", "Changelog", "Issues"}
+    assert all(url.startswith(SOURCE) for url in urls.values())
+
+
+def test_the_changelog_dates_its_releases() -> None:
+    """All but what is not released yet; the newest is the version before this one, or this one."""
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    releases = headings[1:] if headings[0] == "Unreleased" else headings
+    assert releases
+    for release in releases:
+        assert re.fullmatch(r"\d+\.\d+\.\d+ - 20\d\d-[01]\d-[0-3]\d", release), release
 
 
 def test_the_changelog_knows_this_kernel_abi() -> None:
