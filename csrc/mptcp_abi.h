@@ -24,7 +24,8 @@
 #define MPTCP_TCPINFO 2
 #define MPTCP_SUBFLOW_ADDRS 3
 #define MPTCP_FULL_INFO 4
-#define TCP_IS_MPTCP 43 /* level SOL_TCP, Linux 6.10 */
+#define TCP_INFO 11      /* level SOL_TCP */
+#define TCP_IS_MPTCP 43  /* level SOL_TCP, Linux 6.10 */
 
 /* mptcp_info.mptcpi_flags */
 #define MPTCP_INFO_FLAG_FALLBACK 1

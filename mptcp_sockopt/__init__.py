@@ -12,7 +12,8 @@ This is the one public door. The house, from the ground up (imports only go down
     _descriptor        what may be passed as a socket
     _errors            the exceptions, and the review of errnos behind them
     _abi               the only importer of the compiled module
-    _sock_diag         its other room: dumps of sock_diag(7)
+    _sock_diag         its second room: dumps of sock_diag(7)
+    _rows              its third room: many sockets in one call
     _fields            how a view decodes
     _views             MPTCPInfo, TCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
     _sockopt           one function per option; status(), snapshot()

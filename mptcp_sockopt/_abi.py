@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
-import time
+from collections import deque
 
+from ._descriptor import checked
 from ._descriptor import descriptor as descriptor
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
 from ._version import __version__
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any, TypeVar
 
     V = TypeVar("V", bound=bytes)
@@ -103,34 +102,34 @@ def layout(struct_name: str, prefix: str = "") -> dict[str, Place]:
 
 # ------------------------------------------------------------------------------------------------ reads
 
-# One atomic free list (list.pop and list.append are), because the GIL is dropped during a read: a buffer
-# in use belongs to its call alone. 8 KiB hold nine subflows, the most that the in-kernel path manager
-# makes; a larger buffer is made for its call and not kept.
+# Free lists, because the GIL is dropped during a read: a buffer in use belongs to its call alone. (pop and
+# append of a deque are atomic.) They keep no more than these, however many threads once read at a time.
+_KEPT = 4
+# 8 KiB hold nine subflows, the most that the in-kernel path manager makes; a larger buffer is made for its
+# call and not kept.
 _BUFFER_SIZE = 8192
-_free: list[tuple[Any, memoryview]] = []
+# A larger buffer has room for a few that come before the next call; who has more all the time is a liar.
+MORE = 8
+_ATTEMPTS = 4
+_free: dict[int, deque[tuple[Any, memoryview]]] = {
+    option: deque(maxlen=_KEPT) for option in (MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS)
+}
+_free_tcp: deque[tuple[Any, memoryview]] = deque(maxlen=_KEPT)
 
 
-def _in_words(size: int) -> int:
+def in_words(size: int) -> int:
     return (size + 7) // 8
 
 
 def _new_buffer(size: int) -> tuple[Any, memoryview]:
-    pointer = ffi.new("uint64_t[]", _in_words(size))  # 8-byte aligned, as the kernel's structs want
+    pointer = ffi.new("uint64_t[]", in_words(size))  # 8-byte aligned, as the kernel's structs want
     return pointer, memoryview(ffi.buffer(pointer))
 
 
-def _take_buffer() -> tuple[Any, memoryview]:
-    try:
-        return _free.pop()
-    except IndexError:
-        return _new_buffer(_BUFFER_SIZE)
-
-
 _new_bytes = bytes.__new__
-_SMALLEST_INFO = 40  # struct mptcp_info as it was born, in 5.9
 
 # Buffers of MPTCP_INFO, each with a view of it as long as the last answer: the next one is as long.
-_free_info: list[tuple[Any, memoryview, int]] = []
+_free_info: deque[tuple[Any, memoryview, int]] = deque(maxlen=_KEPT)
 _NO_LENGTH: int = lib.MPTCP_INFO_ROOM + 1  # of a new one: neither an answer nor -errno
 _pop_info = _free_info.pop
 _push_info = _free_info.append
@@ -147,6 +146,8 @@ def read_info(sock: object, make: type[V]) -> V:
         fd = sock.fileno()  # type: ignore[attr-defined]
     except AttributeError:
         fd = descriptor(sock)
+    if type(fd) is not int:
+        fd = checked(sock, fd)
     try:
         buffer = _pop_info()
     except IndexError:
@@ -154,13 +155,13 @@ def read_info(sock: object, make: type[V]) -> V:
     pointer, view, size = buffer
     try:
         length = _get_info(fd, pointer)
-    except (TypeError, OverflowError):
-        length = _get_info(descriptor(sock), pointer)  # which says what is wrong with it
+    except OverflowError:
+        length = -errno.EBADF
     if length != size:
-        if length < _SMALLEST_INFO:
+        if length < 0:
             _push_info(buffer)
-            # A negative descriptor was refused before the kernel was asked; descriptor() says why.
-            raise failure(descriptor(sock), "MPTCP_INFO", length)
+            checked(sock, fd)  # refused before the kernel was asked: what is no descriptor
+            raise failure(fd, "MPTCP_INFO", length)
         view = memoryview(ffi.buffer(pointer, length))
         buffer = pointer, view, length
     result = _new_bytes(make, view)
@@ -177,27 +178,30 @@ _ELEMENT_ROOM: dict[int, int] = {
 
 def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
     """MPTCP_TCPINFO or MPTCP_SUBFLOW_ADDRS: one element for each subflow, however many there are."""
-    room = _ELEMENT_ROOM[option]
-    pointer, view = buffer = _take_buffer()
+    free = _free[option]
     try:
-        while True:
-            length = lib.mptcp_get_subflow_data(fd, option, pointer, len(view), room)
+        pointer, view = buffer = free.pop()
+    except IndexError:
+        pointer, view = buffer = _new_buffer(_BUFFER_SIZE)
+    try:
+        for _ in range(_ATTEMPTS):
+            length = lib.mptcp_get_subflow_data(fd, option, pointer, len(view))
             if length < 0:
                 raise failure(fd, _OPTION_NAMES[option], length)
             header, count, _, stride = _SUBFLOW_DATA.unpack_from(view)
-            starts = range(header, length, stride)
-            if count <= len(starts):
+            if length:
+                starts = range(header, length, stride)
                 return tuple([_new_bytes(make, view[start : start + stride]) for start in starts])
-            # Room for those and a few more, which may come before the next call.
-            pointer, view = _new_buffer(header + (count + 8) * room)
+            pointer, view = _new_buffer(header + (count + MORE) * _ELEMENT_ROOM[option])
     finally:
-        _free.append(buffer)
+        free.append(buffer)
+    raise never_fitted(fd, _OPTION_NAMES[option])
 
 
 _get_full_info = lib.mptcp_get_full_info
 _FULL_INFO = layout("mptcp_full_info")
-# As _free, each with a view of it as long as the last answer, and that length.
-_free_full: list[tuple[Any, memoryview, memoryview, int]] = []
+# As _free_info, each with a view of the whole besides.
+_free_full: deque[tuple[Any, memoryview, memoryview, int]] = deque(maxlen=_KEPT)
 _pop_full = _free_full.pop
 _push_full = _free_full.append
 
@@ -208,6 +212,8 @@ def read_full_info(sock: object, make: type[V]) -> V:
         fd = sock.fileno()  # type: ignore[attr-defined]
     except AttributeError:
         fd = descriptor(sock)
+    if type(fd) is not int:
+        fd = checked(sock, fd)
     try:
         buffer = _pop_full()
     except IndexError:
@@ -215,8 +221,8 @@ def read_full_info(sock: object, make: type[V]) -> V:
     pointer, whole, view, size = buffer
     try:
         length = _get_full_info(fd, pointer, _BUFFER_SIZE)
-    except (TypeError, OverflowError):
-        length = _get_full_info(descriptor(sock), pointer, _BUFFER_SIZE)
+    except OverflowError:
+        length = -errno.EBADF
     if length > 0:
         if length != size:
             view = whole[:length]
@@ -224,113 +230,45 @@ def read_full_info(sock: object, make: type[V]) -> V:
         result = _new_bytes(make, view)
         _push_full(buffer)
         return result
-    while length == 0:
-        # Room for those and a few more, which may come before the next call.
+    for _ in range(1, _ATTEMPTS):
+        if length:
+            break
         (count,) = struct.unpack_from("=I", whole, _FULL_INFO["num_subflows"].offset)
-        room = lib.mptcp_full_info_room(count + 8)
+        room = lib.mptcp_full_info_room(count + MORE)
         pointer, whole = _new_buffer(room)
         length = _get_full_info(fd, pointer, room)
     _push_full(buffer)
     if length < 0:
-        raise failure(descriptor(sock), "MPTCP_FULL_INFO", length)
+        checked(sock, fd)
+        raise failure(fd, "MPTCP_FULL_INFO", length)
+    if not length:
+        raise never_fitted(fd, "MPTCP_FULL_INFO")
     return _new_bytes(make, whole[:length])
-
-
-_allocate = ffi.new_allocator(should_clear_after_alloc=False)
-_get_rows = lib.mptcp_get_rows
-_INT = ffi.sizeof("int")
-_SPARE = 2  # blocks that are kept: a caller often holds the last answer and the one before
-
-
-class Rows:
-    """MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets, as csrc/mptcp_sockopt.h says of socket_rows.
-
-    The memory of an answer is leased: it comes back when the last view of it is gone, and the next answer
-    is written there. (malloc does as well up to 32 MB; from there on its new pages cost as much as the
-    read.) Thread rule: one thread at a time. A signal handler or a finalizer may call any of it in the
-    middle of any other call: each works on what it took at its start, and leaves behind what is whole.
-    """
-
-    def __init__(self, option: int) -> None:
-        self._option = option
-        if option == MPTCP_INFO:
-            names, room = ["mptcp_info"], lib.MPTCP_INFO_ROOM
-        else:  # with one subflow
-            names, room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], _BUFFER_SIZE
-        self._stride = _in_words(sum(ffi.sizeof(f"struct {name}") for name in names)) * 8
-        self._scratch = ffi.new("uint64_t[]", _in_words(room))
-        self._asked: tuple[dict[int, int], tuple[int, ...], Any, Any]
-        self._asked = {}, (), ffi.new("int[]", 0), ffi.new("uint64_t[]", 0)
-        spare: list[Any] = []
-        self._spare = spare
-
-        def come_back(block: Any) -> None:
-            """When all that was made of a lease is gone, in whatever thread that happens."""
-            if len(spare) < _SPARE:
-                spare.append(block)
-
-        self._come_back = come_back
-
-    def put(self, added: Mapping[int, int]) -> None:
-        """The descriptors to ask. Where the number beside one has changed, its token is forgotten."""
-        added = dict(added)
-        before, fds, _, known = self._asked
-        tokens = dict(zip(fds, known, strict=True))
-        kept = [tokens[fd] if before.get(fd) == number else 0 for fd, number in added.items()]
-        fds = tuple(added)
-        self._asked = added, fds, ffi.new("int[]", fds), ffi.new("uint64_t[]", kept)
-
-    def read(self) -> tuple[tuple[int, ...], int, int, memoryview]:
-        """The descriptors, time.monotonic_ns() before the call, the stride, and the block of socket_rows."""
-        _, fds, numbers, tokens = self._asked
-        spare, count = self._spare, len(fds)
-        while True:
-            scratch, stride = self._scratch, self._stride
-            room = ffi.sizeof(scratch)
-            size = count * (stride + 3 * _INT)
-            words = _in_words(size)
-            block = spare.pop() if spare else None
-            if block is None or len(block) != words:
-                block = _allocate("uint64_t[]", words)
-            lease = ffi.gc(block, self._come_back)
-            parts = numbers, tokens, count, self._option, stride, lease, scratch, room
-            asked = ffi.new("struct socket_rows *", parts)
-            now = time.monotonic_ns()
-            longest = _get_rows(asked)
-            if longest <= stride:
-                return fds, now, stride, memoryview(ffi.buffer(lease, size)).toreadonly()
-            if longest > room:
-                self._scratch = ffi.new("uint64_t[]", _in_words(longest + lib.mptcp_full_info_room(8)))
-            else:
-                self._stride = _in_words(longest) * 8
 
 
 def read_tcp_info(fd: int, make: type[V]) -> V:
     """TCP_INFO of a plain TCP socket, or of the first subflow."""
-    pointer, view = buffer = _take_buffer()
     try:
-        error, length = _getsockopt(fd, socket.SOL_TCP, socket.TCP_INFO, pointer, lib.TCP_INFO_ROOM)
-        if error:
-            raise failure(fd, "TCP_INFO", error, socket.SOL_TCP)
+        pointer, view = buffer = _free_tcp.pop()
+    except IndexError:
+        pointer, view = buffer = _new_buffer(lib.TCP_INFO_ROOM)
+    try:
+        length = lib.tcp_get_info(fd, pointer)
+        if length < 0:
+            raise failed(fd, "TCP_INFO", -length)
         return _new_bytes(make, view[:length])
     finally:
-        _free.append(buffer)
+        _free_tcp.append(buffer)
 
 
 def read_names(fd: int, make: type[V]) -> V:
-    """getsockname and getpeername, in the form of a subflow element."""
+    """getsockname and getpeername of a TCP-family socket, in the form of a subflow element."""
     names = ffi.new("struct mptcp_subflow_addrs *")
-    error = lib.socket_names(fd, names)
-    if error:
-        raise OSError(-error, f"getsockname() on fd {fd}: {os.strerror(-error)}")
+    for peer, call in enumerate(("getsockname", "getpeername")):
+        error = lib.socket_name(fd, peer, names)
+        if error:
+            raise OSError(-error, f"{call}() on fd {fd}: {reason_of(-error)}")
     return _new_bytes(make, memoryview(ffi.buffer(names)))
-
-
-def ask(fd: int, level: int, option: int) -> int:
-    """An option that is a small non-negative int, or -errno."""
-    value = ffi.new("int *")
-    error, _ = _getsockopt(fd, level, option, value, ffi.sizeof("int"))
-    return error or int(value[0])
 
 
 def _getsockopt(fd: int, level: int, option: int, pointer: Any, length: int) -> tuple[int, int]:
@@ -362,37 +300,48 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -
     return reported
 
 
-# --------------------------------------------------------------------------------------------- failures
+# ------------------------------------------------------------------------- small questions, and failures
+
+_ASKED: dict[int, str] = {getattr(lib, f"ASK_{name}"): name for name in numbers("ASK_")}
+
+
+def _answer(fd: int, call: str, answer: int) -> int:
+    """What socket_ask() and its like returned, or the OSError of the option that failed."""
+    if answer < 0:
+        option, number = _ASKED[-answer >> 12], -answer & lib.MOST_ERRNO
+        raise OSError(number, f"{call} on fd {fd}: {reason_of(number)} (getsockopt({option}))")
+    return answer
 
 
 def tcp_protocol(fd: int, call: str) -> int:
     """SO_PROTOCOL of a TCP or MPTCP socket: IPPROTO_TCP or IPPROTO_MPTCP. OSError for any other."""
-    protocol = lib.tcp_protocol(fd)
-    if protocol < 0:
-        raise OSError(-protocol, f"{call} on fd {fd}: {os.strerror(-protocol)}")
+    protocol = _answer(fd, call, lib.tcp_protocol(fd))
     if not protocol:
         raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: not a TCP or MPTCP socket")
     return protocol
 
 
-def speaks_mptcp(fd: int) -> bool:
-    """TCP_IS_MPTCP of a socket that passed tcp_protocol(); on any kernel, see _errors.py."""
-    answer = lib.speaks_mptcp(fd)
+def speaks_mptcp(fd: int, call: str) -> bool:
+    """TCP_IS_MPTCP of a TCP-family socket, on any kernel, see _errors.py. OSError for any other."""
+    answer = lib.socket_ask(fd, lib.ASK_TCP_IS_MPTCP)
     if answer < 0:
-        raise OSError(-answer, f"getsockopt(TCP_IS_MPTCP) on fd {fd}: {os.strerror(-answer)}")
-    return answer == 1
+        tcp_protocol(fd, call)
+        answer = _answer(fd, call, lib.speaks_mptcp(fd))
+    return bool(answer)
+
+
+def listens(fd: int, call: str) -> bool:
+    """SO_ACCEPTCONN. OSError where the kernel refuses to tell."""
+    return bool(_answer(fd, call, lib.socket_ask(fd, lib.ASK_SO_ACCEPTCONN)))
 
 
 def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError:
-    """The exception for a read of option that returned error: -errno, or an impossible length."""
-    if error >= 0:
-        message = f"getsockopt({option}) on fd {fd}: the kernel answered {error} bytes"
-        return OSError(errno.EPROTO, message)
+    """The exception for a read of option that returned error: -errno."""
     refusal = 0
     if level == SOL_MPTCP and -error in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
         refusal = lib.mptcp_refusal(fd)
-        if refusal < 0:  # the descriptor was closed meanwhile
-            return failed(fd, option, -refusal)
+        if refusal < 0:
+            return failed(fd, option, -refusal & lib.MOST_ERRNO, -refusal >> 12)
     return failed(fd, option, -error, refusal)
 
 
@@ -401,15 +350,27 @@ _REFUSALS: dict[int, tuple[type[OSError], str]] = {
     lib.REFUSED_TCP: (NotMPTCPError, "this is a plain TCP socket"),
     lib.REFUSED_FALLBACK: (NotMPTCPError, "this MPTCP socket fell back to TCP"),
     lib.REFUSED_OPTION: (UnsupportedOptionError, "this kernel lacks the option"),
+    lib.ANOTHER_CONNECTION: (OSError, "this is another connection than the one that was added"),
 }
 
 
+def reason_of(number: int) -> str:
+    """An errno in words. EPROTO is ours: no option here is refused with it."""
+    return "the kernel's answer is out of bounds" if number == errno.EPROTO else os.strerror(number)
+
+
 def failed(fd: int, option: str, number: int, refusal: int = 0) -> OSError:
-    """The exception for an errno, and for what mptcp_refusal() said."""
-    kind, reason = _REFUSALS.get(refusal) or (OSError, os.strerror(number))
-    if number == errno.ESTALE:  # mptcp_get_rows() says so
-        reason = "this is another connection than the one that was added"
+    """The exception for an errno, and for why it was refused: as of socket_rows."""
+    kind, reason = _REFUSALS.get(refusal) or (OSError, reason_of(number))
+    if refusal in _ASKED:
+        reason = f"refused, and why is not known: getsockopt({_ASKED[refusal]}): {reason}"
     problem = kind(number, f"getsockopt({option}) on fd {fd}: {reason}")
     if isinstance(problem, MPTCPError):
         problem.option = option
     return problem
+
+
+def never_fitted(fd: int, option: str) -> OSError:
+    """The exception for a read that found more subflows than it had room for, each time."""
+    reason = f"its subflows became more during each of {_ATTEMPTS} reads"
+    return OSError(errno.EAGAIN, f"getsockopt({option}) on fd {fd}: {reason}")

@@ -12,7 +12,7 @@ def descriptor(sock: object) -> int:
     TypeError for anything else, bool included; ValueError for a closed object or a number that is none.
     """
     if isinstance(sock, int) and not isinstance(sock, bool):
-        fd: object = int(sock)
+        fd: object = sock
     elif hasattr(sock, "fileno"):
         fd = sock.fileno()
     elif hasattr(sock, "get_extra_info"):
@@ -22,10 +22,15 @@ def descriptor(sock: object) -> int:
         fd = inner.fileno()
     else:
         raise TypeError(f"a socket or a file descriptor is needed, not {type(sock).__name__}")
+    return checked(sock, fd)
+
+
+def checked(sock: object, fd: object) -> int:
+    """What fileno() of sock gave, if it is a descriptor; TypeError and ValueError as descriptor()."""
     if not isinstance(fd, int) or isinstance(fd, bool):
         raise TypeError(f"fileno() of {type(sock).__name__} gave {type(fd).__name__}, not an int")
     if 0 <= fd <= _INT_MAX:
-        return fd
+        return int(fd)
     if fd == -1 and not isinstance(sock, int):
         raise ValueError(f"this {type(sock).__name__} is closed: its fileno() is -1")
     raise ValueError(f"{fd} is not a file descriptor")

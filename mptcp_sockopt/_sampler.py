@@ -11,6 +11,7 @@ from itertools import starmap
 from . import _abi
 from ._errors import UnsupportedOptionError
 from ._fields import column as _column
+from ._rows import Rows
 from ._views import MPTCPFullInfo, MPTCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -202,7 +203,7 @@ class Sampler(Generic[V]):
         # A handler that runs in the middle of a call must not wait for that call: it may enter again.
         self._lock = _thread.RLock()
         self._full = bool(full)
-        self._rows = _abi.Rows(_abi.MPTCP_FULL_INFO if full else _abi.MPTCP_INFO)
+        self._rows = Rows(_abi.MPTCP_FULL_INFO if full else _abi.MPTCP_INFO)
         #: Each descriptor, and what _changes was as it was added.
         self._added: dict[int, int] = {}
         #: How often the set was changed (counted behind each change), and how often when _rows was told.

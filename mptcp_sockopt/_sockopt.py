@@ -88,12 +88,7 @@ def is_mptcp(sock: SocketLike) -> bool:
     True on a fresh socket and on a listener too. The option is of Linux 6.10; older kernels are asked by
     how they refuse it. OSError for what is neither a TCP nor an MPTCP socket.
     """
-    fd = _abi.descriptor(sock)
-    answer = _abi.ask(fd, socket.SOL_TCP, _abi.TCP_IS_MPTCP)
-    if answer >= 0:
-        return answer == 1
-    _abi.tcp_protocol(fd, "is_mptcp()")
-    return _abi.speaks_mptcp(fd)
+    return _abi.speaks_mptcp(_abi.descriptor(sock), "is_mptcp()")
 
 
 # What the kernel writes for these is not bounded by the length that it is given.
@@ -179,7 +174,7 @@ def status(sock: SocketLike) -> Status:
     """
     fd = _abi.descriptor(sock)
     protocol = _abi.tcp_protocol(fd, "status()")
-    if _listens(fd):
+    if _listens(fd, "status()"):
         return Status.LISTENING
     try:
         info = _abi.read_info(fd, MPTCPInfo)
@@ -190,8 +185,7 @@ def status(sock: SocketLike) -> Status:
         return Status.UNKNOWN
 
 
-def _listens(fd: int) -> bool:
-    return _abi.ask(fd, socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+_listens = _abi.listens
 
 
 def _status_of(info: MPTCPInfo, tcp_infos: Iterable[TCPInfo]) -> Status:
@@ -250,7 +244,7 @@ def snapshot(sock: SocketLike) -> Snapshot:
     """
     fd = _abi.descriptor(sock)
     protocol = _abi.tcp_protocol(fd, "snapshot()")
-    listening = _listens(fd)
+    listening = _listens(fd, "snapshot()")
     now = time.monotonic_ns()
     info: MPTCPInfo | None
     try:

@@ -197,10 +197,11 @@ def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
 
 # A refusal: a system call, its arguments by position, and the errno that it gets from now on.
 Refusal = tuple[str, Mapping[int, int], int]
+_GENERIC = {"socket": 198, "getsockname": 204, "getpeername": 205, "setsockopt": 208, "getsockopt": 209}
 _CALLS = {
-    "x86_64": {"socket": 41, "setsockopt": 54, "getsockopt": 55},
-    "aarch64": {"socket": 198, "setsockopt": 208, "getsockopt": 209},
-    "riscv64": {"socket": 198, "setsockopt": 208, "getsockopt": 209},
+    "x86_64": {"socket": 41, "getsockname": 51, "getpeername": 52, "setsockopt": 54, "getsockopt": 55},
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
 }
 
 

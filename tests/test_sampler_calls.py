@@ -15,7 +15,7 @@ import time
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi
+from mptcp_sockopt._rows import Rows
 
 from .support import mptcp_pair, rounds
 
@@ -92,14 +92,14 @@ def test_a_change_while_the_set_is_put(mptcp_ends: Pair, monkeypatch: pytest.Mon
     """It came too late for that sample, and is in the next."""
     client, accepted = mptcp_ends
     sampler = mp.Sampler(mptcp_ends)
-    put = _abi.Rows.put
+    put = Rows.put
 
-    def interrupted(rows: _abi.Rows, added: dict[int, int]) -> None:
+    def interrupted(rows: Rows, added: dict[int, int]) -> None:
         monkeypatch.undo()
         put(rows, added)
         sampler.remove(client)
 
-    monkeypatch.setattr(_abi.Rows, "put", interrupted)
+    monkeypatch.setattr(Rows, "put", interrupted)
     assert sampler.sample().fds == (client.fileno(), accepted.fileno())
     assert sampler.sample().fds == (accepted.fileno(),)
 
