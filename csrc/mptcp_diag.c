@@ -14,6 +14,9 @@
 #define NETLINK_ALIGN(length) (((length) + 3) & ~(size_t)3)
 #define RECORD_ALIGN(length) (((length) + 7) & ~(size_t)7)
 
+/* Datagrams between two looks at signals: 10 ms or so. */
+#define BATCH 64
+
 _Static_assert(sizeof(struct inet_diag_msg) % 8 == 0, "mptcp_info starts aligned");
 _Static_assert(MPTCP_INFO_ROOM % 8 == 0, "and ends so");
 /* Records are made in place: one is never longer than the message it came in. Padding takes 7 bytes at most. */
@@ -52,7 +55,7 @@ int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, u
 	header.nlmsg_len = (uint32_t)(sizeof(header) + parts[1].iov_len + attribute.nla_len);
 	sent = sendmsg(fd, &request, 0);
 	if (sent < 0)
-		return -errno;
+		return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
 	return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;
 }
 
@@ -81,18 +84,31 @@ static const uint8_t *find_attribute(const uint8_t *at, size_t left, uint16_t ty
 	return NULL;
 }
 
+static int is_of_tcp(const uint8_t *message)
+{
+	const uint8_t family = message[offsetof(struct inet_diag_msg, idiag_family)];
+	const uint8_t state = message[offsetof(struct inet_diag_msg, idiag_state)];
+
+	return (family == AF_INET || family == AF_INET6) && state > 0 && state <= MOST_STATE;
+}
+
 /* A message about one socket, header excluded, becomes a record at the end of the others. */
 static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
 {
 	const size_t msg = sizeof(struct inet_diag_msg);
+	const size_t csum = offsetof(struct mptcp_info, mptcpi_csum_enabled);
 	uint8_t *record = (uint8_t *)dump->records + dump->used;
 	const uint8_t *info;
 	int info_length;
 
 	if (length < msg)
 		return -EPROTO;
+	if (!is_of_tcp(message))
+		return -EPROTO;
 	info = find_attribute(message + msg, length - msg, INET_DIAG_INFO, &info_length);
-	if (info_length < 0)
+	if (info_length < LEAST_MPTCP_INFO || info_length > MOST_STRUCT || info_length % 4)
+		return -EPROTO;
+	if (info_length > (int)csum && info[csum] > 1)
 		return -EPROTO;
 	if (info_length > MPTCP_INFO_ROOM)
 		info_length = MPTCP_INFO_ROOM;
@@ -104,8 +120,7 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 	if ((uint32_t)info_length != dump->info)
 		return -EPROTO;
 	memmove(record, message, msg);
-	if (info)
-		memmove(record + msg, info, dump->info);
+	memmove(record + msg, info, dump->info);
 	memset(record + msg + dump->info, 0, dump->stride - msg - dump->info);
 	dump->used += dump->stride;
 	return 0;
@@ -141,15 +156,13 @@ int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 			break;
 		case NLMSG_ERROR:
 		case NLMSG_DONE:
-			/* Both carry 0 or -errno. */
-			error = 0;
+			/* Both carry 0 or -errno; the 0 of an error acknowledges, which is no part of a dump. */
+			error = 1;
 			if (header.nlmsg_len >= sizeof(header) + sizeof(error))
 				memcpy(&error, at + sizeof(header), sizeof(error));
 			if (error < 0)
-				return error > -4096 ? error : -EPROTO;
-			if (header.nlmsg_type == NLMSG_DONE)
-				return 1;
-			break;
+				return error >= -MOST_ERRNO ? error : -EPROTO;
+			return error == 0 && header.nlmsg_type == NLMSG_DONE ? 1 : -EPROTO;
 		case NLMSG_OVERRUN:
 			return -ENOBUFS;
 		}
@@ -162,37 +175,48 @@ next:
 	return 0;
 }
 
-int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
+/* As mptcp_diag_receive(), of one datagram. */
+static int receive_one(int fd, struct mptcp_diag_dump *dump)
 {
 	struct sockaddr_nl sender;
-	struct iovec part;
-	struct msghdr datagram;
-	ssize_t length;
-	int done = 0;
+	struct iovec part = {(uint8_t *)dump->records + dump->used, MPTCP_DIAG_DATAGRAM};
+	struct msghdr datagram = {
+		.msg_name = &sender, .msg_namelen = sizeof(sender), .msg_iov = &part, .msg_iovlen = 1};
+	ssize_t length = recvmsg(fd, &datagram, MSG_DONTWAIT);
 
-	while (!done) {
-		if (dump->used > dump->size || dump->size - dump->used < MPTCP_DIAG_DATAGRAM)
+	if (length < 0) {
+		if (errno == EINTR)
 			return 0;
-		part.iov_base = (uint8_t *)dump->records + dump->used;
-		part.iov_len = MPTCP_DIAG_DATAGRAM;
-		memset(&datagram, 0, sizeof(datagram));
-		datagram.msg_name = &sender;
-		datagram.msg_namelen = sizeof(sender);
-		datagram.msg_iov = &part;
-		datagram.msg_iovlen = 1;
-		length = recvmsg(fd, &datagram, MSG_DONTWAIT);
-		if (length < 0 && errno == EINTR)
-			continue;
-		if (length < 0)
-			return -errno;
-		if (datagram.msg_namelen != sizeof(sender) || sender.nl_family != AF_NETLINK)
-			return -EPROTO;
-		/* Root may write to other processes' netlink sockets. */
-		if (sender.nl_pid != 0)
-			continue;
-		if (datagram.msg_flags & MSG_TRUNC)
-			return -ENOBUFS;
-		done = mptcp_diag_parse(dump, (uint64_t)length);
+		return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
+	}
+	if (datagram.msg_namelen != sizeof(sender) || sender.nl_family != AF_NETLINK)
+		return -EPROTO;
+	/* Root may write to other processes' netlink sockets. */
+	if (sender.nl_pid != 0)
+		return 0;
+	if (datagram.msg_flags & MSG_TRUNC)
+		return -ENOBUFS;
+	if (length > MPTCP_DIAG_DATAGRAM)
+		return -EPROTO;
+	return mptcp_diag_parse(dump, (uint64_t)length);
+}
+
+int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
+{
+	int left, done = 0;
+
+	for (left = BATCH; left && !done; left--) {
+		const uint64_t used = dump->used;
+
+		if (used > dump->size || dump->size - used < MPTCP_DIAG_DATAGRAM)
+			return 0;
+		done = receive_one(fd, dump);
+		if (!done && dump->used == used) {
+			if (++dump->barren > MOST_BARREN)
+				return -EPROTO;
+			/* It may have been a signal. */
+			return 0;
+		}
 	}
 	return done;
 }

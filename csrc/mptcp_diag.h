@@ -16,7 +16,7 @@
  * 8-byte aligned memory of size bytes, gives each request a sequence number, and may move the records to a
  * larger place between two calls.
  *
- * A record is struct inet_diag_msg, then struct mptcp_info as long as this kernel makes it, cut off at
+ * A record is struct inet_diag_msg (of a family and a state that TCP has), then struct mptcp_info as long as this kernel makes it, cut off at
  * MPTCP_INFO_ROOM, and zeroes up to the next multiple of 8.
  */
 struct mptcp_diag_dump {
@@ -27,6 +27,7 @@ struct mptcp_diag_dump {
 	uint32_t info;        /* bytes of mptcp_info in a record; 0 if the kernel gave none */
 	uint32_t sequence;    /* of the request whose answer is awaited */
 	uint32_t interrupted; /* the kernel said that its table changed: NLM_F_DUMP_INTR */
+	uint32_t barren;      /* datagrams that brought no record, and receives that a signal ended */
 };
 
 /* Asks, on a socket of NETLINK_SOCK_DIAG, for the MPTCP sockets in these states (1 << state), with their
@@ -36,10 +37,11 @@ struct mptcp_diag_dump {
  * with TCP sockets; older ones say EINVAL. Returns 0 or -errno. */
 int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, uint32_t states);
 
-/* Receives until the dump is done, or the room too small. Never waits: the kernel makes the next datagram
- * while it hands one over. Returns 1 if the dump is done, 0 if less than MPTCP_DIAG_DATAGRAM bytes are left
- * (the caller makes room and calls again), or -errno: the kernel's own, EAGAIN if the end did not come,
- * ENOBUFS if something was lost, EPROTO for what is no answer. */
+/* Receives some datagrams of the dump. Never waits: the kernel makes the next datagram while it hands one
+ * over. Returns 1 if the dump is done, 0 if not (the caller lets signals be handled, sees to it that
+ * MPTCP_DIAG_DATAGRAM bytes are left, and calls again), or -errno: the kernel's own, EAGAIN if the end did
+ * not come, ENOBUFS if something was lost, EPROTO for what is no answer. More than MOST_BARREN datagrams
+ * without a record are none either. */
 int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump);
 
 /* What receive does with a datagram: the length bytes at records + used become records, in place. Nothing

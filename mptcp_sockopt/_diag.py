@@ -210,8 +210,9 @@ def mptcp_diag(*, listening: bool = False) -> MPTCPDiag:
     The kernel walks its table in steps: a row is of one moment, the whole is not, and a connection that
     comes or goes meanwhile may be missing or, rarely, make another one missing or told twice (by
     ``info.token``). UnsupportedOptionError where the kernel has no mptcp_diag; OSError with EAGAIN if each
-    of several dumps was disturbed, ENOBUFS if each lost something. May be called from any thread, and lets
-    other threads run while the kernel works.
+    of several dumps was disturbed, ENOBUFS if each lost something, EMSGSIZE if the rows take more than
+    32 MiB (some 200,000 connections), EPROTO for an answer that no kernel gives. May be called from any
+    thread, and lets other threads run while the kernel works.
     """
     time = _time.monotonic_ns()
     rows, info = _sock_diag.dump(_EVERY_STATE if listening else _CONNECTIONS)

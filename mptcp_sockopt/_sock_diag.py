@@ -7,24 +7,27 @@ As _abi.py it knows descriptors, buffers and errnos, and no field by its meaning
 from __future__ import annotations
 
 import errno
-import os
 import socket
+from collections import deque
+from itertools import count
 
-from ._abi import ffi, layout, lib
+from ._abi import ffi, layout, lib, reason_of
 from ._errors import UnsupportedOptionError
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-#: Where mptcp_info starts in a record, and how much of it the first kernel gave (5.9).
+#: Where mptcp_info starts in a record.
 INFO_AT: int = ffi.sizeof(ffi.typeof("struct inet_diag_msg"))
-SMALLEST_INFO = 40
 
 _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
 # First buffers that are not in use, as in _abi.py: one that was written to before is 5 % of a small dump.
-_free: list[Any] = []
+# No more than these are kept, however many threads once asked at a time.
+_free: deque[Any] = deque(maxlen=2)
+# No two requests have the same: what an earlier answer left in a buffer is never taken for this one's.
+_sequences = count(1)
 # The first kernels with MPTCP take a dump of all families for one of TCP sockets, see csrc/mptcp_diag.h.
 # Their INET_DIAG_INFO is the tcp_info of Linux 5.4, which ended with this field.
 _TCP_INFO = layout("tcp_info", "tcpi_")["snd_wnd"].end
@@ -41,6 +44,7 @@ class _Dump:
     """struct mptcp_diag_dump, and the memory that it points to."""
 
     def __init__(self) -> None:
+        self.is_full = False
         self.c: Any = ffi.new("struct mptcp_diag_dump *")
         try:
             self._use(_free.pop())
@@ -67,17 +71,21 @@ class _Dump:
 
     def ask(self, fd: int, family: int, states: int) -> int:
         """Add what one request brings; 0 or -errno."""
-        self.c.sequence += 1
+        self.c.sequence = next(_sequences) % 2**32
         result = lib.mptcp_diag_request(fd, self.c, family, states)
         if result < 0:
             return result
         while not (result := lib.mptcp_diag_receive(fd, self.c)):
-            self._use(_allocate("uint64_t[]", self.c.size // 8 * 2))
+            if self.c.size - self.c.used < lib.MPTCP_DIAG_DATAGRAM:
+                if self.c.size >= lib.MOST_RECORDS:
+                    self.is_full = True
+                    return -errno.EMSGSIZE
+                self._use(_allocate("uint64_t[]", self.c.size // 8 * 2))
         return min(result, 0)
 
     @property
     def is_surely_mptcp(self) -> bool:
-        return bool(SMALLEST_INFO <= self.c.info < _TCP_INFO)
+        return bool(lib.LEAST_MPTCP_INFO <= self.c.info < _TCP_INFO)
 
 
 def dump(states: int) -> tuple[memoryview, int]:
@@ -91,14 +99,21 @@ def dump(states: int) -> tuple[memoryview, int]:
         if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
             result, found = _attempt(states, socket.AF_INET, socket.AF_INET6)
         if result == 0 and not found.c.interrupted:
-            if found.c.used and found.c.info < SMALLEST_INFO:
-                raise OSError(errno.EPROTO, f"mptcp_diag(): an mptcp_info of {found.c.info} bytes")
             return found.take(), found.c.info
-        if result not in (0, -errno.EAGAIN, -errno.ENOBUFS):
+        if found.is_full:
+            size = f"{lib.MOST_RECORDS >> 20} MiB"
+            raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size}")
+        if result not in _DISTURBED:
             raise _failure(-result)
-    if result == -errno.ENOBUFS:
-        raise OSError(errno.ENOBUFS, f"mptcp_diag(): each of {_ATTEMPTS} dumps lost messages")
-    raise OSError(errno.EAGAIN, f"mptcp_diag(): the sockets changed during each of {_ATTEMPTS} dumps")
+    raise OSError(-result or errno.EAGAIN, f"mptcp_diag(): {_DISTURBED[result]} each of {_ATTEMPTS} dumps")
+
+
+# What is worth another dump, and how it is told. 0 is a whole dump of a table that changed meanwhile.
+_DISTURBED = {
+    0: "the sockets changed during",
+    -errno.EAGAIN: "the end did not come in",
+    -errno.ENOBUFS: "messages were lost in",
+}
 
 
 def _attempt(states: int, *families: int) -> tuple[int, _Dump]:
@@ -126,7 +141,7 @@ _LACKING = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.E
 
 def _failure(number: int) -> OSError:
     if number not in _LACKING:
-        return OSError(number, f"mptcp_diag(): {os.strerror(number)}")
+        return OSError(number, f"mptcp_diag(): {reason_of(number)}")
     problem = UnsupportedOptionError(
         number,
         "mptcp_diag(): this kernel cannot list its MPTCP sockets: it wants Linux 5.9 with "
