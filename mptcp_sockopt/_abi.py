@@ -174,28 +174,30 @@ _ELEMENT_ROOM: dict[int, int] = {
     MPTCP_TCPINFO: lib.TCP_INFO_ROOM,
     MPTCP_SUBFLOW_ADDRS: lib.SUBFLOW_ADDRS_ROOM,
 }
+_get_subflow_data = lib.mptcp_get_subflow_data
 
 
 def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
     """MPTCP_TCPINFO or MPTCP_SUBFLOW_ADDRS: one element for each subflow, however many there are."""
     free = _free[option]
     try:
-        pointer, view = buffer = free.pop()
+        buffer = free.pop()
     except IndexError:
-        pointer, view = buffer = _new_buffer(_BUFFER_SIZE)
+        buffer = _new_buffer(_BUFFER_SIZE)
+    pointer, view = buffer
     try:
-        for _ in range(_ATTEMPTS):
-            length = lib.mptcp_get_subflow_data(fd, option, pointer, len(view))
-            if length < 0:
-                raise failure(fd, _OPTION_NAMES[option], length)
-            header, count, _, stride = _SUBFLOW_DATA.unpack_from(view)
-            if length:
-                starts = range(header, length, stride)
-                return tuple([_new_bytes(make, view[start : start + stride]) for start in starts])
-            pointer, view = _new_buffer(header + (count + MORE) * _ELEMENT_ROOM[option])
+        length, left = _get_subflow_data(fd, option, pointer, len(view)), _ATTEMPTS
+        while not length and (left := left - 1):
+            _, count, _, _ = _SUBFLOW_DATA.unpack_from(view)
+            pointer, view = _new_buffer(_SUBFLOW_DATA.size + (count + MORE) * _ELEMENT_ROOM[option])
+            length = _get_subflow_data(fd, option, pointer, len(view))
+        if length <= 0:
+            raise failure(fd, _OPTION_NAMES[option], length)
+        header, _, _, stride = _SUBFLOW_DATA.unpack_from(view)
+        starts = range(header, length, stride)
+        return tuple([_new_bytes(make, view[start : start + stride]) for start in starts])
     finally:
         free.append(buffer)
-    raise never_fitted(fd, _OPTION_NAMES[option])
 
 
 _get_full_info = lib.mptcp_get_full_info
@@ -230,19 +232,16 @@ def read_full_info(sock: object, make: type[V]) -> V:
         result = _new_bytes(make, view)
         _push_full(buffer)
         return result
-    for _ in range(1, _ATTEMPTS):
-        if length:
-            break
+    left = _ATTEMPTS
+    while not length and (left := left - 1):
         (count,) = struct.unpack_from("=I", whole, _FULL_INFO["num_subflows"].offset)
         room = lib.mptcp_full_info_room(count + MORE)
         pointer, whole = _new_buffer(room)
         length = _get_full_info(fd, pointer, room)
     _push_full(buffer)
-    if length < 0:
+    if length <= 0:
         checked(sock, fd)
         raise failure(fd, "MPTCP_FULL_INFO", length)
-    if not length:
-        raise never_fitted(fd, "MPTCP_FULL_INFO")
     return _new_bytes(make, whole[:length])
 
 
@@ -336,7 +335,10 @@ def listens(fd: int, call: str) -> bool:
 
 
 def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError:
-    """The exception for a read of option that returned error: -errno."""
+    """The exception for a read of option that returned error: -errno, or 0 for what never had room."""
+    if not error:
+        reason = f"its subflows became more during each of {_ATTEMPTS} reads"
+        return OSError(errno.EAGAIN, f"getsockopt({option}) on fd {fd}: {reason}")
     refusal = 0
     if level == SOL_MPTCP and -error in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
         refusal = lib.mptcp_refusal(fd)
@@ -368,9 +370,3 @@ def failed(fd: int, option: str, number: int, refusal: int = 0) -> OSError:
     if isinstance(problem, MPTCPError):
         problem.option = option
     return problem
-
-
-def never_fitted(fd: int, option: str) -> OSError:
-    """The exception for a read that found more subflows than it had room for, each time."""
-    reason = f"its subflows became more during each of {_ATTEMPTS} reads"
-    return OSError(errno.EAGAIN, f"getsockopt({option}) on fd {fd}: {reason}")

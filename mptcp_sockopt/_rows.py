@@ -10,7 +10,7 @@ import errno
 import time
 
 from . import _abi
-from ._abi import ffi, lib
+from ._abi import ffi, in_words, lib
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ class Rows:
         """The descriptors, time.monotonic_ns() before the call, the stride, and the block of socket_rows."""
         _, fds, numbers, tokens = self._asked
         spare, count = self._spare, len(fds)
-        for _ in range(_ATTEMPTS):
+        left = _ATTEMPTS
+        while left:
+            left -= 1
             scratch, stride = self._scratch, self._stride
             room = ffi.sizeof(scratch)
             size = count * (stride + 3 * _INT)
-            words = _abi.in_words(size)
+            words = in_words(size)
             block = spare.pop() if spare else None
             if block is None or len(block) != words:
                 block = _allocate("uint64_t[]", words)
@@ -80,7 +82,7 @@ class Rows:
             now = time.monotonic_ns()
             longest = _get_rows(asked)
             if longest <= stride:
-                if longest * 2 < stride > self._narrow:  # the connection that needed it is gone
+                if stride > self._narrow and longest * 2 < stride:  # the connection that needed it is gone
                     self._stride = max(self._narrow, _whole_words(longest))
                     self._scratch = _new_scratch(max(self._room, 2 * longest))
                 return fds, now, stride, memoryview(ffi.buffer(lease, size)).toreadonly()
@@ -93,8 +95,8 @@ class Rows:
 
 def _whole_words(size: int) -> int:
     """size as a multiple of 8."""
-    return _abi.in_words(size) * 8
+    return in_words(size) * 8
 
 
 def _new_scratch(size: int) -> Any:
-    return ffi.new("uint64_t[]", _abi.in_words(size))
+    return ffi.new("uint64_t[]", in_words(size))
