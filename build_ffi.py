@@ -55,7 +55,8 @@ WHEEL_TAG = "cp315" if FREE_THREADED else "cp310"
 # asan and ubsan imply frame pointers and no recovery: a finding must end the run.
 BUILD_WORDS = {
     "asan": ["-fsanitize=address", "-fno-omit-frame-pointer", "-g", "-O1"],
-    "ubsan": ["-fsanitize=undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"],
+    # Python's own flags hold -fwrapv, which defines signed overflow and so leaves its checks out.
+    "ubsan": ["-fsanitize=undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv", "-g", "-O1"],
     "coverage": ["--coverage", "-g", "-O0"],
     "werror": ["-Werror"],
 }

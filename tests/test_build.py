@@ -71,6 +71,20 @@ def test_words_of_the_environment_become_flags(build: Any, monkeypatch: pytest.M
         build.extra_flags()
 
 
+def test_the_sanitizer_sees_signed_overflow(
+    build: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Behind -fwrapv too, which stands in Python's own flags and defines it."""
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("no C compiler")
+    source = tmp_path / "add.c"
+    source.write_text("int add(int a, int b) { return a + b; }\n")
+    monkeypatch.setenv("MPTCP_SOCKOPT_BUILD", "ubsan")
+    command = [compiler, "-fwrapv", *build.extra_flags(), "-S", "-o", "-", str(source)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "__ubsan_handle_add_overflow" in made.stdout
+
+
 def test_off_linux_the_build_ends_in_one_clear_sentence(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it runs, and not before: metadata and sdists work everywhere."""
     build_ext = command(build)
