@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import _thread
+import os
 import struct
+from _weakref import ref
 from functools import partial
 from itertools import starmap
 
@@ -202,6 +204,7 @@ class Sampler(Generic[V]):
         """ValueError for a descriptor that comes twice; TypeError and ValueError as mptcp_info()."""
         # A handler that runs in the middle of a call must not wait for that call: it may enter again.
         self._lock = _thread.RLock()
+        _samplers.add(ref(self, _samplers.discard))
         self._full = bool(full)
         self._rows = Rows(_abi.MPTCP_FULL_INFO if full else _abi.MPTCP_INFO)
         #: Each descriptor, and what _changes was as it was added.
@@ -256,3 +259,18 @@ class Sampler(Generic[V]):
 
     def __repr__(self) -> str:
         return f"<Sampler of {len(self)} sockets{', full' if self._full else ''}>"
+
+
+# Those of this process. (weakref.WeakSet is this, and an import.)
+_samplers: set[ref[Sampler[Any]]] = set()
+
+
+def _forked() -> None:
+    """In a child: who held a lock may be a thread that is not here, and would never give it back."""
+    for alive in list(_samplers):
+        sampler = alive()
+        if sampler is not None:
+            sampler._lock = _thread.RLock()
+
+
+os.register_at_fork(after_in_child=_forked)
