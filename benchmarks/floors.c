@@ -96,6 +96,11 @@ int floor_full_info(int fd, int n)
 	return result ? -1 : (int)full.num_subflows;
 }
 
+int floor_info_size(void)
+{
+	return (int)sizeof(struct mptcp_info);
+}
+
 /* MPTCP_INFO of count descriptors into count structs, n times over; how many answered the last time. */
 int floor_loop(const int *fds, int count, struct mptcp_info *infos, int n)
 {

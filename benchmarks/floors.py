@@ -15,7 +15,6 @@ from pathlib import Path
 from .measure import Missing, Variant
 
 HERE = Path(__file__).resolve().parent
-INFO_SIZE = 96  # struct mptcp_info of csrc/mptcp_abi.h
 
 OF_ONE = ("null", "so_type", "info", "tcpinfo", "subflow_addrs", "full_info")
 
@@ -51,7 +50,7 @@ def of_many(fds: Sequence[int]) -> Variant:
     """MPTCP_INFO of all of them, in a C loop, into one array."""
     call: Callable[..., int] = library().floor_loop
     numbers = array.array("i", fds)
-    infos = ctypes.create_string_buffer(INFO_SIZE * len(fds))
+    infos = ctypes.create_string_buffer(library().floor_info_size() * len(fds))
     first = ctypes.c_void_p(numbers.buffer_info()[0])
 
     def variant(n: int) -> array.array[int]:
