@@ -23,6 +23,7 @@ INFO_AT: int = ffi.sizeof(ffi.typeof("struct inet_diag_msg"))
 
 _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
+_LARGEST: int = lib.MOST_RECORDS
 # First buffers that are not in use, as in _abi.py: one that was written to before is 5 % of a small dump.
 # No more than these are kept, however many threads once asked at a time.
 _free: deque[Any] = deque(maxlen=2)
@@ -77,7 +78,7 @@ class _Dump:
             return result
         while not (result := lib.mptcp_diag_receive(fd, self.c)):
             if self.c.size - self.c.used < lib.MPTCP_DIAG_DATAGRAM:
-                if self.c.size >= lib.MOST_RECORDS:
+                if self.c.size >= _LARGEST:
                     self.is_full = True
                     return -errno.EMSGSIZE
                 self._use(_allocate("uint64_t[]", self.c.size // 8 * 2))
@@ -101,7 +102,7 @@ def dump(states: int) -> tuple[memoryview, int]:
         if result == 0 and not found.c.interrupted:
             return found.take(), found.c.info
         if found.is_full:
-            size = f"{lib.MOST_RECORDS >> 20} MiB"
+            size = f"{_LARGEST >> 10} KiB"
             raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size}")
         if result not in _DISTURBED:
             raise _failure(-result)

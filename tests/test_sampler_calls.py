@@ -17,7 +17,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt._rows import Rows
 
-from .support import mptcp_pair, rounds
+from .support import in_a_child, mptcp_pair, rounds
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -146,3 +146,24 @@ def test_what_holds_a_lock_is_not_copied(mptcp_ends: Pair) -> None:
     for copies in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="neither copied nor pickled"):
             copies(sampler)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # with threads: that is the point
+def test_a_child_of_a_fork_in_the_middle_of_a_call_can_sample(mptcp_ends: Pair) -> None:
+    """The lock of the parent's other thread is not the child's."""
+    sampler = mp.Sampler(mptcp_ends)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with sampler._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(60)
+        assert in_a_child(lambda: sampler.sample().errnos.tolist()) == [0, 0]
+    finally:
+        done.set()
+        thread.join(60)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from typing import Any
 
@@ -146,3 +147,22 @@ def test_any_other_errno_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match=r"mptcp_diag\(\)") as caught:
         mp.mptcp_diag()
     assert caught.value.errno == errno.ENOMEM
+
+
+def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in words, and not taken for a table that changed."""
+    monkeypatch.setattr(_sock_diag, "_free", [])
+    monkeypatch.setattr(_sock_diag, "_FIRST_SIZE", 1 << 15)
+    monkeypatch.setattr(_sock_diag, "_LARGEST", 1 << 16)
+
+    def look() -> str:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        with connections(1):
+            assert len(mp.mptcp_diag()) == 2
+        with connections(150), pytest.raises(OSError, match="the sockets take more than") as caught:
+            mp.mptcp_diag()
+        assert caught.value.errno == errno.EMSGSIZE
+        return str(caught.value)
+
+    in_private_network(look)
+    assert lib.MOST_RECORDS >= 100_000 * 168

@@ -257,6 +257,23 @@ def test_datagrams_that_bring_nothing_are_counted() -> None:
             assert receive(one.fileno()) == (result, 0)
 
 
+def test_it_returns_after_what_brings_nothing() -> None:
+    """So that Python can look at signals; what came after it is still there."""
+    with (
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, USERSOCK) as one,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, USERSOCK) as other,
+    ):
+        one.bind((0, 0))
+        for _ in range(2):
+            other.sendto(ONE + END, (one.getsockname()[0], 0))
+        memory = ffi.new("uint8_t[]", lib.MPTCP_DIAG_DATAGRAM)
+        dump = ffi.new("struct mptcp_diag_dump *", {"records": memory, "size": len(memory)})
+        for barren in (1, 2):
+            assert lib.mptcp_diag_receive(one.fileno(), dump) == 0
+            assert dump.barren == barren
+        assert lib.mptcp_diag_receive(one.fileno(), dump) == -errno.EAGAIN
+
+
 def test_only_the_kernel_is_believed() -> None:
     """What a process sends to the netlink socket is left out; what is no netlink socket is an error."""
     with (

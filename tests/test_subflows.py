@@ -15,7 +15,16 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox, _sockopt
 
-from .support import LOOPBACK, Missing, exchange, has_full_info, in_private_network, run, until
+from .support import (
+    LOOPBACK,
+    Missing,
+    connections,
+    exchange,
+    has_full_info,
+    in_private_network,
+    run,
+    until,
+)
 
 PREFIX = {socket.AF_INET: "127.0.9.", socket.AF_INET6: "fd00:9::"}
 
@@ -137,6 +146,33 @@ def test_a_removed_initial_subflow_stays_listed(family: int) -> None:
             assert shot.status is mp.status(client) is mp.Status.MPTCP
             exchange(client, accepted)
             until(lambda: mp.snapshot(accepted).live_count == 3, "the server to see it")
+
+    in_private_network(look)
+
+
+def test_rows_are_narrow_again_when_a_wide_connection_is_gone(mptcp: None) -> None:
+    """Removed or closed: those that stay do not go on paying for it, and a wide one may come again."""
+
+    def look() -> None:
+        if not has_full_info():
+            raise Missing("MPTCP_FULL_INFO, from Linux 6.5")
+        with connections(4) as ends, paths(socket.AF_INET, 9) as (client, _):
+            token = mp.mptcp_info(client).token
+            sampler = mp.Sampler(ends, full=True)
+            narrow = sampler.sample()._block.nbytes
+            for gone in (sampler.remove, os.close):
+                fd = os.dup(client.fileno())
+                sampler.add(fd)
+                wide = sampler.sample()
+                row = wide[-1]
+                assert isinstance(row, mp.MPTCPFullInfo)
+                assert (row.info.token, row.live_count) == (token, 9)
+                assert wide._block.nbytes > 3 * narrow
+                gone(fd)
+                sampler.sample()
+                after = sampler.sample()
+                assert after._block.nbytes <= 2 * narrow
+                assert [type(row) for row in after[:8]] == [mp.MPTCPFullInfo] * 8
 
     in_private_network(look)
 
