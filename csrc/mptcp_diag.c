@@ -96,7 +96,6 @@ static int is_of_tcp(const uint8_t *message)
 static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
 {
 	const size_t msg = sizeof(struct inet_diag_msg);
-	const size_t csum = offsetof(struct mptcp_info, mptcpi_csum_enabled);
 	uint8_t *record = (uint8_t *)dump->records + dump->used;
 	const uint8_t *info;
 	int info_length;
@@ -107,8 +106,6 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 		return -EPROTO;
 	info = find_attribute(message + msg, length - msg, INET_DIAG_INFO, &info_length);
 	if (info_length < LEAST_MPTCP_INFO || info_length > MOST_STRUCT || info_length % 4)
-		return -EPROTO;
-	if (info_length > (int)csum && info[csum] > 1)
 		return -EPROTO;
 	if (info_length > MPTCP_INFO_ROOM)
 		info_length = MPTCP_INFO_ROOM;

@@ -52,12 +52,12 @@ static int get_length(int fd, int level, int option, void *value, int least, int
 	return length < least || length > room || length % 4 ? -EPROTO : length;
 }
 
-/* Small values that no kernel writes mark what it did not write, whatever length it says. */
+/* Marks what the kernel did not write, whatever length it says: no kernel sets all flags. */
 #define UNWRITTEN_FLAGS UINT32_MAX
 
 static int is_mptcp_info(const struct mptcp_info *info)
 {
-	return info->mptcpi_flags != UNWRITTEN_FLAGS && info->mptcpi_csum_enabled <= 1;
+	return info->mptcpi_flags != UNWRITTEN_FLAGS;
 }
 
 static int is_family(uint16_t family)
@@ -205,6 +205,9 @@ static int get_full_info(int fd, struct mptcp_full_info *header, char *subflow_i
 	addrs_at = header->size_sfinfo_kernel == LEAST_SUBFLOW_INFO ? 4 : 8;
 	if (!are_addrs(subflow_info + addrs_at, count, header->size_sfinfo_user) ||
 	    !are_tcp_infos(tcp_info, count, header->size_tcpinfo_user))
+		return -EPROTO;
+	/* The memory was clear: what is behind the last one was written too. */
+	if (count < slots && tcp_info[count * header->size_tcpinfo_user + offsetof(struct tcp_info, tcpi_state)])
 		return -EPROTO;
 
 	end = start + length;

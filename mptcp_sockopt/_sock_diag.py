@@ -101,6 +101,8 @@ def dump(states: int) -> tuple[memoryview, int]:
             result, found = _attempt(states, socket.AF_INET, socket.AF_INET6)
         if result == 0 and not found.c.interrupted:
             return found.take(), found.c.info
+        if found.c.barren > lib.MOST_BARREN:
+            raise OSError(errno.EPROTO, "mptcp_diag(): datagrams came that brought nothing")
         if found.is_full:
             size = f"{_LARGEST >> 10} KiB"
             raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size}")
