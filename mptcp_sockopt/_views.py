@@ -62,7 +62,7 @@ class MPTCPInfo(View):
 
     __slots__ = ()
     _places = _abi.layout("mptcp_info", "mptcpi_")
-    _smallest = 40
+    _smallest = _abi.LEAST_MPTCP_INFO
     # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
     # knew it: its length then does. A 32-bit kernel's is the smaller one where padding makes two.
     _size_since: ClassVar[Mapping[str, int]] = {
