@@ -23,7 +23,9 @@ accepted plain TCP socket says 6), and TCP_IS_MPTCP, which tells a living MPTCP 
 one on *every* kernel, because before 6.10, when the option appeared, a living one answers EOPNOTSUPP and
 the TCP socket behind a fallback ENOPROTOOPT.
 
-An errno is never renamed: everything here is an OSError and keeps the kernel's number.
+An errno is never renamed: everything here is an OSError and keeps the kernel's number. EPROTO is ours, for an
+answer out of the bounds in csrc/mptcp_sockopt.h. Where the socket cannot be asked why, the errno is that of
+the question which failed, and the message names it.
 """
 
 from __future__ import annotations

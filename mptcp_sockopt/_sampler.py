@@ -246,7 +246,10 @@ class Sampler(Generic[V]):
         return _abi.descriptor(sock) in self._added
 
     def sample(self) -> Sample[V]:
-        """Ask all sockets, in one C call during which other threads run."""
+        """Ask all sockets, in one C call during which other threads run.
+
+        With full=True, OSError EAGAIN if their subflows became more during each of several calls.
+        """
         with self._lock:
             changes = self._changes
             if self._asked != changes:
