@@ -115,7 +115,7 @@ int tcp_get_info(int fd, void *info)
 {
 	int length;
 
-	memset(info, 0, TCP_INFO_ROOM);
+	clear(info, 0, TCP_INFO_ROOM);
 	length = get_length(fd, IPPROTO_TCP, TCP_INFO, info, LEAST_TCP_INFO, TCP_INFO_ROOM);
 	return length >= 0 && !are_tcp_infos(info, 1, 0) ? -EPROTO : length;
 }
