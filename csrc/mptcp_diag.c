@@ -21,6 +21,7 @@ _Static_assert(sizeof(struct inet_diag_msg) % 8 == 0, "mptcp_info starts aligned
 _Static_assert(MPTCP_INFO_ROOM % 8 == 0, "and ends so");
 /* Records are made in place: one is never longer than the message it came in. Padding takes 7 bytes at most. */
 _Static_assert(sizeof(struct nlmsghdr) >= 7, "the shortest message has room for its record");
+_Static_assert(sizeof(struct tcp_listener) <= sizeof(struct nlmsghdr) + sizeof(struct inet_diag_msg), "this too");
 
 int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, uint32_t states)
 {
@@ -57,6 +58,31 @@ int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, u
 	if (sent < 0)
 		return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
 	return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;
+}
+
+int tcp_listeners_request(int fd, const struct mptcp_diag_dump *dump)
+{
+	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+	struct {
+		struct nlmsghdr header;
+		struct inet_diag_req of_tcp;
+	} request = {
+		.header = {
+			.nlmsg_len = sizeof(request),
+			.nlmsg_type = TCPDIAG_GETSOCK,
+			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+			.nlmsg_seq = dump->sequence,
+		},
+		/* The name of the ULP comes with tcp_info, and only with it. */
+		.of_tcp = {.idiag_ext = 1 << (INET_DIAG_INFO - 1), .idiag_states = 1u << TCP_LISTEN},
+	};
+	ssize_t sent;
+
+	_Static_assert(sizeof(request) == sizeof(request.header) + sizeof(request.of_tcp), "no padding");
+	sent = sendto(fd, &request, sizeof(request), 0, (struct sockaddr *)&kernel, sizeof(kernel));
+	if (sent < 0)
+		return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
+	return sent == (ssize_t)sizeof(request) ? 0 : -EPROTO;
 }
 
 /* The payload of an attribute among others; NULL if it is not there, and *length is then 0, or -1 if the
@@ -123,6 +149,49 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 	return 0;
 }
 
+/* 1 or 0, or -EPROTO if the attributes of the ULP are malformed. */
+static int is_named_mptcp(const uint8_t *ulp, size_t length)
+{
+	static const char name[] = "mptcp";
+	const uint8_t *value;
+	int value_length;
+
+	value = find_attribute(ulp, length, INET_ULP_INFO_NAME, &value_length);
+	if (value_length < 0)
+		return -EPROTO;
+	return value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name));
+}
+
+/* As add_record, about a TCP listener. */
+static int add_tcp_listener(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
+{
+	const size_t msg = sizeof(struct inet_diag_msg);
+	struct tcp_listener found = {.is_mptcp = 0};
+	const uint8_t *ulp;
+	int info_length, ulp_length, mark_length, named = 0;
+
+	if (length < msg)
+		return -EPROTO;
+	if (!is_of_tcp(message) || message[offsetof(struct inet_diag_msg, idiag_state)] != TCP_LISTEN)
+		return -EPROTO;
+	ulp = find_attribute(message + msg, length - msg, INET_DIAG_ULP_INFO, &ulp_length);
+	find_attribute(message + msg, length - msg, INET_DIAG_INFO, &info_length);
+	found.privileged = !!find_attribute(message + msg, length - msg, INET_DIAG_MARK, &mark_length);
+	if (ulp_length < 0 || mark_length < 0 || info_length < 0 || info_length > MOST_STRUCT)
+		return -EPROTO;
+	if (ulp)
+		named = is_named_mptcp(ulp, (size_t)ulp_length);
+	if (named < 0)
+		return named;
+	memcpy(&found.msg, message, msg);
+	found.is_mptcp = (uint8_t)named;
+	found.tcp_info = (uint16_t)info_length;
+	memcpy((uint8_t *)dump->records + dump->used, &found, sizeof(found));
+	dump->stride = sizeof(found);
+	dump->used += sizeof(found);
+	return 0;
+}
+
 int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 {
 	const uint8_t *at = (const uint8_t *)dump->records + dump->used;
@@ -147,7 +216,8 @@ int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 		switch (header.nlmsg_type) {
 		case TCPDIAG_GETSOCK:
 		case SOCK_DIAG_BY_FAMILY:
-			failed = add_record(dump, at + sizeof(header), header.nlmsg_len - sizeof(header));
+			failed = (dump->tcp ? add_tcp_listener : add_record)(
+				dump, at + sizeof(header), header.nlmsg_len - sizeof(header));
 			if (failed)
 				return failed;
 			break;

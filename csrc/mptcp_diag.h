@@ -16,8 +16,9 @@
  * 8-byte aligned memory of size bytes, gives each request a sequence number, and may move the records to a
  * larger place between two calls.
  *
- * A record is struct inet_diag_msg (of a family and a state that TCP has), then struct mptcp_info as long as this kernel makes it, cut off at
- * MPTCP_INFO_ROOM, and zeroes up to the next multiple of 8.
+ * A record is struct inet_diag_msg (of a family and a state that TCP has), then struct mptcp_info as long as
+ * this kernel makes it, cut off at MPTCP_INFO_ROOM, and zeroes up to the next multiple of 8. Or, where tcp is
+ * set, struct tcp_listener.
  */
 struct mptcp_diag_dump {
 	void *records;
@@ -28,6 +29,16 @@ struct mptcp_diag_dump {
 	uint32_t sequence;    /* of the request whose answer is awaited */
 	uint32_t interrupted; /* the kernel said that its table changed: NLM_F_DUMP_INTR */
 	uint32_t barren;      /* datagrams that brought no record, and receives that a signal ended */
+	uint32_t tcp;         /* not 0: this dump is of TCP sockets, each a struct tcp_listener */
+};
+
+/* A listener in TCP's table, which holds the one inside of every MPTCP listener. */
+struct tcp_listener {
+	struct inet_diag_msg msg;
+	uint8_t is_mptcp;   /* the kernel says that it is inside of an MPTCP listener */
+	uint8_t privileged; /* nothing was withheld: what has no name of a ULP has no ULP */
+	uint16_t tcp_info;  /* bytes that this kernel gives of it */
+	uint32_t pad;
 };
 
 /* Asks, on a socket of NETLINK_SOCK_DIAG, for the MPTCP sockets in these states (1 << state), with their
@@ -36,6 +47,9 @@ struct mptcp_diag_dump {
  * two, by the older TCPDIAG_GETSOCK: Linux 5.7 and 5.8 do not know the attribute that says MPTCP, and answer
  * with TCP sockets; older ones say EINVAL. Returns 0 or -errno. */
 int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, uint32_t states);
+
+/* Asks for all TCP sockets in state LISTEN, of both families; dump->tcp is set. Returns 0 or -errno. */
+int tcp_listeners_request(int fd, const struct mptcp_diag_dump *dump);
 
 /* Receives some datagrams of the dump. Never waits: the kernel makes the next datagram while it hands one
  * over. Returns 1 if the dump is done, 0 if not (the caller lets signals be handled, sees to it that

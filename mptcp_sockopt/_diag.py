@@ -63,10 +63,13 @@ class MPTCPDiagMsg(View):
     inode = always("As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9")
 
     @property
-    def cookie(self) -> int:
-        """SO_COOKIE, a number since boot. An accepted socket can have its listener's (seen on 6.18)."""
-        low, high = _cookie(self, _ID_AT + _ID["cookie"].offset)
-        return int(low | high << 32)
+    def cookie(self) -> int | None:
+        """SO_COOKIE, a number since boot. An accepted socket can have its listener's (seen on 6.18).
+
+        None: not told, of a listener that only TCP's table told.
+        """
+        words = _cookie(self, _ID_AT + _ID["cookie"].offset)
+        return None if words == _sock_diag.NO_COOKIE else int(words[0] | words[1] << 32)
 
     def _end(self, address: str, port: str) -> Address:
         host, number = _of_id(self, address), int.from_bytes(_of_id(self, port), "big")
@@ -114,28 +117,31 @@ class MPTCPDiagMsg(View):
 
 
 class MPTCPDiag:
-    """What mptcp_diag() found: a sequence of MPTCPDiagMsg, in the order of the kernel's table.
+    """What mptcp_diag() found: a sequence of MPTCPDiagMsg, in the order of the kernel's tables.
 
     They are made at each access. Can be pickled. Thread rule: immutable, use it anywhere.
     """
 
     __slots__ = {
         "time": "time.monotonic_ns() just before the dump.",
+        "missing": "Why listeners may be missing: a sentence. None: none is, or they were not asked for.",
         "_info": "",
         "_rows": "",
         "_stride": "",
     }
 
     time: int
+    missing: str | None
     _info: int
     _rows: memoryview
     _stride: int
 
-    def __init__(self, time: int, info: int, rows: bytes | memoryview) -> None:
+    def __init__(self, time: int, info: int, rows: bytes | memoryview, missing: str | None = None) -> None:
         """Made by mptcp_diag(). info: bytes of mptcp_info in each record of rows."""
         stride = _sock_diag.stride_of(info)
         for name, value in (
             ("time", time),
+            ("missing", missing),
             ("_info", info),
             ("_rows", memoryview(rows)),
             ("_stride", stride),
@@ -187,14 +193,14 @@ class MPTCPDiag:
         raise AttributeError("MPTCPDiag cannot be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.time, self._info, self._rows.tobytes())
+        return type(self), (self.time, self._info, self._rows.tobytes(), self.missing)
 
     def __repr__(self) -> str:
-        return f"<MPTCPDiag of {len(self)} sockets, time {self.time}>"
+        missing = f", missing: {self.missing}" if self.missing else ""
+        return f"<MPTCPDiag of {len(self)} sockets, time {self.time}{missing}>"
 
 
-_EVERY_STATE = 2**32 - 1
-_CONNECTIONS = _EVERY_STATE & ~(1 << TCPState.LISTEN)
+_CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)
 
 
 def mptcp_diag(*, listening: bool = False) -> MPTCPDiag:
@@ -203,9 +209,13 @@ def mptcp_diag(*, listening: bool = False) -> MPTCPDiag:
     Without privilege. No descriptor is needed, and a connection that fell back is told too. All IPv4 and
     IPv6 sockets with a token are there: connecting, connected, closing, waiting for accept(), or closed by
     their process and still ending (``inode`` 0). Not there are sockets before connect() and after the last
-    trace of a connection, handshakes that a listener has not finished, and what a listener accepted from a
-    plain TCP peer. With listening, listeners too: the kernel then walks another table, which takes longer
-    than a thousand connections.
+    trace of a connection, handshakes that a listener has not finished, what a listener accepted from a plain
+    TCP peer, and connections that fell back before their first packet: those made while the kernel has given
+    MPTCP up (sysctl net.mptcp.blackhole_timeout, Linux 6.12).
+
+    With listening, listeners too: all of those that share a port, and the kernel's own for an endpoint with a
+    port, whose ``inode`` no process has. Before Linux 6.15 some can be missing unless the caller has
+    CAP_NET_ADMIN; ``missing`` then says so. The kernel walks two more tables for them, which takes longer.
 
     The kernel walks its table in steps: a row is of one moment, the whole is not, and a connection that
     comes or goes meanwhile may be missing or, rarely, make another one missing or told twice (by
@@ -215,5 +225,8 @@ def mptcp_diag(*, listening: bool = False) -> MPTCPDiag:
     thread, and lets other threads run while the kernel works.
     """
     time = _time.monotonic_ns()
-    rows, info = _sock_diag.dump(_EVERY_STATE if listening else _CONNECTIONS)
-    return MPTCPDiag(time, info, rows)
+    rows, info = _sock_diag.dump(_CONNECTIONS)
+    if not listening:
+        return MPTCPDiag(time, info, rows)
+    listeners, info, missing = _sock_diag.listeners(info)
+    return MPTCPDiag(time, info, b"".join((rows, listeners)), missing)

@@ -73,7 +73,10 @@ class _Dump:
     def ask(self, fd: int, family: int, states: int) -> int:
         """Add what one request brings; 0 or -errno."""
         self.c.sequence = next(_sequences) % 2**32
-        result = lib.mptcp_diag_request(fd, self.c, family, states)
+        if self.c.tcp:
+            result = lib.tcp_listeners_request(fd, self.c)
+        else:
+            result = lib.mptcp_diag_request(fd, self.c, family, states)
         if result < 0:
             return result
         while not (result := lib.mptcp_diag_receive(fd, self.c)):
@@ -101,14 +104,8 @@ def dump(states: int) -> tuple[memoryview, int]:
             result, found = _attempt(states, socket.AF_INET, socket.AF_INET6)
         if result == 0 and not found.c.interrupted:
             return found.take(), found.c.info
-        if found.c.barren > lib.MOST_BARREN:
-            raise OSError(errno.EPROTO, "mptcp_diag(): datagrams came that brought nothing")
-        if found.is_full:
-            size = f"{_LARGEST >> 10} KiB"
-            raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size}")
-        if result not in _DISTURBED:
-            raise _failure(-result)
-    raise OSError(-result or errno.EAGAIN, f"mptcp_diag(): {_DISTURBED[result]} each of {_ATTEMPTS} dumps")
+        _raise_unless_disturbed(result, found)
+    raise _disturbed(result)
 
 
 # What is worth another dump, and how it is told. 0 is a whole dump of a table that changed meanwhile.
@@ -119,16 +116,32 @@ _DISTURBED = {
 }
 
 
-def _attempt(states: int, *families: int) -> tuple[int, _Dump]:
+def _raise_unless_disturbed(result: int, found: _Dump) -> None:
+    if found.c.barren > lib.MOST_BARREN:
+        raise OSError(errno.EPROTO, "mptcp_diag(): datagrams came that brought nothing")
+    if found.is_full:
+        size = f"{_LARGEST >> 10} KiB"
+        raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size}")
+    if result not in _DISTURBED:
+        raise _failure(-result)
+
+
+def _disturbed(result: int) -> OSError:
+    why = f"mptcp_diag(): {_DISTURBED[result]} each of {_ATTEMPTS} dumps"
+    return OSError(-result or errno.EAGAIN, why)
+
+
+def _attempt(states: int, *families: int, tcp: bool = False) -> tuple[int, _Dump]:
     """One dump for each family, on a new netlink socket, which has no other dump under way.
 
-    0 or -errno, and what came.
+    0 or -errno, and what came. With tcp, of the TCP listeners.
     """
     try:
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
     except OSError as error:
         raise _failure(error.errno or errno.EIO) from None
     result, found = 0, _Dump()
+    found.c.tcp = tcp
     with netlink:
         for family in families:
             result = result or found.ask(netlink.fileno(), family, states)
@@ -152,3 +165,84 @@ def _failure(number: int) -> OSError:
     )
     problem.option = "mptcp_diag"
     return problem
+
+
+# ------------------------------------------------------------------------------------------- listeners
+
+# Bytes of tcp_info since Linux 6.2. A kernel that gives them can list MPTCP listeners: it could since 5.19.
+_TCP_INFO_OF_6_2 = layout("tcp_info", "tcpi_")["rehash"].end
+# The kernel's words for "no cookie".
+NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
+
+
+def listeners(info: int) -> tuple[bytes, int, str | None]:
+    """Records of the MPTCP listeners, bytes of mptcp_info in each, and a sentence if some may be missing.
+
+    info: bytes of mptcp_info that this kernel was seen to give, or 0.
+
+    The kernel's dump of MPTCP listeners skips some where several are in one bucket of its table, and does not
+    know the address of those that its path manager made. But inside of every MPTCP listener is one of TCP,
+    with the same inode, and TCP's table misses none. So this is the union, by inode.
+    """
+    rows, seen = dump(1 << lib.TCP_LISTEN)
+    info = seen or info or lib.LEAST_MPTCP_INFO
+    stride = stride_of(info)
+    told: dict[int, bytearray] = {}  # a dump that takes several datagrams may tell a listener twice
+    for start in range(0, len(rows), stride):
+        record = bytearray(rows[start : start + stride])
+        told[_message(record).idiag_inode] = record
+    told.pop(0, None)  # is being closed
+    table = _tcp_listeners()
+    if table is None:
+        missing = "listeners that share a port may be missing: this kernel has no tcp_diag"
+        return b"".join(told.values()), info, missing
+    inside = ffi.from_buffer("struct tcp_listener[]", table)
+    records = dict(told)
+    for one in inside:
+        inode = one.msg.idiag_inode
+        if inode in told or (inode and one.is_mptcp):
+            records[inode] = _joined(one, told.get(inode), stride)
+    in_doubt = _in_doubt(inside, told)
+    missing = (
+        f"whether {in_doubt} more TCP listeners are MPTCP's is told to CAP_NET_ADMIN alone before Linux 6.15"
+    )
+    return b"".join(records.values()), info, missing if in_doubt else None
+
+
+def _joined(inside: Any, told: bytearray | None, stride: int) -> bytearray:
+    """A listener's record: what TCP's table says, but cookie and mptcp_info of the MPTCP socket, if told."""
+    cookie = tuple(_message(told).id.idiag_cookie) if told else NO_COOKIE
+    record = told or bytearray(stride)
+    record[:INFO_AT] = ffi.buffer(ffi.addressof(inside.msg))
+    _message(record).id.idiag_cookie = cookie
+    return record
+
+
+def _message(record: bytearray) -> Any:
+    return ffi.from_buffer("struct inet_diag_msg *", record)
+
+
+def _in_doubt(inside: Any, told: dict[int, bytearray]) -> int:
+    """How many listeners of TCP's table may be inside of MPTCP ones that were not told.
+
+    None where the kernel tells the ULP: since 6.15 to anybody, before to CAP_NET_ADMIN. None either where its
+    dump of MPTCP listeners, which always tells the first of a bucket, told none.
+    """
+    if any(one.is_mptcp or one.privileged for one in inside):
+        return 0
+    if not told and all(one.tcp_info >= _TCP_INFO_OF_6_2 for one in inside):
+        return 0
+    return sum(one.msg.idiag_inode not in told for one in inside)
+
+
+def _tcp_listeners() -> memoryview | None:
+    """Of struct tcp_listener; None where the kernel cannot."""
+    result = 0
+    for _ in range(_ATTEMPTS):
+        result, found = _attempt(0, socket.AF_UNSPEC, tcp=True)
+        if result == 0 and not found.c.interrupted:
+            return found.take()
+        if -result in _LACKING:
+            return None
+        _raise_unless_disturbed(result, found)
+    raise _disturbed(result)

@@ -114,6 +114,14 @@ def inode(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 
 
+def listen_at(address: str, port: int) -> None:
+    """``ip mptcp endpoint add ADDRESS port PORT signal``: the kernel makes a listener of its own."""
+    add, signal, nested, nest, flags, attribute_port = 1, 1, 0x8000, 1, 6, 5
+    endpoint = _sandbox._address(address) + _sandbox._attribute(flags, struct.pack("=I", signal))
+    endpoint += _sandbox._attribute(attribute_port, struct.pack("=H", port))
+    _sandbox._path_manager(add, _sandbox._attribute(nest | nested, endpoint))
+
+
 def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:
     """Send size bytes each way, so that the connection is fully established."""
     for one, other in ((client, server), (server, client)):

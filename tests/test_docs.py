@@ -16,6 +16,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import selftest
 
+from . import test_diag_table
 from .support import in_private_network
 
 ROOT = Path(__file__).parent.parent
@@ -53,12 +54,22 @@ def test_the_example_of_docs_reuseport(mptcp: None) -> None:
     assert (names["report"].late, names["old"].fileno(), names["new"].fileno()) == (0, -1, -1)
 
 
+def test_the_table_of_docs_mptcp_diag_is_that_of_the_tests() -> None:
+    """The same sockets in the same order, and each is told or not told as its proof says."""
+    lines = (ROOT / "docs" / "mptcp_diag.md").read_text().split("| socket |")[1].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [(socket, answer.startswith("no")) for socket, answer in rows] == [
+        (socket, not told) for socket, (told, _) in test_diag_table.ROWS.items()
+    ]
+
+
 def test_the_example_of_docs_mptcp_diag(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
     """Runs as it is printed; in a namespace where nobody else has connections."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "mptcp_diag.md").read_text(), re.DOTALL)
+    parts = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "mptcp_diag.md").read_text(), re.DOTALL)
 
     def run() -> None:
-        exec(code, {})
+        for code in parts:
+            exec(code, {})
         sys.stdout.flush()
 
     in_private_network(run)

@@ -24,6 +24,7 @@ MAY_LACK = (
     r"ss\(8\) of iproute2",
     r"the program ip \(iproute2\)",
     r"this kernel has no mptcp_diag",  # 6.19 to 7.1: Debian has no package of their modules any more
+    r"this kernel has no blackhole detection \(Linux 6\.12\)",
     r"a kernel that resets an MPTCP connection at SO_LINGER 0",  # 6.5.10, and 6.16 to 6.19.14, do not
     r"this kernel has no (byte counters|MPTCP_FULL_INFO)( \(Linux 6\.5\))?",  # 6.1 has not
     r"a table of system calls for (i686|s390x)",  # their socket calls are one, with pointers: no filter sees
