@@ -16,14 +16,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-IPPROTO_MPTCP = 262
+import mptcp_sockopt
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLM_F_DUMP_INTR = 0x10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQ_PROTOCOL = 3
 _SKV6ONLY = 11
 _ESTABLISHED, _SYN_RECV, _CLOSE_WAIT, _LISTEN = 1 << 1, 1 << 3, 1 << 8, 1 << 10
 
@@ -42,8 +41,6 @@ class Listener(NamedTuple):
     family: int
     host: str
     port: int
-    mptcp: bool | None
-    """None where the kernel has no mptcp_diag (before 5.9, or the module is missing)."""
     queue: int
     """Established connections that wait for accept()."""
     backlog: int
@@ -55,6 +52,10 @@ class Listener(NamedTuple):
     """Index of the interface it is bound to, or 0."""
     v6only: bool | None
     """None for IPv4."""
+    mptcp: bool | None = None
+    """None: not asked, or not told."""
+    unknown: str | None = None
+    """Why mptcp was not told."""
 
 
 class Handshake(NamedTuple):
@@ -75,10 +76,9 @@ class Owner(NamedTuple):
 
 def listeners(port: int) -> list[Listener]:
     """All TCP and MPTCP listeners on a port, IPv4 first; OSError where sock_diag is not to be had."""
-    mptcp = _mptcp_inodes(port)
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
-        for body in _dump(family, socket.IPPROTO_TCP, _LISTEN, port):
+        for body in _dump(family, _LISTEN, port):
             fields = _MESSAGE.unpack_from(body)
             local, _ = _addresses(fields)
             queue, backlog, uid, inode = fields[11:]
@@ -88,7 +88,6 @@ def listeners(port: int) -> list[Listener]:
                     family=int(family),
                     host=local[0],
                     port=local[1],
-                    mptcp=None if mptcp is None else inode in mptcp,
                     queue=queue,
                     backlog=backlog,
                     uid=uid,
@@ -99,6 +98,38 @@ def listeners(port: int) -> list[Listener]:
                 )
             )
     return found
+
+
+def with_protocols(port: int) -> list[Listener]:
+    """listeners(), each MPTCP or not, or why that is not told. (In TCP's table they are all TCP sockets.)
+
+    The port is looked at before and after: what was there both times was there when MPTCP's were listed.
+    """
+    for _ in range(_ATTEMPTS):
+        before = {listener.inode for listener in listeners(port)}
+        mptcp, missing = _mptcp_inodes()
+        after = listeners(port)
+        if before >= {listener.inode for listener in after}:
+            break
+    found = []
+    for listener in after:
+        if listener.inode in mptcp:
+            found.append(listener._replace(mptcp=True))
+        elif missing or listener.inode not in before:
+            reason = missing or "it began to listen meanwhile"
+            found.append(listener._replace(unknown=f"MPTCP or TCP is not known: {reason}"))
+        else:
+            found.append(listener._replace(mptcp=False))
+    return found
+
+
+def _mptcp_inodes() -> tuple[frozenset[int], str | None]:
+    """The inodes of MPTCP listeners, which the TCP sockets inside have too, and why there may be others."""
+    try:
+        found = mptcp_sockopt.mptcp_diag(listening=True)
+    except mptcp_sockopt.UnsupportedOptionError:
+        return frozenset(), "this kernel cannot list its MPTCP sockets"
+    return frozenset(row.inode for row in found if row.state == mptcp_sockopt.TCPState.LISTEN), found.missing
 
 
 def syn_received(port: int) -> frozenset[Handshake]:
@@ -112,7 +143,7 @@ def syn_received(port: int) -> frozenset[Handshake]:
     return frozenset(
         Handshake(*_addresses(_MESSAGE.unpack_from(body)))
         for family in (socket.AF_INET, socket.AF_INET6)
-        for body in _dump(family, socket.IPPROTO_TCP, _SYN_RECV, port)
+        for body in _dump(family, _SYN_RECV, port)
     )
 
 
@@ -122,8 +153,7 @@ def unaccepted(port: int) -> frozenset[int]:
     Those that were reset while they waited are in a queue still, but not here.
     """
     bodies = itertools.chain.from_iterable(
-        _dump(family, socket.IPPROTO_TCP, _ESTABLISHED | _CLOSE_WAIT, port)
-        for family in (socket.AF_INET, socket.AF_INET6)
+        _dump(family, _ESTABLISHED | _CLOSE_WAIT, port) for family in (socket.AF_INET, socket.AF_INET6)
     )
     return frozenset(fields[9] for fields in map(_MESSAGE.unpack_from, bodies) if fields[14] == 0)
 
@@ -131,22 +161,22 @@ def unaccepted(port: int) -> frozenset[int]:
 def accepted(port: int, client: Address) -> int | None:
     """The inode of the server's end of a client's connection; None until somebody has accepted it."""
     for family in (socket.AF_INET, socket.AF_INET6):
-        for body in _dump(family, socket.IPPROTO_TCP, _ESTABLISHED, port):
+        for body in _dump(family, _ESTABLISHED, port):
             fields = _MESSAGE.unpack_from(body)
             if fields[14] and _addresses(fields)[1] in (client, (f"::ffff:{client[0]}", client[1])):
                 return int(fields[14])
     return None
 
 
-def owners(inodes: Iterable[int]) -> tuple[dict[int, list[Owner]], bool]:
-    """Who holds these sockets, by inode, and whether some process could not be looked into.
+def owners(inodes: Iterable[int]) -> tuple[dict[int, list[Owner]], int]:
+    """Who holds these sockets, by inode, and how many processes could not be looked into.
 
     An inode without a readable owner is absent. A process needs the caller's uid, or the caller
     CAP_SYS_PTRACE, to be read.
     """
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, list[Owner]] = {}
-    unreadable = False
+    unreadable = 0
     for pid in sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
         try:
             for fd in sorted(int(entry) for entry in os.listdir(f"/proc/{pid}/fd")):
@@ -154,7 +184,7 @@ def owners(inodes: Iterable[int]) -> tuple[dict[int, list[Owner]], bool]:
                 if inode is not None:
                     found.setdefault(inode, []).append(Owner(pid, fd, _command(pid)))
         except PermissionError:
-            unreadable = True
+            unreadable += 1
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended meanwhile
     return found, unreadable
@@ -175,28 +205,13 @@ def _command(pid: int) -> str:
 # ---------------------------------------------------------------------------------------------- netlink
 
 
-def _mptcp_inodes(port: int) -> frozenset[int] | None:
-    """The inodes of MPTCP listeners. (The inner TCP listener, which the TCP dump shows, has the same.)"""
-    try:
-        return frozenset(
-            _MESSAGE.unpack_from(body)[14]
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for body in _dump(family, IPPROTO_MPTCP, _LISTEN, port)
-        )
-    except FileNotFoundError:
-        return None
+def _dump(family: int, states: int, port: int) -> list[bytes]:
+    """inet_diag_msg and attributes of every TCP socket of that family, states and local port.
 
-
-def _dump(family: int, protocol: int, states: int, port: int) -> list[bytes]:
-    """inet_diag_msg and attributes of every socket of that family, protocol, states and local port."""
-    attributes = b""
-    if protocol > 0xFF:
-        # In the attribute only: a kernel that does not know it must say ENOENT, and not dump 262 & 0xFF.
-        protocol, attributes = 0, struct.pack("=HHI", 8, _REQ_PROTOCOL, protocol)
-    request = _REQUEST.pack(
-        family, protocol, 0, states, port.to_bytes(2, "big"), bytes(2), bytes(16), bytes(16), 0, 2**64 - 1
-    )
-    request += attributes
+    Those of MPTCP connections and listeners too: their subflows are TCP sockets.
+    """
+    tcp, sport, none = socket.IPPROTO_TCP, port.to_bytes(2, "big"), bytes(16)
+    request = _REQUEST.pack(family, tcp, 0, states, sport, bytes(2), none, none, 0, 2**64 - 1)
     header = _HEADER.pack(
         _HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import enum
 import socket
 
@@ -84,8 +85,11 @@ def name(sock: socket.socket) -> tuple[str, int]:
 
 
 def port(text: str) -> int:
-    """A port number from a command line; ValueError if it is none, or 0."""
-    number = int(text)
+    """For argparse: a port number, 1 to 65535."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if not 0 < number < 65536:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, 1 to 65535")
     return number

@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
+import collections
 import socket
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from . import _audit, _diag, _net, _report
+from . import _audit, _borrow, _diag, _net, _report
+from ._borrow import Options
 from ._diag import Listener, Owner
 
-_SYS_PIDFD_GETFD = 438  # Linux 5.6; the same number on every architecture but alpha
 WIDTH = 80
 
 
@@ -24,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "audit":
         _audit.add_arguments(parser)
         return
-    parser.add_argument("port", type=_port, metavar="PORT")
+    parser.add_argument("port", type=_net.port, metavar="PORT")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument(
         "--watch",
@@ -48,17 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is 1 to 65535")
-    return port
-
-
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
     if not 0 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("0 to 3600 seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 to 3600")
     return seconds
 
 
@@ -69,16 +63,6 @@ def run(options: argparse.Namespace) -> int:
 # ------------------------------------------------------------------------------------------------- who
 
 
-class Options(NamedTuple):
-    """Socket options that sock_diag does not tell."""
-
-    reuseaddr: bool
-    reuseport: bool
-    incoming_cpu: int | None
-    defer_accept: int
-    """Seconds; a connection stays in SYN_RECV until its client has spoken."""
-
-
 @dataclass
 class Row:
     """A listener, and what was found out about it."""
@@ -87,6 +71,8 @@ class Row:
     owners: Sequence[Owner]
     options: Options | None
     """None where no owner's descriptor may be duplicated."""
+    unseen: str | None = None
+    """Why there are no owners or no options."""
     flags: dict[str, str] = field(default_factory=dict)
     """Flag: reason."""
 
@@ -120,17 +106,33 @@ def _look(options: argparse.Namespace) -> list[Row]:
 def look(port: int, window: float) -> list[Row]:
     """The listeners of a port; takes as long as window (seconds) if connections wait in a queue."""
     idle = _idle(port, window)
-    listeners = _diag.listeners(port)
-    owners, _ = _diag.owners(listener.inode for listener in listeners)
-    rows = []
-    for listener in sorted(listeners):
-        holders = owners.get(listener.inode, [])
-        row = Row(listener, holders, read_options(listener.inode, holders))
-        row.flags.update(_flags(listener, listeners))
-        if listener.inode in idle:
-            row.flags["ZOMBIE"] = f"{listener.queue} wait, and none was accepted in {window:g} s"
-        rows.append(row)
+    listeners = _diag.with_protocols(port)
+    owners, unreadable = _diag.owners(listener.inode for listener in listeners)
+    rows = [_row(listener, owners.get(listener.inode, []), unreadable) for listener in sorted(listeners)]
+    listeners = [row.listener for row in rows]
+    for row in rows:
+        row.flags.update(_flags(row.listener, listeners))
+        if row.listener.inode in idle:
+            row.flags["ZOMBIE"] = f"{row.listener.queue} wait, and none was accepted in {window:g} s"
     return rows
+
+
+def _row(listener: Listener, owners: Sequence[Owner], unreadable: int) -> Row:
+    if not owners:
+        return Row(listener, owners, None, f"owner not seen: {_why_no_owner(unreadable)}")
+    try:
+        options = _borrow.read_options(listener.inode, owners)
+    except OSError as error:
+        return Row(listener, owners, None, f"options not seen: {error.strerror or error}")
+    if listener.mptcp is None:  # the socket itself tells those who may ask it
+        listener = listener._replace(mptcp=options.mptcp, unknown=None)
+    return Row(listener, owners, options)
+
+
+def _why_no_owner(unreadable: int) -> str:
+    if unreadable:
+        return f"this user may not look into {unreadable} processes (for want of ptrace rights)"
+    return "no process in /proc has it, as of the kernel's own (MPTCP endpoints) and another PID namespace's"
 
 
 # ----------------------------------------------------------------------------------------------- flags
@@ -139,8 +141,9 @@ def look(port: int, window: float) -> list[Row]:
 def _flags(this: Listener, listeners: Sequence[Listener]) -> Iterator[tuple[str, str]]:
     group = [other for other in listeners if _group(other) == _group(this)]
     if {other.mptcp for other in group} >= {True, False}:
-        plain = sum(other.mptcp is False for other in group)
-        yield "MIXED-PROTO", f"{plain} of the {len(group)} listeners at this address are plain TCP"
+        plain, in_doubt = (sum(other.mptcp is answer for other in group) for answer in (False, None))
+        reason = f"{plain} of the {len(group)} listeners at this address are plain TCP"
+        yield "MIXED-PROTO", reason + (f", and {in_doubt} may be" if in_doubt else "")
     taken = sorted({address(other) for other in listeners if _shadows(other, this)})
     if taken:
         yield "SHADOWED", f"by {', '.join(taken)}"
@@ -216,59 +219,6 @@ def _idle(port: int, window: float) -> set[int]:
     return {inode for inode in suspects if first[inode] <= still}
 
 
-# --------------------------------------------------------------------------------------------- options
-
-
-def read_options(inode: int, owners: Sequence[Owner]) -> Options | None:
-    """Options of a socket, from the first owner whose descriptor may be duplicated (ptrace rights)."""
-    for owner in owners:
-        try:
-            return borrow(owner, lambda twin: _options_of(twin, inode))
-        except OSError:
-            continue  # not allowed, or it is another socket by now
-    return None
-
-
-def _options_of(sock: socket.socket, inode: int) -> Options:
-    if os.fstat(sock.fileno()).st_ino != inode:
-        raise OSError("the descriptor is another socket's by now")
-
-    def value(option: int, level: int = socket.SOL_SOCKET) -> int:
-        return sock.getsockopt(level, option)
-
-    cpu = value(_net.SO_INCOMING_CPU)
-    return Options(
-        reuseaddr=bool(value(socket.SO_REUSEADDR)),
-        reuseport=bool(value(socket.SO_REUSEPORT)),
-        incoming_cpu=None if cpu < 0 else cpu,
-        defer_accept=value(socket.TCP_DEFER_ACCEPT, socket.IPPROTO_TCP),
-    )
-
-
-def borrow(owner: Owner, use: Callable[[socket.socket], Options]) -> Options:
-    """Call use with a duplicate of another process's socket, which is closed at once, whatever happens."""
-    pidfd = os.pidfd_open(owner.pid)
-    try:
-        number = _pidfd_getfd(pidfd, owner.fd)
-    finally:
-        os.close(pidfd)
-    try:
-        twin = socket.socket(fileno=number)
-    except BaseException:
-        os.close(number)
-        raise
-    with twin:
-        return use(twin)
-
-
-def _pidfd_getfd(pidfd: int, fd: int) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    number: int = libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0)
-    if number < 0:
-        raise OSError(ctypes.get_errno(), f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
-    return number
-
-
 # ---------------------------------------------------------------------------------------------- report
 
 
@@ -286,7 +236,7 @@ def _interface(listener: Listener) -> str:
 
 
 def _protocol(listener: Listener) -> str:
-    return {True: "mptcp", False: "tcp", None: "tcp?"}[listener.mptcp]
+    return {True: "mptcp", False: "tcp", None: "?"}[listener.mptcp]
 
 
 _COLUMNS = "{:<21} {:<5} {:>11} {:>10}  {:>7} {:<15} {:>4}"
@@ -310,9 +260,14 @@ def _text(rows: Sequence[Row]) -> Iterator[str]:
         notes = [" ".join(_words(row))] + [f"{flag}: {reason}" for flag, reason in row.flags.items()]
         for note in filter(None, notes):
             yield from textwrap.wrap(note, WIDTH, initial_indent="    ", subsequent_indent="      ")
-    blank = sum(row.options is None for row in rows)
-    if blank:
-        yield f"{blank} of {len(rows)}: owner or options unseen, for want of ptrace rights (CAP_SYS_PTRACE)"
+    for reason, count in _unseen(rows).items():
+        yield from textwrap.wrap(f"{count} of {len(rows)}: {reason}", WIDTH, subsequent_indent="  ")
+
+
+def _unseen(rows: Sequence[Row]) -> dict[str, int]:
+    """What could not be found out and why, and of how many listeners."""
+    reasons = [reason for row in rows for reason in (row.unseen, row.listener.unknown) if reason]
+    return collections.Counter(reasons)
 
 
 def _words(row: Row) -> Iterator[str]:
@@ -332,8 +287,9 @@ def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
         {
             **row.listener._asdict(),
             "address": address(row.listener),
-            "protocol": _protocol(row.listener),
+            "protocol": None if row.listener.mptcp is None else _protocol(row.listener),
             "options": row.options and row.options._asdict(),
+            "unseen": row.unseen,
             "owners": [owner._asdict() for owner in row.owners],
             "flags": row.flags,
         }
@@ -344,4 +300,5 @@ def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
 def _verdict(port: int, rows: Sequence[Row], raised: set[str]) -> tuple[str, int]:
     if raised:
         return f"port {port}: {', '.join(sorted(raised))}", _report.FAIL
-    return f"port {port}: {len(rows)} listening, nothing wrong", _report.PASS
+    what = "nothing wrong in what is seen" if _unseen(rows) else "nothing wrong"
+    return f"port {port}: {len(rows)} listening, {what}", _report.PASS

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import mptcp_sockopt as mp
 from reuseport import _diag, _net
 
 from .support import LOOPBACK, in_private_network, until
@@ -46,7 +47,7 @@ def test_listeners_of_both_families_and_protocols(mptcp: None) -> None:
             _net.listen(("::", 5000), reuse, family=v6, mptcp=True, v6only=True, backlog=11),
         ]
         sockets.append(_net.listen(("127.0.0.1", 5001)))
-        found = sorted(_diag.listeners(5000), key=lambda listener: listener.backlog)
+        found = sorted(_diag.with_protocols(5000), key=lambda listener: listener.backlog)
         assert [(x.family, x.host, x.port, x.mptcp, x.backlog, x.v6only) for x in found] == [
             (v4, "127.0.0.1", 5000, False, 7, None),
             (v4, "127.0.0.1", 5000, True, 8, None),
@@ -59,7 +60,7 @@ def test_listeners_of_both_families_and_protocols(mptcp: None) -> None:
         assert {x.queue for x in found} == {x.interface for x in found} == {0}
         assert len({x.cookie for x in found}) == 5
         with _net.listen(("::", 5002), family=v6, v6only=False):
-            assert [x.v6only for x in _diag.listeners(5002)] == [False]
+            assert [x.v6only for x in _diag.with_protocols(5002)] == [False]
 
     in_private_network(look)
 
@@ -188,10 +189,42 @@ def test_a_dump_that_is_always_interrupted_ends(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_kernel_without_mptcp_diag_leaves_the_protocol_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None, not False."""
-    monkeypatch.setattr(_diag, "IPPROTO_MPTCP", 4095)  # nobody's protocol: the kernel says ENOENT
+    """None, not False, and the reason."""
+
+    def refuse(*, listening: bool) -> mp.MPTCPDiag:
+        raise mp.UnsupportedOptionError(errno.ENOENT, "no mptcp_diag")
+
+    monkeypatch.setattr(mp, "mptcp_diag", refuse)
     with _net.listen(("127.0.0.1", 0)) as listener:
-        assert [x.mptcp for x in _diag.listeners(_net.name(listener)[1])] == [None]
+        (found,) = _diag.with_protocols(_net.name(listener)[1])
+    assert found.mptcp is None
+    assert "this kernel cannot list its MPTCP sockets" in (found.unknown or "")
+
+
+def test_a_listener_of_a_moment_ago_is_looked_at_again(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that began to listen after MPTCP's were listed is no TCP listener for that."""
+    ask = mp.mptcp_diag
+    late: list[socket.socket] = []
+
+    def look() -> list[bool | None]:
+        with contextlib.ExitStack() as stack:
+
+            def listen_after(*, listening: bool) -> mp.MPTCPDiag:
+                found = ask(listening=listening)
+                if len(late) < most:
+                    late.append(
+                        stack.enter_context(_net.listen(("127.0.0.1", 5000), _net.Reuse.PORT, mptcp=True))
+                    )
+                return found
+
+            monkeypatch.setattr(mp, "mptcp_diag", listen_after)
+            stack.enter_context(_net.listen(("127.0.0.1", 5000), _net.Reuse.PORT))
+            return sorted((x.mptcp for x in _diag.with_protocols(5000)), key=str)
+
+    most = 3
+    assert in_private_network(look) == [False, True, True, True]
+    most = 100
+    assert in_private_network(look) == [False, None] + [True] * 9
 
 
 def test_owners() -> None:
@@ -214,7 +247,7 @@ def test_a_process_that_cannot_be_read_is_told() -> None:
     with _net.listen(("127.0.0.1", 0)) as listener:
         inode = os.fstat(listener.fileno()).st_ino
 
-        def look() -> tuple[dict[int, list[_diag.Owner]], bool]:
+        def look() -> tuple[dict[int, list[_diag.Owner]], int]:
             os.setresuid(65534, 65534, 65534)
             return _diag.owners([inode])
 
