@@ -25,6 +25,7 @@ _NLM_F_DUMP_INTR = 0x10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SKV6ONLY = 11
 _ESTABLISHED, _SYN_RECV, _CLOSE_WAIT, _LISTEN = 1 << 1, 1 << 3, 1 << 8, 1 << 10
+_NOT_LISTENING = 0x3FFF & ~_LISTEN  # with those bound only (1 << 13), which Linux tells since 6.8
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 # Both hold an inet_diag_sockid: ports and addresses (network order), interface, cookie.
@@ -63,6 +64,19 @@ class Handshake(NamedTuple):
 
     local: Address
     remote: Address
+
+
+class Holder(NamedTuple):
+    """A socket that has a local port and does not listen."""
+
+    state: int
+    """A number of TCPState; CLOSE is bound and no more."""
+    local: Address
+    remote: Address
+    seconds: float
+    """In TIME_WAIT: until its end."""
+    inode: int
+    """0: no process has it any more."""
 
 
 class Owner(NamedTuple):
@@ -130,6 +144,15 @@ def _mptcp_inodes() -> tuple[frozenset[int], str | None]:
     except mptcp_sockopt.UnsupportedOptionError:
         return frozenset(), "this kernel cannot list its MPTCP sockets"
     return frozenset(row.inode for row in found if row.state == mptcp_sockopt.TCPState.LISTEN), found.missing
+
+
+def holders(port: int) -> list[Holder]:
+    """What else has a local port: sockets bound only (from Linux 6.8), connected, or in TIME_WAIT."""
+    return [
+        Holder(fields[1], *_addresses(fields), fields[10] / 1000, fields[14])
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for fields in map(_MESSAGE.unpack_from, _dump(family, _NOT_LISTENING, port))
+    ]
 
 
 def syn_received(port: int) -> frozenset[Handshake]:

@@ -84,6 +84,11 @@ def name(sock: socket.socket) -> tuple[str, int]:
     return host, port
 
 
+def url(host: str, port: int) -> str:
+    """An address as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def port(text: str) -> int:
     """For argparse: a port number, 1 to 65535."""
     try:

@@ -8,12 +8,15 @@ import collections
 import socket
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import _audit, _borrow, _diag, _net, _report
+from mptcp_sockopt import TCPState
+
+from . import _audit, _borrow, _diag, _net, _programs, _report
 from ._borrow import Options
-from ._diag import Listener, Owner
+from ._diag import Holder, Listener, Owner
+from ._programs import Program
 
 WIDTH = 80
 
@@ -42,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         "Exit status: 0 nothing wrong, 1 a flag was raised or nobody listens, 3 cannot run here. "
         "SHADOWED: another listener takes some of its traffic. MIXED-PROTO: MPTCP clients that reach the TCP "
         "listener of the group fall back. ZOMBIE: connections wait and none is accepted. FULL: new "
-        "connections are dropped. MIGRATE+MPTCP: tcp_migrate_req hands on connections that MPTCP has reset."
+        "connections are dropped. STRANGERS: another program shares the port and gets some connections. "
+        "MIGRATE+MPTCP: tcp_migrate_req hands on connections that MPTCP has reset. "
+        "If nobody listens, what else has the port is listed."
     )
 
 
@@ -81,8 +86,9 @@ def _who(options: argparse.Namespace) -> int:
     deadline = time.monotonic() + options.watch
     rows, raised, looks, shown = _look(options), set[str](), 1, ""
     while True:
-        raised |= {flag for row in rows for flag in row.flags} if rows else {"nobody listens"}
-        now = "\n".join(_text(rows))
+        held = [] if rows else _diag.holders(options.port)
+        raised |= {flag for row in rows for flag in row.flags} if rows else {_HELD if held else _NOBODY}
+        now = "\n".join(_text(rows) if rows else _text_of(held))
         left = deadline - time.monotonic()
         if left <= 0:
             break
@@ -91,9 +97,19 @@ def _who(options: argparse.Namespace) -> int:
         shown = now
         time.sleep(min(left, 1.0))
         rows, looks = _look(options), looks + 1
-    found = {"port": options.port, "looks": looks, "raised": sorted(raised), "listeners": _json(rows)}
+    found = {
+        "port": options.port,
+        "looks": looks,
+        "raised": sorted(raised),
+        "listeners": _json(rows),
+        "held": [holder._asdict() for holder in held],
+    }
     lines = [] if now == shown else now.splitlines()
     return _report.finish(options, found, lines, *_verdict(options.port, rows, raised))
+
+
+_NOBODY = "nobody listens"
+_HELD = "no listener, but other sockets have the port"
 
 
 def _look(options: argparse.Namespace) -> list[Row]:
@@ -110,8 +126,10 @@ def look(port: int, window: float) -> list[Row]:
     owners, unreadable = _diag.owners(listener.inode for listener in listeners)
     rows = [_row(listener, owners.get(listener.inode, []), unreadable) for listener in sorted(listeners)]
     listeners = [row.listener for row in rows]
+    programs = _programs.programs(owner.pid for row in rows for owner in row.owners)
     for row in rows:
         row.flags.update(_flags(row.listener, listeners))
+        row.flags.update(_strangers(row, rows, programs))
         if row.listener.inode in idle:
             row.flags["ZOMBIE"] = f"{row.listener.queue} wait, and none was accepted in {window:g} s"
     return rows
@@ -151,6 +169,19 @@ def _flags(this: Listener, listeners: Sequence[Listener]) -> Iterator[tuple[str,
         yield "FULL", f"{this.queue} wait; new connections are dropped"
     if this.mptcp and _migrates():
         yield "MIGRATE+MPTCP", "net.ipv4.tcp_migrate_req=1: a closed listener's queue arrives dead"
+
+
+def _strangers(this: Row, rows: Sequence[Row], programs: Mapping[int, Program]) -> Iterator[tuple[str, str]]:
+    """Another listener of the group, of whose owners none runs a program that an owner of this one runs."""
+    mine = [programs[owner.pid] for owner in this.owners if owner.pid in programs]
+    for other in rows:
+        if other is this or _group(other.listener) != _group(this.listener):
+            continue
+        theirs = {owner.pid: programs[owner.pid] for owner in other.owners if owner.pid in programs}
+        if mine and theirs and all(_programs.are_strangers(x, y) for x in mine for y in theirs.values()):
+            pid, program = min(theirs.items())
+            yield "STRANGERS", f"pid {pid} of another program shares the port: {program}"
+            return
 
 
 def _group(listener: Listener) -> tuple[object, ...]:
@@ -224,8 +255,7 @@ def _idle(port: int, window: float) -> set[int]:
 
 def address(listener: Listener) -> str:
     """As in a URL, with the interface if it is bound to one."""
-    host = f"[{listener.host}]" if listener.family == socket.AF_INET6 else listener.host
-    return f"{host}:{listener.port}" + (f"%{_interface(listener)}" if listener.interface else "")
+    return _net.url(listener.host, listener.port) + (f"%{_interface(listener)}" if listener.interface else "")
 
 
 def _interface(listener: Listener) -> str:
@@ -262,6 +292,26 @@ def _text(rows: Sequence[Row]) -> Iterator[str]:
             yield from textwrap.wrap(note, WIDTH, initial_indent="    ", subsequent_indent="      ")
     for reason, count in _unseen(rows).items():
         yield from textwrap.wrap(f"{count} of {len(rows)}: {reason}", WIDTH, subsequent_indent="  ")
+
+
+_MOST = 10  # lines about sockets that do not listen
+
+
+def _text_of(held: Sequence[Holder]) -> Iterator[str]:
+    waits = [holder.seconds for holder in held if holder.state == TCPState.TIME_WAIT]
+    others = [holder for holder in held if holder.state != TCPState.TIME_WAIT]
+    owners, unreadable = _diag.owners(holder.inode for holder in others)
+    for holder in others[:_MOST]:
+        local, remote = _net.url(*holder.local), _net.url(*holder.remote)
+        what = "bound only" if holder.state == TCPState.CLOSE else f"connected to {remote}"
+        whose = [f"pid {owner.pid} ({owner.command})" for owner in owners.get(holder.inode, [])]
+        if not holder.inode:
+            whose = ["no process has it any more"]
+        yield f"{local} {what}: {', '.join(whose) or _why_no_owner(unreadable)}"
+    if others[_MOST:]:
+        yield f"and {len(others) - _MOST} more"
+    if waits:
+        yield f"{len(waits)} in TIME_WAIT, for {max(waits):.0f} s: until then bind() wants SO_REUSEADDR"
 
 
 def _unseen(rows: Sequence[Row]) -> dict[str, int]:

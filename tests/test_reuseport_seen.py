@@ -9,15 +9,18 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mptcp_sockopt as mp
-from reuseport import _borrow, _diag
+from reuseport import _borrow, _diag, _net
 
-from .support import in_private_network, listen_at
+from .support import Missing, in_private_network, listen_at, until
 from .test_reuseport_inspect import PORT, V4, V6, another_process, become_nobody, group, who
 
 
@@ -166,3 +169,141 @@ def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: p
     code, out = in_private_network(as_its_owner)
     assert "MIXED-PROTO: 1 of the 4 listeners at this address are plain TCP" in out
     assert "not known" not in out
+
+
+# ------------------------------------------------------------------------------------- other programs
+
+
+@contextlib.contextmanager
+def program(words: str = "", directory: str = "/", mptcp: bool = False) -> Iterator[int]:
+    """A process of its own command line that listens on the port; its pid."""
+    code = (
+        "import socket, sys; s = socket.socket(2, 1, int(sys.argv[1])); s.setsockopt(1, 15, 1);"
+        f"s.bind(('127.0.0.1', {PORT})); s.listen(); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(262 if mptcp else 0), *filter(None, [words])]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=directory) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process.pid  # it ends when its input does
+
+
+@pytest.mark.parametrize("speaks", ["tcp", "mptcp"])
+def test_strangers(mptcp: None, speaks: str, tmp_path: Path) -> None:
+    """Two programs on one port: each is told of the other, whatever they speak."""
+    is_mptcp = speaks == "mptcp"
+
+    def look() -> tuple[int, str, list[int]]:
+        with program("one", mptcp=is_mptcp) as one, program("two", str(tmp_path), is_mptcp) as two:
+            return *who(str(PORT)), [one, two]
+
+    code, out, (one, two) = in_private_network(look)
+    assert code == 1
+    assert out.splitlines()[-1] == "WHO: port 5000: STRANGERS: FAIL"
+    for pid in (one, two):
+        assert f"STRANGERS: pid {pid} of another program" in out
+
+
+def test_workers_are_no_strangers(tmp_path: Path) -> None:
+    """Other words in one directory, the same words in two, and a fork: one program."""
+
+    def look() -> list[tuple[int, str]]:
+        found = []
+        for others in (("one", "/"), ("two", "/")), (("one", "/"), ("one", str(tmp_path))):
+            with program(*others[0]), program(*others[1]):
+                found.append(who(str(PORT)))
+        with group(), another_process(group):
+            found.append(who(str(PORT)))
+        return found
+
+    for code, out in in_private_network(look):
+        assert (code, out.splitlines()[-1]) == (0, "WHO: port 5000: 2 listening, nothing wrong: PASS")
+
+
+def test_strangers_at_two_addresses_share_nothing(tmp_path: Path) -> None:
+    """And one that may not be looked at is not judged."""
+    if os.getuid():
+        pytest.skip("needs root, to become another user")
+
+    def look() -> list[str]:
+        with program("one"):
+            with group("127.0.0.2"):
+                found = [who(str(PORT))[1]]
+            with program("two", str(tmp_path)):
+                become_nobody()
+                return [*found, who(str(PORT))[1]]
+
+    for out in in_private_network(look):
+        assert "STRANGERS" not in out
+
+
+# --------------------------------------------------------------------------- a port that nobody listens on
+
+
+@contextlib.contextmanager
+def bound(family: int, mptcp: bool) -> Iterator[str]:
+    with _net.bind((_net.LOOPBACK[family], PORT), family=family, mptcp=mptcp) as sock:
+        if not _diag.holders(PORT):
+            raise Missing("a kernel that tells sockets that are bound only (Linux 6.8)")
+        yield f"{_net.url(*_net.name(sock))} bound only: pid {os.getpid()} ("
+
+
+@contextlib.contextmanager
+def local_port_of_a_client(family: int, mptcp: bool) -> Iterator[str]:
+    with (
+        _net.listen((_net.LOOPBACK[family], PORT + 1), family=family, mptcp=mptcp) as server,
+        _net.bind((_net.LOOPBACK[family], PORT), family=family, mptcp=mptcp) as client,
+    ):
+        client.connect(_net.name(server))
+        ends = [_net.url(*_net.name(end)) for end in (client, server)]
+        yield f"{ends[0]} connected to {ends[1]}: pid {os.getpid()} ("
+
+
+@contextlib.contextmanager
+def time_wait(family: int, mptcp: bool) -> Iterator[str]:
+    with (
+        _net.listen((_net.LOOPBACK[family], PORT), family=family, mptcp=mptcp) as server,
+        socket.create_connection(_net.name(server), 5),
+        server.accept()[0] as accepted,
+    ):
+        accepted.close()
+    until(lambda: [x.state for x in _diag.holders(PORT)] == [mp.TCPState.TIME_WAIT], "TIME_WAIT")
+    yield "1 in TIME_WAIT, for "
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+@pytest.mark.parametrize("case", [bound, local_port_of_a_client, time_wait])
+def test_what_has_the_port_is_named(
+    mptcp: None, family: int, protocol: str, case: Callable[[int, bool], Any]
+) -> None:
+    """bind() fails although nobody listens: the verdict says so, and a line which socket of which process."""
+
+    def look() -> tuple[int, str, str, Any]:
+        with case(family, protocol == "mptcp") as expected:
+            with pytest.raises(OSError, match="in use"):
+                _net.bind((_net.LOOPBACK[family], PORT), family=family, mptcp=False)
+            return *who(str(PORT)), expected, json.loads(who(str(PORT), "--json")[1])
+
+    code, out, expected, data = in_private_network(look)
+    line, verdict = out.splitlines()
+    assert line.startswith(expected)
+    assert (code, verdict) == (1, "WHO: port 5000: no listener, but other sockets have the port: FAIL")
+    assert len(data["held"]) == 1
+
+
+def test_many_connections_are_not_all_listed() -> None:
+    """Ten, and how many more."""
+
+    def look() -> str:
+        with contextlib.ExitStack() as stack:
+            server = _net.listen(("127.0.0.1", PORT))
+            for _ in range(25):
+                stack.enter_context(socket.create_connection(("127.0.0.1", PORT), 5))
+                stack.enter_context(server.accept()[0])
+            server.close()
+            return who(str(PORT))[1]
+
+    lines = in_private_network(look).splitlines()
+    assert len(lines) == 12
+    assert lines[10] == "and 15 more"

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Which program a process runs, as far as /proc shows it; whether two are the same."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Program(NamedTuple):
+    """What tells one program from another."""
+
+    executable: str
+    directory: str
+    words: bytes
+    """Its command line."""
+
+    def __str__(self) -> str:
+        words = b" ".join(self.words.split(b"\0")[:4]).decode(errors="replace").strip()
+        return re.sub(r"[^ -~]", "?", f"{words[:40]} in {self.directory}")
+
+
+def programs(pids: Iterable[int]) -> dict[int, Program]:
+    """Those that may be looked at: a process wants the caller's uid, or the caller CAP_SYS_PTRACE."""
+    found = {}
+    for pid in set(pids):
+        try:
+            executable = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                found[pid] = Program(executable, os.readlink(f"/proc/{pid}/cwd"), file.read())
+        except OSError:
+            pass  # not allowed, or it ended meanwhile
+    return found
+
+
+def are_strangers(one: Program, other: Program) -> bool:
+    """Another executable; or another command line in another directory: an interpreter runs many programs.
+
+    Workers that change their title, or a directory for each, are no strangers.
+    """
+    return one.executable != other.executable or (
+        one.words != other.words and one.directory != other.directory
+    )
