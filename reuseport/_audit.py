@@ -61,9 +61,13 @@ def _signal(text: str) -> signal.Signals:
 
 def _count(least: int, most: int) -> Callable[[str], int]:
     def count(text: str) -> int:
-        if not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{least} to {most}")
-        return int(text)
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+        return number
 
     return count
 

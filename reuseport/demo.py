@@ -58,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def _generation(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
     if not 0 <= number < 1 << 8 * ANSWER.size:
         raise argparse.ArgumentTypeError(f"{text} is not an unsigned int")
     return number

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from reuseport import _diag, _net
 from reuseport import inspect as room
+from reuseport.__main__ import main
 
 from .support import Missing, in_private_network, until
 
@@ -389,3 +391,12 @@ def test_usage(arguments: list[str], words: str) -> None:
         who(*arguments)
     assert ended.value.code == 2
     assert words in err.getvalue()
+
+
+def test_numbers_that_are_none_are_refused_in_words() -> None:
+    """By the other commands that have a parser of their own, too."""
+    for arguments in (["audit", "--port", "x"], ["serve", "--gen", "x"], ["serve", "--port", "x"]):
+        with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as err:
+            main(arguments)
+        assert re.search(r"'x' is no|x is not", err.getvalue())
+        assert "invalid" not in err.getvalue()
