@@ -51,8 +51,8 @@ def group(number: int, address: tuple[str, int], family: int = V4, **options: bo
 def become_nobody() -> None:
     with contextlib.suppress(PermissionError):  # then this is nobody already
         os.setgroups([])
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
 
 
 # ----------------------------------------------------------------------------------------- real listeners
@@ -348,6 +348,7 @@ def ulp(name: bytes, kind: int = 1) -> bytes:
         ((ulp(b"espintcp\0"),), 0),
         ((ulp(b"mptcp"),), 0),
         ((ulp(b"mptcp2\0"),), 0),
+        ((ulp(b"mptcp\0\0"),), 0),
         ((ulp(b""),), 0),
         ((ulp(b"mptcp\0", 2),), 0),
         ((attribute(ULP, b""),), 0),

@@ -74,11 +74,11 @@ def another_process(listen: Callable[[], contextlib.AbstractContextManager[objec
             os.waitpid(child, 0)
 
 
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+
+
 def become_nobody() -> None:
-    try:
-        os.setresuid(65534, 65534, 65534)
-    except PermissionError:
-        pytest.skip("needs root, to become another user")
+    os.setresuid(65534, 65534, 65534)
 
 
 def waiting() -> int:

@@ -21,13 +21,12 @@ import mptcp_sockopt as mp
 from reuseport import _borrow, _diag, _net
 
 from .support import Missing, in_private_network, listen_at, until
-from .test_reuseport_inspect import PORT, V4, V6, another_process, become_nobody, group, who
+from .test_reuseport_inspect import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
 
 
+@needs_root
 def test_what_cannot_be_seen_is_blank_and_said() -> None:
     """As another user: listeners and queues, no owner, no option; the verdict is about the rest."""
-    if os.getuid():
-        pytest.skip("needs root, to become another user")
 
     def look() -> tuple[int, str]:
         with another_process(group):
@@ -43,8 +42,6 @@ def test_what_cannot_be_seen_is_blank_and_said() -> None:
 
 def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's own of an endpoint with a port: for root, no lack of rights is the reason."""
-    if os.getuid():
-        pytest.skip("needs root, to look into every process")
 
     def look() -> tuple[str, Any]:
         listen_at("127.0.0.1", PORT)
@@ -107,7 +104,7 @@ def workers(kind: str, number: int, plain: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("user", ["root", "nobody"])
+@pytest.mark.parametrize("user", ["root", pytest.param("nobody", marks=needs_root)])
 @pytest.mark.parametrize("kind", ["v4", "v6", "dual"])
 @pytest.mark.parametrize(("number", "plain"), [(3, 0), (5, 1), (100, 3)])
 def test_many_mptcp_workers(mptcp: None, kind: str, number: int, plain: int, user: str) -> None:
@@ -221,10 +218,9 @@ def test_workers_are_no_strangers(tmp_path: Path) -> None:
         assert (code, out.splitlines()[-1]) == (0, "WHO: port 5000: 2 listening, nothing wrong: PASS")
 
 
+@needs_root
 def test_strangers_at_two_addresses_share_nothing(tmp_path: Path) -> None:
     """And one that may not be looked at is not judged."""
-    if os.getuid():
-        pytest.skip("needs root, to become another user")
 
     def look() -> list[str]:
         with program("one"):
