@@ -15,7 +15,8 @@ This is the one public door. The house, from the ground up (imports only go down
     _sock_diag         its second room: dumps of sock_diag(7)
     _rows              its third room: many sockets in one call
     _fields            how a view decodes
-    _views             MPTCPInfo, TCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
+    _tcp_info          TCPInfo, and the states of a subflow
+    _views             MPTCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
     _sockopt           one function per option; status(), snapshot()
     _sockets           opening sockets
     _sampler           many sockets at once

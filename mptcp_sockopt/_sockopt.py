@@ -146,13 +146,13 @@ def getsockopt_into(
 class Status(enum.Enum):
     """What a TCP-family socket is, from the socket alone.
 
-    MPTCP        connected with MPTCP, and some subflow is in use
+    MPTCP        connected with MPTCP, and some subflow is not in state CLOSE: live, joining or closing
     FALLBACK     an MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7)
     TCP          a TCP socket, also one that an MPTCP listener accepted from a plain TCP peer
     LISTENING    a listener, of TCP or MPTCP alike
     CONNECTING   MPTCP, and the peer's key has not come yet
     UNCONNECTED  MPTCP, never connected, or disconnected
-    CLOSED       MPTCP, was connected, and no subflow is in use: closed at both ends, or all its paths
+    CLOSED       MPTCP, was connected, and no subflow is left: closed at both ends, or all its paths
                  are gone, and then a new one may still come (net.mptcp.close_timeout, 60 s)
     UNKNOWN      an MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation)
 
@@ -223,7 +223,7 @@ class Snapshot(Record):
 
     @property
     def live_count(self) -> int:
-        """How many subflows are in use: not in state CLOSE."""
+        """How many subflows are ``live``."""
         return sum(subflow.live for subflow in self.subflows)
 
     def asdict(self, *, clean: bool = False) -> dict[str, Any]:

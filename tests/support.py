@@ -110,6 +110,18 @@ def connections(number: int, family: int = socket.AF_INET) -> Iterator[list[sock
         yield ends
 
 
+@contextlib.contextmanager
+def full_listener(family: int) -> Iterator[tuple[str, int]]:
+    """The address of a TCP listener whose accept queue is full, so that a SYN is dropped."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            socket.create_server((LOOPBACK[socket.AddressFamily(family)], 0), family=family, backlog=0)
+        )
+        address = server.getsockname()[:2]
+        stack.enter_context(socket.create_connection(address, timeout=5))
+        yield address
+
+
 def inode(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 

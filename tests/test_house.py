@@ -23,6 +23,7 @@ FLOORS = [
     {"_version", "_descriptor", "_errors", "_ktap", "_sandbox"},
     {"_abi"},
     {"_fields", "_sock_diag", "_rows"},
+    {"_tcp_info"},
     {"_views"},
     {"_sockopt", "_sockets", "_diag"},
     {"_sampler", "_tracker"},

@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
 
 import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sockopt
 
-from .support import LOOPBACK, Missing, exchange, has_full_info, mptcp_pair, reset, until
+from .support import LOOPBACK, Missing, exchange, full_listener, has_full_info, mptcp_pair, reset, until
 
 Pair = tuple[socket.socket, socket.socket]
 Status = mp.Status
@@ -175,18 +173,6 @@ def test_unconnected(family: int) -> None:
         assert path.remote[:2] == ("0.0.0.0" if family == socket.AF_INET else "::", 0)
 
 
-@contextlib.contextmanager
-def full_listener(family: int) -> Iterator[tuple[str, int]]:
-    """The address of a TCP listener whose accept queue is full, so that a SYN is dropped."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            socket.create_server((LOOPBACK[socket.AddressFamily(family)], 0), family=family, backlog=0)
-        )
-        address = server.getsockname()[:2]
-        stack.enter_context(socket.create_connection(address, timeout=5))
-        yield address
-
-
 def test_connecting(family: int) -> None:
     """Between connect() and the peer's answer; TCP and FALLBACK say so of their TCP state."""
     with full_listener(family) as address, mp.create_socket(family, fallback=False) as sock:
@@ -194,7 +180,7 @@ def test_connecting(family: int) -> None:
         assert sock.connect_ex(address) == errno.EINPROGRESS
         (path,) = expect(sock, Status.CONNECTING, is_mptcp=True).subflows
         assert path.tcp_info.state == mp.TCPState.SYN_SENT
-        assert path.live
+        assert not path.live
         with socket.socket(socket.AddressFamily(family)) as tcp:
             tcp.setblocking(False)
             assert tcp.connect_ex(address) == errno.EINPROGRESS

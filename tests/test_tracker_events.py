@@ -390,12 +390,11 @@ def test_a_handshake_of_plain_tcp(family: int) -> None:
         waiting.setblocking(False)
         assert waiting.connect_ex(server.getsockname()) == errno.EINPROGRESS
         tracker = mp.Tracker(waiting)
-        (added,) = tracker.update().added
-        assert added.tcp_info.state == mp.TCPState.SYN_SENT
+        assert tracker.update().added == ()
         server.accept()[0].close()  # makes room for the SYN that comes again after a second
         until(lambda: mp.snapshot(waiting).subflows[0].tcp_info.state == 1, "the SYN to be answered")
         update = tracker.update()
-        assert (update.continues, update.added, update.removed) == (True, (), ())
+        assert (update.continues, update.added, update.removed) == (True, update.snapshot.subflows, ())
         assert deltas(update) == (0, 1, 0, 0)
 
 

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: MIT
+"""A subflow at every stage of its life, and what is counted then: the tables of docs/subflows.md."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import _sandbox
+from mptcp_sockopt._tcp_info import LIVE_STATES
+
+from .support import exchange, fallback_pair, full_listener, in_private_network, reset, tcp_pair, until
+from .test_subflows import paths
+
+PAGE = (Path(__file__).parent.parent / "docs" / "subflows.md").read_text()
+INET = socket.AF_INET
+
+# ---------------------------------------------------------------------------------------- the stages
+
+
+@contextlib.contextmanager
+def joining() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
+    """A connection with a join that is not answered: the listener's queue is full, so it drops the SYN.
+
+    Both ends, and the listener: after an accept() it answers the SYN that comes again.
+    """
+    _sandbox.set_limits(8, 8)
+    with (
+        mp.create_server(("127.0.0.1", 0), backlog=0, fallback=False) as server,
+        mp.create_connection(server.getsockname(), source_address=("127.0.9.1", 0), fallback=False) as client,
+    ):
+        accepted, _ = server.accept()
+        with accepted, socket.create_connection(server.getsockname()):
+            exchange(client, accepted)
+            _sandbox.add_endpoint("127.0.9.2")
+            until(lambda: len(mp.mptcp_tcpinfo(client)) == 2, "the join to begin")
+            yield client, accepted, server
+
+
+Seen = tuple[str, bool, str]
+
+
+def seen(sock: socket.socket) -> Seen:
+    """State and live of the youngest subflow, and the status."""
+    shot = mp.snapshot(sock)
+    assert shot.status is mp.status(sock)
+    if not shot.subflows:
+        return "not listed", False, shot.status.name
+    path = shot.subflows[-1]
+    return mp.TCPState(path.tcp_info.state).name, path.live, shot.status.name
+
+
+def fresh() -> Seen:
+    with mp.create_socket(fallback=False) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return seen(sock)
+
+
+def listening() -> Seen:
+    with mp.create_server(("127.0.0.1", 0), fallback=False) as server:
+        assert mp.snapshot(server).live_count == 0
+        with socket.create_server(("127.0.0.1", 0)) as tcp:
+            assert seen(tcp) == seen(server)
+        return seen(server)
+
+
+def connecting() -> Seen:
+    with full_listener(INET) as address, mp.create_socket(fallback=False) as sock:
+        sock.setblocking(False)
+        sock.connect_ex(address)
+        assert mp.snapshot(sock).live_count == 0
+        return seen(sock)
+
+
+def join_not_answered() -> Seen:
+    with joining() as (client, accepted, _):
+        shot = mp.snapshot(client)
+        assert [path.live for path in shot.subflows] == [True, False]
+        assert shot.live_count == mp.snapshot(accepted).live_count == 1
+        return seen(client)
+
+
+def join_not_answered_and_no_other() -> Seen:
+    with joining() as (client, accepted, server):
+        _sandbox.delete_initial_address("127.0.9.1")
+        until(lambda: mp.status(accepted) is mp.Status.CLOSED, "the other end to lose its only subflow")
+        found = seen(client)
+        assert mp.snapshot(client).live_count == 0
+        server.accept()[0].close()
+        until(lambda: mp.snapshot(client).live_count == 1, "the join to be answered")
+        until(lambda: mp.status(accepted) is mp.Status.MPTCP, "the other end to see it")
+        exchange(client, accepted)
+        return found
+
+
+def join_refused_by_a_reset() -> Seen:
+    with joining() as (client, _, server):
+        server.close()  # nobody listens where the SYN comes again
+        until(lambda: len(mp.mptcp_tcpinfo(client)) == 1, "the join to be refused")
+        return refused(client)
+
+
+def join_refused_by_the_limits() -> Seen:
+    with joining() as (client, _, server):
+        _sandbox.set_limits(0, 0)
+        server.accept()[0].close()
+        until(lambda: len(mp.mptcp_tcpinfo(client)) == 1, "the join to be refused")
+        return refused(client)
+
+
+def refused(sock: socket.socket) -> Seen:
+    """It has left nothing but the number of endpoints that were tried."""
+    shot = mp.snapshot(sock)
+    assert shot.info is not None
+    assert (len(shot.subflows), shot.live_count, shot.info.subflows) == (1, 1, 0)
+    assert shot.info.local_addr_used in (1, None)
+    return "not listed", False, shot.status.name
+
+
+def established() -> Seen:
+    with paths(INET, 2) as (client, accepted):
+        assert seen(client) == seen(accepted)
+        return seen(client)
+
+
+def silent() -> Seen:
+    with paths(INET, 1) as (client, accepted):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            down = struct.pack("16sh14x", b"lo", 0)
+            fcntl.ioctl(any_socket, 0x8914, down)  # SIOCSIFFLAGS
+        client.sendall(b"into the void")
+        until(lambda: (mp.mptcp_tcpinfo(client)[0].backoff or 0) > 1, "two retransmissions")
+        assert mp.snapshot(accepted).live_count == 1
+        return seen(client)
+
+
+def full_window(sock: socket.socket) -> None:
+    """Write until the peer, which does not read, takes no more: a FIN has to wait behind that."""
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(b"x" * 65536)
+
+
+def our_fin_waits() -> Seen:
+    with tcp_pair(INET) as (client, _):
+        full_window(client)
+        client.shutdown(socket.SHUT_WR)
+        return seen(client)
+
+
+def our_fin_was_acknowledged() -> Seen:
+    with fallback_pair(INET) as (client, server):
+        exchange(client, server)
+        client.shutdown(socket.SHUT_WR)
+        until(lambda: seen(client)[0] == "FIN_WAIT2", "the FIN to be acknowledged")
+        server.sendall(b"y")
+        assert client.recv(1) == b"y"
+        return seen(client)
+
+
+def their_fin_came() -> Seen:
+    with fallback_pair(INET) as (client, server):
+        exchange(client, server)
+        server.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+        client.sendall(b"y")
+        assert server.recv(1) == b"y"
+        return seen(client)
+
+
+def both_fins_theirs_first() -> Seen:
+    with tcp_pair(INET) as (client, server):
+        full_window(client)
+        server.shutdown(socket.SHUT_WR)
+        until(lambda: seen(client)[0] == "CLOSE_WAIT", "the FIN to come")
+        client.shutdown(socket.SHUT_WR)
+        return seen(client)
+
+
+def both_fins_ours_first() -> Seen:
+    with tcp_pair(INET) as (client, server):
+        full_window(client)
+        client.shutdown(socket.SHUT_WR)
+        server.shutdown(socket.SHUT_WR)
+        until(lambda: seen(client)[0] != "FIN_WAIT1", "the FIN to come")
+        return seen(client)
+
+
+def initial_one_removed() -> Seen:
+    with paths(INET, 1) as (client, accepted):
+        _sandbox.delete_initial_address(client.getsockname()[0])
+        until(lambda: mp.snapshot(accepted).live_count == 0, "it to go")
+        assert seen(client) == seen(accepted)
+        return seen(client)
+
+
+def connection_reset() -> Seen:
+    with paths(INET, 1) as (client, accepted):
+        reset(accepted, client)
+        return seen(client)
+
+
+def additional_one_removed() -> Seen:
+    with paths(INET, 2) as (client, accepted):
+        _sandbox.delete_endpoint(1)
+        until(lambda: mp.snapshot(accepted).live_count == 1, "it to go")
+        assert len(mp.snapshot(client).subflows) == 1
+        return "not listed", False, mp.status(client).name
+
+
+#: As the page calls them.
+STAGES: dict[str, Callable[[], Seen]] = {
+    "not connected, bound": fresh,
+    "listener": listening,
+    "`connect()` not answered": connecting,
+    "join not answered": join_not_answered,
+    "the same, and no other subflow": join_not_answered_and_no_other,
+    "join refused by a reset": join_refused_by_a_reset,
+    "join refused by the peer's limits": join_refused_by_the_limits,
+    "established": established,
+    "established, and nothing comes back": silent,
+    "closing: our FIN is not acknowledged": our_fin_waits,
+    "closing: our FIN is acknowledged": our_fin_was_acknowledged,
+    "closing: the peer's FIN came": their_fin_came,
+    "closed: the peer's FIN, then ours": both_fins_theirs_first,
+    "closed: our FIN, then the peer's": both_fins_ours_first,
+    "dead: initial subflow, removed": initial_one_removed,
+    "dead: connection reset by the peer": connection_reset,
+    "dead: additional subflow, removed": additional_one_removed,
+}
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    """The first table below a heading of the page: its rows by their first cell."""
+    text = PAGE[PAGE.index(f"## {heading}\n") :]
+    (table,) = re.findall(r"\n(\|.*?)\n\n", text[: text.index("\n\n", text.index("\n|"))] + "\n\n", re.DOTALL)
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+    return {first: rest for first, *rest in cells}
+
+
+def test_the_page_has_a_row_for_every_stage() -> None:
+    assert list(rows("Which subflow is live")) == list(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_what_the_page_says(stage: str) -> None:
+    """State, live and status(), on real sockets."""
+    state, live, status = in_private_network(STAGES[stage])
+    assert [state, "yes" if live else "no", status] == rows("Which subflow is live")[stage]
+
+
+def test_four_states_are_live() -> None:
+    """And no other number, known or to come; nor an answer that does not say."""
+    assert {state.name for state in LIVE_STATES} == {"ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "CLOSE_WAIT"}
+    addrs = mp.SubflowAddrs(bytes(256))
+    live = [n for n in range(256) if mp.Subflow(1, addrs, mp.TCPInfo(bytes([n]) + bytes(279))).live]
+    assert live == sorted(LIVE_STATES)
+    assert not mp.Subflow(1, addrs, mp.TCPInfo(b"")).live
+
+
+# ---------------------------------------------------------------------------------------- the counts
+
+
+def counts(sock: socket.socket) -> list[str]:
+    info, listed = mp.mptcp_info(sock), len(mp.mptcp_tcpinfo(sock))
+    return [str(n) for n in (info.subflows, info.subflows_total, listed, mp.snapshot(sock).live_count)]
+
+
+def one_path() -> list[str]:
+    with paths(INET, 1) as (client, _):
+        return counts(client)
+
+
+def four_joined() -> list[str]:
+    with paths(INET, 4) as (client, _):
+        return counts(client)
+
+
+def one_additional_gone() -> list[str]:
+    with paths(INET, 4) as (client, accepted):
+        _sandbox.delete_endpoint(1)
+        until(lambda: mp.mptcp_info(client).subflows == 2, "it to go")
+        until(lambda: mp.snapshot(accepted).live_count == 3, "it to go at the other end")
+        return counts(client)
+
+
+def the_initial_one_gone() -> list[str]:
+    with paths(INET, 4) as (client, _):
+        _sandbox.delete_initial_address(client.getsockname()[0])
+        until(lambda: mp.snapshot(client).live_count == 3, "it to go")
+        until(lambda: mp.mptcp_info(client).subflows_total in (3, None), "the kernel's count to follow")
+        return counts(client)
+
+
+def one_join_not_answered() -> list[str]:
+    with joining() as (client, _, _):
+        return counts(client)
+
+
+COUNTS: dict[str, Callable[[], list[str]]] = {
+    "one path": one_path,
+    "four paths": four_joined,
+    "four, one additional gone": one_additional_gone,
+    "four, the initial one gone": the_initial_one_gone,
+    "one, and a join that is not answered": one_join_not_answered,
+}
+
+
+def test_the_page_has_a_row_for_every_count() -> None:
+    assert list(rows("Counting subflows")) == list(COUNTS)
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_a_count_is_what_the_page_says(case: str) -> None:
+    """Of the three counts of the kernel, and of ours."""
+    found, page = in_private_network(COUNTS[case]), rows("Counting subflows")[case]
+    if found[1] == "None":  # before 6.8
+        found[1] = page[1]
+    assert found == page
