@@ -10,7 +10,7 @@ from functools import partial
 from itertools import starmap
 
 from . import _abi, _sock_diag
-from ._fields import View, always
+from ._fields import View, always, turned
 from ._fields import column as _column
 from ._views import InfoFlag, MPTCPInfo, TCPState
 
@@ -27,6 +27,8 @@ _ID = _abi.layout("inet_diag_sockid", "idiag_")
 _INFO_AT = _sock_diag.INFO_AT
 _INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
 _cookie = struct.Struct("=II").unpack_from
+_COOKIE_AT = _ID_AT + _ID["cookie"].offset
+_COOKIE = [_abi.Place(_COOKIE_AT, 4), _abi.Place(_COOKIE_AT + 4, 4)]
 _new_bytes = bytes.__new__
 
 
@@ -62,13 +64,21 @@ class MPTCPDiagMsg(View):
     uid = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9")
     inode = always("As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9")
 
+    def _check(self) -> None:
+        MPTCPInfo(self[_INFO_AT:])
+
+    @classmethod
+    def _turned(cls, raw: bytes) -> bytes:
+        message = turned(raw[:_INFO_AT], [*cls._places.values(), *_COOKIE])
+        return message + MPTCPInfo._turned(raw[_INFO_AT:])
+
     @property
     def cookie(self) -> int | None:
         """SO_COOKIE, a number since boot. An accepted socket can have its listener's (seen on 6.18).
 
         None: not told, of a listener that only TCP's table told.
         """
-        words = _cookie(self, _ID_AT + _ID["cookie"].offset)
+        words = _cookie(self, _COOKIE_AT)
         return None if words == _sock_diag.NO_COOKIE else int(words[0] | words[1] << 32)
 
     def _end(self, address: str, port: str) -> Address:
@@ -91,7 +101,7 @@ class MPTCPDiagMsg(View):
     @property
     def info(self) -> MPTCPInfo:
         """The connection, as mptcp_info() would tell, and also where that is refused: after a fallback."""
-        return MPTCPInfo(self[_INFO_AT:])
+        return _new_bytes(MPTCPInfo, self[_INFO_AT:])
 
     @property
     def fallback(self) -> bool:
@@ -111,7 +121,7 @@ class MPTCPDiagMsg(View):
 
     def __repr__(self) -> str:
         return (
-            f"MPTCPDiagMsg(local={self.local}, remote={self.remote}, state={self.state}, "
+            f"{type(self).__name__}(local={self.local}, remote={self.remote}, state={self.state}, "
             f"fallback={self.fallback}, inode={self.inode}, ...)"
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a view decodes: Field, View, Record and column(), which know no field by name.
+"""How a view decodes: Field, View, Record, turned() and column(), which know no field by name.
 
 A view *is* the bytes that the kernel wrote (a bytes subclass), so it costs what bytes cost, never changes,
 compares, hashes and pickles as they do, and keeps the tail that a newer kernel added. Where a field lies
@@ -9,14 +9,15 @@ is reflected from csrc/mptcp_abi.h. A field that the kernel did not return is No
 from __future__ import annotations
 
 import struct
+import sys
 from types import MappingProxyType
 
 from . import _abi
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any, ClassVar, Generic, TypeVar, overload
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
 
     from typing_extensions import Never, Self
 
@@ -90,7 +91,14 @@ def newer(since: str, doc: str, unit: str, sentinel: int | None = None) -> Field
 
 
 class View(bytes):
-    """The bytes of a kernel struct. Build one from recorded bytes with ``MPTCPInfo(raw)``."""
+    """The bytes of a kernel struct. Build one from recorded bytes with ``MPTCPInfo(raw)``.
+
+    Bytes that a machine of the other byte order recorded are turned by ``MPTCPInfo(raw, byteorder="big")``:
+    the view holds them as this machine's kernel would have written them, but for a tail that this release
+    does not know. ValueError for what cannot be bytes of the struct: too few, a length that no compiler
+    gives it, sizes that contradict each other, a small number that is one in the other byte order only.
+    A value that no kernel writes today is taken: a newer one may.
+    """
 
     __slots__ = ()
 
@@ -101,17 +109,41 @@ class View(bytes):
     #: Length of the struct in the release that added a field, where the end of the field will not do.
     _size_since: ClassVar[Mapping[str, int]] = {}
     _smallest: ClassVar[int] = 0
+    #: What the compiler rounds the length of the struct up to, at least.
+    _aligned: ClassVar[int] = 1
+    #: A field whose number is always a small one.
+    _small: ClassVar[str] = ""
 
-    def __init_subclass__(cls) -> None:
-        cls.fields = MappingProxyType({k: v for k, v in vars(cls).items() if isinstance(v, Field)})
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        cls.fields = MappingProxyType({**cls.fields, **own})
 
-    def __new__(cls, raw: bytes | bytearray | memoryview) -> Self:
+    def __new__(
+        cls, raw: bytes | bytearray | memoryview, *, byteorder: Literal["little", "big"] | None = None
+    ) -> Self:
         if not isinstance(raw, (bytes, bytearray, memoryview)):
             raise TypeError(f"{cls.__name__} is made of bytes, not {type(raw).__name__}")
-        view = super().__new__(cls, raw)
-        if len(view) < cls._smallest:
-            raise ValueError(f"{cls.__name__} of {len(view)} bytes: the smallest is {cls._smallest}")
+        if byteorder not in ("little", "big", None):
+            raise ValueError(f"byteorder is 'little' or 'big', not {byteorder!r}")
+        raw = bytes(raw)
+        if len(raw) < cls._smallest:
+            raise ValueError(f"{cls.__name__} of {len(raw)} bytes: the smallest is {cls._smallest}")
+        if len(raw) % cls._aligned:
+            raise ValueError(f"{cls.__name__} of {len(raw)} bytes: that is no multiple of {cls._aligned}")
+        view = super().__new__(cls, raw if byteorder in (sys.byteorder, None) else cls._turned(raw))
+        view._check()
         return view
+
+    def _check(self) -> None:
+        """ValueError for recorded bytes that contradict themselves. Those of a reader are not asked."""
+        if self._small:
+            refuse_turned(type(self), getattr(self, self._small), self.fields[self._small].place.size)
+
+    @classmethod
+    def _turned(cls, raw: bytes) -> bytes:
+        """Bytes of the other byte order, in this one."""
+        return turned(raw, cls._places.values())
 
     @property
     def raw(self) -> bytes:
@@ -122,7 +154,7 @@ class View(bytes):
         """All fields by name. With clean, a value that means "none" (``sentinel``) becomes None."""
         values = {}
         for name, field in self.fields.items():
-            value = field.__get__(self)
+            value = getattr(self, name)
             values[name] = None if clean and value is not None and value == field.sentinel else value
         return values
 
@@ -132,6 +164,29 @@ class View(bytes):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+def turned(raw: bytes, places: Iterable[_abi.Place]) -> bytes:
+    """raw with these fields in the opposite byte order; those that it does not hold are left alone."""
+    out, bits = bytearray(raw), dict[int, int]()
+    for place in places:
+        if place.end > len(raw):
+            continue
+        if place.mask:  # where the byte order is another, a compiler fills a byte from its other end
+            from_other_end = 8 * place.size - place.mask.bit_length() - place.shift
+            value = raw[place.offset] >> from_other_end & place.mask
+            bits[place.offset] = bits.get(place.offset, 0) | value << place.shift
+        else:
+            out[place.offset : place.end] = raw[place.offset : place.end][::-1]
+    for offset, byte in bits.items():
+        out[offset] = byte
+    return bytes(out)
+
+
+def refuse_turned(view: type[View], number: int | None, size: int) -> None:
+    """ValueError if number, which is a small one, is so in the other byte order only."""
+    if number and not number & (1 << 4 * size) - 1:
+        raise ValueError(f"{view.__name__}: these bytes are of the other byte order (byteorder= turns them)")
 
 
 def column(view: type[View], name: str, rows: memoryview, stride: int, start: int, length: int) -> memoryview:
@@ -158,13 +213,19 @@ class Record:
     """A small immutable object of named parts: those in ``__slots__``, with their docstrings, in order."""
 
     __slots__: Mapping[str, str] = {}
+    #: Those of the classes above too.
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._names += tuple(vars(cls).get("__slots__", ()))
 
     def __init__(self, *parts: object) -> None:
-        for name, part in zip(self.__slots__, parts, strict=True):
+        for name, part in zip(self._names, parts, strict=True):
             object.__setattr__(self, name, part)
 
     def _parts(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__slots__)
+        return tuple(getattr(self, name) for name in self._names)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} cannot be changed")
@@ -182,5 +243,5 @@ class Record:
         return type(self), self._parts()
 
     def __repr__(self) -> str:
-        parts = zip(self.__slots__, self._parts(), strict=True)
+        parts = zip(self._names, self._parts(), strict=True)
         return f"{type(self).__name__}({', '.join(f'{name}={part!r}' for name, part in parts)})"

@@ -98,7 +98,7 @@ class Sample(Generic[V]):
         start, length = _INFO_AT if self._full else 0, _INFO_END
         if answered is not None:
             row: Any = self[answered]
-            length = row._shape()[0] - _INFO_AT if self._full else len(row)
+            length = len(row.info if self._full else row)
         if self._full and name == "num_subflows":
             place = _FULL_INFO[name]
             whole = self._rows.cast(place.format[1:])  # type: ignore[call-overload]

@@ -48,6 +48,7 @@ class TCPInfo(View):
 
     __slots__ = ()
     _places = _abi.layout("tcp_info", "tcpi_")
+    _small = "snd_mss"  # of 16 bits in every segment
 
     state = always("A number of TCPState.", "state", "2.6")
     ca_state = always("Congestion avoidance: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss.", "state", "2.6")

@@ -14,7 +14,7 @@ import socket
 import struct
 
 from . import _abi
-from ._fields import Record, View, always, newer
+from ._fields import Record, View, always, newer, refuse_turned, turned
 from ._tcp_info import LIVE_STATES
 from ._tcp_info import TCPInfo as TCPInfo
 from ._tcp_info import TCPState as TCPState
@@ -23,8 +23,6 @@ TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, ClassVar, TypeAlias
-
-    from typing_extensions import Self
 
     #: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
     Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -48,6 +46,8 @@ class MPTCPInfo(View):
     __slots__ = ()
     _places = _abi.layout("mptcp_info", "mptcpi_")
     _smallest = _abi.LEAST_MPTCP_INFO
+    _aligned = 4  # 8 of a 64-bit kernel
+    _small = "flags"  # bits are given out from the lowest on
     # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
     # knew it: its length then does. A 32-bit kernel's is the smaller one where padding makes two.
     _size_since: ClassVar[Mapping[str, int]] = {
@@ -94,6 +94,13 @@ _family = struct.Struct(_ADDRS["sa_family"].format).unpack_from
 _scope_id = struct.Struct(_SOCKADDR_IN6["scope_id"].format).unpack_from
 
 
+_ENDS = (_ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset)
+
+
+def _within(start: int, place: _abi.Place) -> _abi.Place:
+    return _abi.Place(start + place.offset, place.size)
+
+
 def _address(raw: bytes, start: int) -> Address | None:
     def part(place: _abi.Place) -> bytes:
         return raw[start + place.offset : start + place.end]
@@ -122,6 +129,17 @@ class SubflowAddrs(View):
 
     __slots__ = ()
     _smallest = _ADDRS["ss_remote"].end
+
+    def _check(self) -> None:
+        for start in _ENDS:
+            refuse_turned(type(self), _family(self, start)[0], _ADDRS["sa_family"].size)
+
+    @classmethod
+    def _turned(cls, raw: bytes) -> bytes:
+        """Families and scope_ids; ports and flowinfo are big-endian on every machine."""
+        raw = turned(raw, [_within(start, _ADDRS["sa_family"]) for start in _ENDS])
+        six = [start for start in _ENDS if _family(raw, start)[0] == socket.AF_INET6]
+        return turned(raw, [_within(start, _SOCKADDR_IN6["scope_id"]) for start in six])
 
     @property
     def local(self) -> Address | None:
@@ -180,18 +198,52 @@ class Subflow(Record):
         return {"id": self.id, "live": self.live, **self.addrs.asdict(), "tcp_info": tcp_info}
 
     def __repr__(self) -> str:
-        return f"Subflow(id={self.id}, local={self.local}, remote={self.remote}, live={self.live}, ...)"
+        name = type(self).__name__
+        return f"{name}(id={self.id}, local={self.local}, remote={self.remote}, live={self.live}, ...)"
 
 
 _new_object, _new_bytes = object.__new__, bytes.__new__
 _set_id, _set_addrs, _set_tcp_info = (vars(Subflow)[name].__set__ for name in Subflow.__slots__)
 
 _ADDRS_SIZE = SubflowAddrs._smallest
+_LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
 
 _FULL_INFO = _abi.layout("mptcp_full_info")
+_INFO_AT = _FULL_INFO.pop("mptcp_info").offset
 _full_info_head = struct.Struct("=IIIIII").unpack_from  # all before the pointers
 _full_info_count = struct.Struct(_FULL_INFO["num_subflows"].format).unpack_from
-_subflow_id = struct.Struct(_abi.layout("mptcp_subflow_info")["id"].format).unpack_from
+_ID = _abi.layout("mptcp_subflow_info")["id"]
+_subflow_id = struct.Struct(_ID.format).unpack_from
+
+
+def _shape(full_info: bytes) -> tuple[int, int, int, int, int]:
+    """Where mptcp_info ends, how many elements follow, and the sizes and the offset in them."""
+    _, tcp_info, element_of_kernel, element, count, room = _full_info_head(full_info)
+    count = min(count, room)
+    # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
+    addrs = min(element_of_kernel - _ADDRS_SIZE, 8)
+    return len(full_info) - count * (element + tcp_info), count, element, addrs, tcp_info
+
+
+def _has_shape(full_info: bytes) -> bool:
+    """Whether the header fits the length, with sizes that a kernel can have, and give."""
+    tcp_info_of_kernel, _, element_of_kernel, *_ = _full_info_head(full_info)
+    info_end, count, element, addrs, tcp_info = _shape(full_info)
+    info = info_end - _INFO_AT
+    return (
+        info >= MPTCPInfo._smallest
+        and info % MPTCPInfo._aligned == 0
+        and max(_ID.end, addrs) + _ADDRS_SIZE <= element_of_kernel <= _LARGEST
+        and 0 < tcp_info_of_kernel <= _LARGEST
+        and element <= element_of_kernel
+        and tcp_info <= tcp_info_of_kernel
+        and (count == 0 or (addrs + _ADDRS_SIZE <= element and tcp_info > 0))
+    )
+
+
+def _refuse_turned_head(view: type[View], full_info: bytes) -> None:
+    place = _FULL_INFO["size_sfinfo_kernel"]
+    refuse_turned(view, _full_info_head(full_info)[2], place.size)
 
 
 class MPTCPFullInfo(View):
@@ -204,28 +256,31 @@ class MPTCPFullInfo(View):
     """
 
     __slots__ = ()
-    _smallest = _FULL_INFO["mptcp_info"].offset + MPTCPInfo._smallest
+    _smallest = _INFO_AT + MPTCPInfo._smallest
 
-    def __new__(cls, raw: bytes | bytearray | memoryview) -> Self:
-        view = super().__new__(cls, raw)
-        info_end, count, element, addrs, _ = view._shape()
-        info = info_end - _FULL_INFO["mptcp_info"].offset
-        if (
-            (info not in MPTCPInfo._size_since.values() and info % 8)
-            or info < MPTCPInfo._smallest
-            or (count and not 4 <= addrs <= element - SubflowAddrs._smallest)
-            or any(path.local is path.remote is None for path in view.subflows)
-        ):
-            raise ValueError(f"MPTCPFullInfo of {len(view)} bytes: its header does not fit them")
-        return view
+    def _check(self) -> None:
+        _refuse_turned_head(type(self), self)
+        if not _has_shape(self) or any(path.local is path.remote is None for path in self.subflows):
+            raise ValueError(f"{type(self).__name__} of {len(self)} bytes: its header does not fit them")
+        self.info._check()
+        for path in self.subflows:
+            path.addrs._check()
+            path.tcp_info._check()
 
-    def _shape(self) -> tuple[int, int, int, int, int]:
-        """Where mptcp_info ends, how many elements follow, and the sizes and the offset in them."""
-        _, tcp_info, element_of_kernel, element, count, room = _full_info_head(self)
-        count = min(count, room)
-        # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
-        addrs = min(element_of_kernel - SubflowAddrs._smallest, 8)
-        return len(self) - count * (element + tcp_info), count, element, addrs, tcp_info
+    @classmethod
+    def _turned(cls, raw: bytes) -> bytes:
+        raw = turned(raw[:_INFO_AT], _FULL_INFO.values()) + raw[_INFO_AT:]
+        _refuse_turned_head(cls, raw)
+        if not _has_shape(raw):
+            raise ValueError(f"{cls.__name__} of {len(raw)} bytes: its header does not fit them")
+        at, count, element, addrs, tcp_info = _shape(raw)
+        parts = [raw[:_INFO_AT], MPTCPInfo._turned(raw[_INFO_AT:at])]
+        for start in range(at, at + count * element, element):
+            one = turned(raw[start : start + element], [_ID])
+            parts += one[:addrs], SubflowAddrs._turned(one[addrs:])
+        for start in range(at + count * element, len(raw), tcp_info):
+            parts.append(TCPInfo._turned(raw[start : start + tcp_info]))
+        return b"".join(parts)
 
     @property
     def num_subflows(self) -> int:
@@ -241,12 +296,12 @@ class MPTCPFullInfo(View):
     @property
     def info(self) -> MPTCPInfo:
         """The connection itself."""
-        return MPTCPInfo(self[_FULL_INFO["mptcp_info"].offset : self._shape()[0]])
+        return _new_bytes(MPTCPInfo, self[_INFO_AT : _shape(self)[0]])
 
     @property
     def subflows(self) -> tuple[Subflow, ...]:
         """All subflows in the kernel's order: the initial one, then by age. Decoded at each access."""
-        at, count, element, addrs, tcp_info = self._shape()
+        at, count, element, addrs, tcp_info = _shape(self)
         addrs_at, infos_at = at + addrs, at + count * element
         found = []
         for _ in range(count):
@@ -272,4 +327,5 @@ class MPTCPFullInfo(View):
         }
 
     def __repr__(self) -> str:
-        return f"MPTCPFullInfo(num_subflows={self.num_subflows}, info={self.info}, subflows={self.subflows})"
+        name = type(self).__name__
+        return f"{name}(num_subflows={self.num_subflows}, info={self.info}, subflows={self.subflows})"

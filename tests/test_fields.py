@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""Views of recorded bytes: what is refused, the other byte order, classes made of them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+import socket
+import sys
+from typing import Any, Literal
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import _fields
+
+from .support import rounds
+from .vectors import MPTCP_INFO, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
+
+OTHER: Literal["little", "big"] = "big" if sys.byteorder == "little" else "little"
+
+
+@pytest.mark.parametrize("length", [41, 42, 43, 45, 90, 97, 1001])
+def test_a_length_that_no_compiler_gives_is_a_value_error(length: int) -> None:
+    """struct mptcp_info is padded to 4 bytes by every kernel, in MPTCP_FULL_INFO too."""
+    with pytest.raises(ValueError, match=f"MPTCPInfo of {length} bytes: that is no multiple of 4"):
+        mp.MPTCPInfo(bytes(length))
+    with pytest.raises(ValueError, match="its header does not fit"):
+        mp.MPTCPFullInfo(full_info(1, info=length))
+
+
+HEADER = (0, 1, 2, 4, 8, 255, 256, 259, 260, 261, 264, 279, 280, 281, 320, 2**16, 2**31, 2**32 - 1)
+
+
+def test_full_info_is_refused_or_can_be_read_to_its_end() -> None:
+    """Whatever stands in its header, and wherever it ends."""
+    dice = random.Random(1)
+    accepted = 0
+    for _ in range(rounds(2_000)):
+        raw = bytearray(full_info(dice.randrange(4), element=dice.choice((260, 264, 320))))
+        for n in dice.sample(range(6), dice.randrange(4)):
+            raw[4 * n : 4 * n + 4] = dice.choice(HEADER).to_bytes(4, sys.byteorder)
+        if dice.randrange(4) == 0:
+            del raw[dice.randrange(len(raw)) :]
+        order = dice.choice((None, None, None, "little", "big"))
+        try:
+            view = mp.MPTCPFullInfo(raw, byteorder=order)  # type: ignore[arg-type]
+        except ValueError:
+            continue
+        accepted += 1
+        assert len(view.info) >= 40
+        assert all(len(path.tcp_info) >= 1 for path in view.subflows)
+        assert len(view.asdict(clean=True)["subflows"]) == len(view.subflows)
+        assert repr(view).startswith("MPTCPFullInfo(")
+    assert accepted > rounds(2_000) // 50
+
+
+@pytest.mark.parametrize("word", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [0, 1, 2**16 + 1, 2**32 - 1])
+def test_full_info_of_impossible_sizes(word: int, size: int) -> None:
+    """Of tcp_info and of an element, the kernel's and what it wrote of them."""
+    raw = bytearray(full_info(2))
+    raw[4 * word : 4 * word + 4] = size.to_bytes(4, sys.byteorder)
+    with pytest.raises(ValueError, match="its header does not fit"):
+        mp.MPTCPFullInfo(raw)
+
+
+def test_full_info_asked_without_arrays() -> None:
+    """A raw call may want the connection alone: sizes of 0, room for none, and a count."""
+    raw = bytearray(full_info(2, room=0))
+    for word in (1, 3):
+        raw[4 * word : 4 * word + 4] = bytes(4)
+    view = mp.MPTCPFullInfo(raw)
+    assert (view.num_subflows, view.subflows, view.info) == (2, (), pattern(96))
+
+
+def test_bytes_of_the_other_byte_order() -> None:
+    """Every number is what it was there; the view holds it in this machine's order."""
+    raw = pattern(280)
+    info, tcp_info = mp.MPTCPInfo(raw[:96], byteorder=OTHER), mp.TCPInfo(raw, byteorder=OTHER)
+    for name, at, size, *_ in MPTCP_INFO:
+        assert getattr(info, name) == int.from_bytes(raw[at : at + size], OTHER), name
+    for name, at, size, *_ in TCP_INFO:
+        assert getattr(tcp_info, name) == int.from_bytes(raw[at : at + size], OTHER), name
+    shifts = {"big": (0, 4, 0, 1), "little": (4, 0, 7, 5)}[sys.byteorder]
+    assert [getattr(tcp_info, name) for name, *_ in TCP_INFO_BITS] == [
+        raw[6] >> shifts[0] & 15,
+        raw[6] >> shifts[1] & 15,
+        raw[7] >> shifts[2] & 1,
+        raw[7] >> shifts[3] & 3,
+    ]
+    assert mp.MPTCPInfo(info.raw) == mp.MPTCPInfo(raw[:96], byteorder=OTHER) == info
+    assert pickle.loads(pickle.dumps(tcp_info)) == tcp_info
+
+
+def test_a_tail_and_a_cut_field_are_left_as_they_are() -> None:
+    """What this release does not know, it cannot turn; and half a field is none."""
+    raw = pattern(300)
+    assert mp.TCPInfo(raw, byteorder=OTHER).raw[280:] == raw[280:]
+    assert mp.TCPInfo(raw[:22], byteorder=OTHER).raw[20:] == raw[20:22]
+
+
+def test_addresses_of_the_other_byte_order() -> None:
+    """Families and scope_ids are turned; ports and addresses are in network order everywhere."""
+    raw = bytearray(sockaddr("fe80::1", 9) + sockaddr("192.0.2.7", 443))
+    for at in (0, 128):
+        raw[at : at + 2] = raw[at : at + 2][::-1]
+    raw[24:28] = (3).to_bytes(4, OTHER)
+    view = mp.SubflowAddrs(raw, byteorder=OTHER)
+    assert (view.local, view.remote) == (("fe80::1", 9, 0, 3), ("192.0.2.7", 443))
+    with pytest.raises(ValueError, match="other byte order"):
+        mp.SubflowAddrs(raw)
+
+
+def test_a_row_of_a_dump_of_the_other_byte_order() -> None:
+    """Turned, it says what it said there; unturned, it is refused."""
+    raw = bytearray(bytes([socket.AF_INET, 1]) + pattern(168)[2:])
+    words = {"ifindex": 40, "expires": 52, "rqueue": 56, "wqueue": 60, "uid": 64, "inode": 68}
+    row = mp.MPTCPDiagMsg(raw, byteorder=OTHER)
+    for name, at in words.items():
+        assert getattr(row, name) == int.from_bytes(raw[at : at + 4], OTHER), name
+    low, high = (int.from_bytes(raw[at : at + 4], OTHER) for at in (44, 48))
+    assert row.cookie == high << 32 | low
+    assert row.local == mp.MPTCPDiagMsg(raw).local
+    assert row.info == mp.MPTCPInfo(raw[72:], byteorder=OTHER)
+    raw[80:84] = (2).to_bytes(4, OTHER)
+    with pytest.raises(ValueError, match="MPTCPInfo: these bytes are of the other byte order"):
+        mp.MPTCPDiagMsg(raw)
+    with pytest.raises(ValueError, match="no multiple of 4"):
+        mp.MPTCPDiagMsg(raw[:-1])
+
+
+@pytest.mark.parametrize("order", ["native", "", "BIG", 1])
+def test_there_are_two_byte_orders(order: object) -> None:
+    with pytest.raises(ValueError, match="byteorder is 'little' or 'big', not"):
+        mp.MPTCPInfo(bytes(96), byteorder=order)  # type: ignore[arg-type]
+
+
+def test_unknown_values_of_a_newer_kernel_are_taken() -> None:
+    """Bits of flags, states and families that have no name yet."""
+    assert mp.MPTCPInfo(bytes(8) + (0x8001).to_bytes(4, sys.byteorder) + bytes(84)).flags == 0x8001
+    assert mp.TCPInfo(b"\xff" + bytes(279)).state == 255
+    assert mp.SubflowAddrs((99).to_bytes(2, sys.byteorder) + bytes(254)).local is None
+
+
+class Mine(mp.MPTCPInfo):
+    """A user's own view: one more property, one field renamed in words."""
+
+    __slots__ = ()
+
+    @property
+    def doubled(self) -> int:
+        return 2 * self.subflows
+
+    @property
+    def token(self) -> str:  # type: ignore[override]
+        return f"{super().token:#x}"
+
+
+class Plain(mp.TCPInfo):
+    """Nothing added; without __slots__, as most are written."""
+
+
+class Whole(mp.MPTCPFullInfo):
+    __slots__ = ()
+
+
+class Ends(mp.SubflowAddrs):
+    __slots__ = ()
+
+
+class Row(mp.MPTCPDiagMsg):
+    __slots__ = ()
+
+
+class Path(mp.Subflow):
+    __slots__ = ()
+
+
+ROW = bytes([socket.AF_INET, 1]) + bytes(70) + pattern(96)
+SUBCLASSES = [
+    (Mine, pattern(96)),
+    (Plain, pattern(280)),
+    (Whole, full_info(2)),
+    (Ends, sockaddr("127.0.0.1", 80) + sockaddr("::1", 81)),
+    (Row, ROW),
+]
+
+
+@pytest.mark.parametrize(("view", "raw"), SUBCLASSES, ids=lambda part: getattr(part, "__name__", ""))
+def test_a_subclass_of_a_view_is_one(view: Any, raw: bytes) -> None:
+    """It has all fields, shows its own name, and copies and pickles to its own kind."""
+    base = view.__mro__[1]
+    one, original = view(raw), base(raw)
+    assert view.fields == base.fields
+    assert one.asdict().keys() == original.asdict().keys()
+    assert repr(one).startswith(f"{view.__name__}(")
+    for again in (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):
+        assert type(again) is view
+        assert again == one == original
+        assert hash(again) == hash(one) == hash(original)
+        assert again.asdict(clean=True) == one.asdict(clean=True)
+
+
+def test_a_subclass_may_say_a_field_in_its_own_way() -> None:
+    """asdict() and repr() go by what the attribute is there."""
+    one = Mine(pattern(96))
+    assert one.doubled == 2 * mp.MPTCPInfo(pattern(96)).subflows
+    assert one.token == one.asdict()["token"] == f"{mp.MPTCPInfo(pattern(96)).token:#x}"
+    assert f"token={one.token!r}" in repr(one)
+
+
+def test_a_subclass_of_a_record_is_one() -> None:
+    """With no parts of its own, or with one more."""
+
+    class Longer(mp.Subflow):
+        __slots__ = ("note",)
+
+        def __init__(self, id: int, addrs: mp.SubflowAddrs, tcp_info: mp.TCPInfo, note: str) -> None:
+            _fields.Record.__init__(self, id, addrs, tcp_info, note)
+
+    path = mp.MPTCPFullInfo(full_info(2)).subflows[1]
+    one = Path(path.id, path.addrs, path.tcp_info)
+    assert (one.id, one.live, one.asdict()) == (path.id, path.live, path.asdict())
+    assert pickle.loads(pickle.dumps(one)) == one == copy.copy(one)
+    assert repr(one).startswith("Path(")
+    assert one != path
+    longer = Longer(3, path.addrs, path.tcp_info, "over the air")
+    assert (longer.id, longer.note) == (3, "over the air")  # type: ignore[attr-defined]
+    assert longer != Longer(3, path.addrs, path.tcp_info, "by cable")
