@@ -56,11 +56,16 @@ class MPTCPDiagMsg(View):
     ifindex = always("Interface that the socket is bound to (SO_BINDTODEVICE), or 0.", "index", "5.9")
     expires = always("Until the timer fires.", "ms", "5.9")
     rqueue = always(
-        "Memory of what was received and not read; on a listener the length of its accept queue.",
+        "Memory of what was received and not read, more than its payload; on a listener the length of its "
+        "accept queue.",
         "bytes",
         "5.9",
     )
-    wqueue = always("Memory of what was sent, until it is freed; on a listener its backlog.", "bytes", "5.9")
+    wqueue = always(
+        "Always 0 on a connection, whatever waits (`info.unacked_bytes` tells); on a listener its backlog.",
+        "bytes",
+        "5.9",
+    )
     uid = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9")
     inode = always("As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9")
 
@@ -74,7 +79,8 @@ class MPTCPDiagMsg(View):
 
     @property
     def cookie(self) -> int | None:
-        """SO_COOKIE, a number since boot. An accepted socket can have its listener's (seen on 6.18).
+        """SO_COOKIE, a number since boot. No key: where a listener's was asked for or dumped (as here, with
+        listening), the sockets that it accepts from then on have the same (seen on 6.18).
 
         None: not told, of a listener that only TCP's table told.
         """
@@ -100,12 +106,18 @@ class MPTCPDiagMsg(View):
 
     @property
     def info(self) -> MPTCPInfo:
-        """The connection, as mptcp_info() would tell, and also where that is refused: after a fallback."""
+        """The connection, as mptcp_info() would tell, and also where that is refused: after a fallback.
+
+        Then bytes_sent, bytes_acked and snd_una say what was handed to TCP: no measure of progress.
+        """
         return _new_bytes(MPTCPInfo, self[_INFO_AT:])
 
     @property
     def fallback(self) -> bool:
-        """Whether the connection fell back to TCP (RFC 8684, section 3.7)."""
+        """Whether the connection fell back to TCP (RFC 8684, section 3.7).
+
+        True too for one that was reset before its first data: ``state`` is CLOSE then.
+        """
         return bool(self.info.flags & InfoFlag.FALLBACK)
 
     def asdict(self, *, clean: bool = False) -> dict[str, Any]:

@@ -28,19 +28,35 @@ class Field(property):
     """An attribute of a view: where it lies, and what it means.
 
     ``unit`` is its unit, ``since`` the Linux release that brought it, ``sentinel`` the value that the
-    kernel uses for "none" (or None), ``__doc__`` all of it in a line.
+    kernel uses for "none" (or None), ``__doc__`` all of it in a line. ``never`` (or None) tells of a view
+    whether the value is of something that has not happened: another field of the same answer shows it.
     """
 
     unit: str
     since: str
     sentinel: int | None
+    never: Callable[[Any], bool] | None
 
-    def __init__(self, doc: str, unit: str, since: str, sentinel: int | None = None) -> None:
+    def __init__(
+        self,
+        doc: str,
+        unit: str,
+        since: str,
+        sentinel: int | None = None,
+        never: Callable[[Any], bool] | None = None,
+    ) -> None:
         super().__init__()
         self.__doc__ = f"{doc} ({unit}; Linux {since})"
         self.unit = unit
         self.since = since
         self.sentinel = sentinel
+        self.never = never
+
+    def says_none(self, view: View, value: object) -> bool:
+        """Whether value is the kernel's way to say that there is none, or of what has not happened."""
+        if self.sentinel is not None and value == self.sentinel:
+            return True
+        return self.never is not None and self.never(view)
 
     def __set_name__(self, owner: type[View], name: str) -> None:
         """Find the place in the owner's struct."""
@@ -71,6 +87,7 @@ if TYPE_CHECKING:
         unit: str
         since: str
         sentinel: int | None
+        never: Callable[[Any], bool] | None
 
         @overload
         def __get__(self, view: None, owner: type[View]) -> Self: ...
@@ -80,14 +97,26 @@ if TYPE_CHECKING:
         def __set__(self, view: View, value: Never) -> Never: ...
 
 
-def always(doc: str, unit: str, since: str, sentinel: int | None = None) -> FieldOf[int]:
+def always(
+    doc: str,
+    unit: str,
+    since: str,
+    sentinel: int | None = None,
+    never: Callable[[Any], bool] | None = None,
+) -> FieldOf[int]:
     """A field that every supported kernel returns."""
-    return Field(doc, unit, since, sentinel)  # type: ignore[return-value]
+    return Field(doc, unit, since, sentinel, never)  # type: ignore[return-value]
 
 
-def newer(since: str, doc: str, unit: str, sentinel: int | None = None) -> FieldOf[int | None]:
+def newer(
+    since: str,
+    doc: str,
+    unit: str,
+    sentinel: int | None = None,
+    never: Callable[[Any], bool] | None = None,
+) -> FieldOf[int | None]:
     """A field that some supported kernel does not return."""
-    return Field(doc, unit, since, sentinel)  # type: ignore[return-value]
+    return Field(doc, unit, since, sentinel, never)  # type: ignore[return-value]
 
 
 class View(bytes):
@@ -151,11 +180,15 @@ class View(bytes):
         return bytes(self)
 
     def asdict(self, *, clean: bool = False) -> dict[str, Any]:
-        """All fields by name. With clean, a value that means "none" (``sentinel``) becomes None."""
+        """All fields by name. With clean, None for what means "none", and for ages of what never happened.
+
+        Make JSON of this, ``json.dumps(info.asdict(clean=True))``: a view itself is bytes. Sequence numbers,
+        and without clean max_pacing_rate, exceed 2^53: readers of JSON that know floats alone round them.
+        """
         values = {}
         for name, field in self.fields.items():
             value = getattr(self, name)
-            values[name] = None if clean and value is not None and value == field.sentinel else value
+            values[name] = None if clean and field.says_none(self, value) else value
         return values
 
     def __repr__(self) -> str:

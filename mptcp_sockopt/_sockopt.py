@@ -147,8 +147,11 @@ class Status(enum.Enum):
     """What a TCP-family socket is, from the socket alone.
 
     MPTCP        connected with MPTCP, and some subflow is not in state CLOSE: live, joining or closing
-    FALLBACK     an MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7)
-    TCP          a TCP socket, also one that an MPTCP listener accepted from a plain TCP peer
+    FALLBACK     an MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7); one that was
+                 reset before its first data says so too, and its tcp_info.state is CLOSE then: no sign
+                 of a middlebox
+    TCP          a TCP socket, also one that an MPTCP listener accepted from a peer that did not ask for
+                 MPTCP, or whose option was lost on the way: a server cannot tell which
     LISTENING    a listener, of TCP or MPTCP alike
     CONNECTING   MPTCP, and the peer's key has not come yet
     UNCONNECTED  MPTCP, never connected, or disconnected

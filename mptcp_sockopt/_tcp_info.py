@@ -43,6 +43,9 @@ class TCPInfo(View):
     The kernel's length decides what is there: 232 bytes in 5.4, 240 in 6.2, 248 in 6.7, 280 in 6.18. Any
     length is accepted, and a field is present if it ends within it. A bit that came later in a byte that
     was there before (``delivery_rate_app_limited``, ``fastopen_client_fail``) reads 0 on older kernels.
+
+    Of an initial subflow that a fastclose or the end of its connection reset, the counters are zeros and
+    ``notsent_bytes`` is a left-over. Ages of what never happened are about the machine's uptime, or 0.
     Thread rule: immutable, use it anywhere.
     """
 
@@ -73,13 +76,22 @@ class TCPInfo(View):
     lost = always("Segments thought lost.", "segments", "2.6")
     retrans = always("Segments retransmitted and still in flight.", "segments", "2.6")
     fackets = always("Always 0 since 4.15.", "segments", "2.6")
-    last_data_sent = always("Since data was last sent.", "ms", "2.6")
-    last_ack_sent = always("Always 0: the kernel does not keep it.", "ms", "2.6")
-    last_data_recv = always("Since data was last received.", "ms", "2.6")
-    last_ack_recv = always("Since an acknowledgement was last received.", "ms", "2.6")
+    last_data_sent = always(
+        "Since data was last sent; before the first, since the handshake.", "ms", "2.6",
+        never=lambda info: info.bytes_sent == 0,
+    )  # fmt: skip
+    last_ack_sent = always("Always 0: the kernel does not keep it.", "ms", "2.6", sentinel=0)
+    last_data_recv = always(
+        "Since data was last received; before the first, since the handshake.", "ms", "2.6",
+        never=lambda info: info.data_segs_in == 0 or info.bytes_received == 0,
+    )  # fmt: skip
+    last_ack_recv = always(
+        "Since an acknowledgement was last received, that of our SYN included.", "ms", "2.6",
+        never=lambda info: info.delivered == 0,
+    )  # fmt: skip
     pmtu = always("Path MTU.", "bytes", "2.6")
     rcv_ssthresh = always("Receive window clamp.", "bytes", "2.6")
-    rtt = always("Round-trip time, smoothed.", "us", "2.6")
+    rtt = always("Round-trip time, smoothed; 0 until it was measured.", "us", "2.6")
     rttvar = always("Mean deviation of the round-trip time.", "us", "2.6")
     snd_ssthresh = always("Slow-start threshold.", "segments", "2.6", sentinel=0x7FFFFFFF)
     snd_cwnd = always("Congestion window.", "segments", "2.6")
@@ -90,13 +102,24 @@ class TCPInfo(View):
     total_retrans = always("Segments retransmitted, in total.", "segments", "2.6")
     pacing_rate = newer("3.15", "Rate at which sending is paced.", "bytes/s", sentinel=2**64 - 1)
     max_pacing_rate = newer(
-        "3.15", "Limit on pacing_rate (SO_MAX_PACING_RATE).", "bytes/s", sentinel=2**64 - 1
+        "3.15",
+        "Limit on pacing_rate (SO_MAX_PACING_RATE); exceeds 2^53 where there is none.",
+        "bytes/s",
+        sentinel=2**64 - 1,
     )
-    bytes_acked = newer("4.1", "Acknowledged by the peer; our SYN and FIN count as one each.", "bytes")
-    bytes_received = newer("4.1", "Received in order; the peer's FIN counts as one.", "bytes")
+    bytes_acked = newer(
+        "4.1",
+        "Acknowledged by the peer's TCP, read or not; our FIN counts as one, and our SYN where this side "
+        "connected.", "bytes",
+    )  # fmt: skip
+    bytes_received = newer(
+        "4.1",
+        "Received in order, read or not; the peer's FIN counts as one, what MPTCP sent again counts again.",
+        "bytes",
+    )
     segs_out = newer("4.2", "Segments sent.", "segments")
     segs_in = newer("4.2", "Segments received.", "segments")
-    notsent_bytes = newer("4.6", "Written and not yet sent.", "bytes")
+    notsent_bytes = newer("4.6", "Written and not yet sent; means nothing in state CLOSE.", "bytes")
     min_rtt = newer("4.6", "Smallest round-trip time of the last minutes.", "us", sentinel=2**32 - 1)
     data_segs_in = newer("4.6", "Segments with payload received.", "segments")
     data_segs_out = newer("4.6", "Segments with payload sent.", "segments")
@@ -106,7 +129,7 @@ class TCPInfo(View):
     sndbuf_limited = newer("4.10", "Part of busy_time limited by the send buffer.", "us")
     delivered = newer("4.18", "Segments delivered, retransmitted ones included.", "segments")
     delivered_ce = newer("4.18", "Segments delivered with a congestion mark (ECN CE).", "segments")
-    bytes_sent = newer("4.19", "Payload sent, retransmissions included.", "bytes")
+    bytes_sent = newer("4.19", "Payload sent, retransmissions and data with the SYN included.", "bytes")
     bytes_retrans = newer("4.19", "Payload retransmitted.", "bytes")
     dsack_dups = newer("4.19", "Duplicates that the peer reported by DSACK.", "segments")
     reord_seen = newer("4.19", "Reordering events.", "events")

@@ -40,7 +40,10 @@ class InfoFlag(enum.IntFlag):
 class MPTCPInfo(View):
     """``struct mptcp_info``: what MPTCP_INFO says of a connection (Linux 5.16; RFC 8684).
 
-    Ages are in ms with the resolution of a jiffy. Thread rule: immutable, use it anywhere.
+    Ages are in ms with the resolution of a jiffy. Of a connection that fell back, which only mptcp_diag()
+    tells, bytes_sent, bytes_acked and snd_una count what was handed to TCP, sent and acknowledged or not.
+    Sequence numbers begin anywhere, wrap, and exceed 2^53: ``unacked_bytes`` is their use.
+    Thread rule: immutable, use it anywhere.
     """
 
     __slots__ = ()
@@ -54,37 +57,88 @@ class MPTCPInfo(View):
         "5.9": 40, "5.12": 44, "5.14": 44, "6.5": 80, "6.8": 84, "6.10": 96, "6.18": 96, "6.19": 96,
     }  # fmt: skip
 
-    subflows = always("Subflows besides the initial one; 0 on a connection with one path.", "subflows", "5.9")
+    subflows = always(
+        "Subflows besides the initial one, joins that are not answered yet included; 0 on a connection with "
+        "one path.", "subflows", "5.9",
+    )  # fmt: skip
     add_addr_signal = always("ADD_ADDR that this side has announced.", "addresses", "5.9")
-    add_addr_accepted = always("ADD_ADDR of the peer that this side has accepted.", "addresses", "5.9")
+    add_addr_accepted = always(
+        "ADD_ADDR of the peer that this side has accepted; 255, which was reported, is a count below 0.",
+        "addresses", "5.9",
+    )  # fmt: skip
     subflows_max = always("Limit on additional subflows, of the in-kernel path manager.", "subflows", "5.9")
     add_addr_signal_max = always("Endpoints configured as `signal`.", "endpoints", "5.9")
     add_addr_accepted_max = always("Limit on accepted ADD_ADDR.", "addresses", "5.9")
     flags = always("Bits of InfoFlag; FALLBACK is never seen through getsockopt.", "bits", "5.9")
     token = always("This side's token; 0 before connect, on a listener, after a fastclose.", "token", "5.9")
-    write_seq = always("Data sequence number that the next write gets.", "sequence number", "5.9")
-    snd_una = always("First data sequence number that is not acknowledged.", "sequence number", "5.9")
-    rcv_nxt = always("Data sequence number expected next from the peer.", "sequence number", "5.9")
-    local_addr_used = newer("5.12", "Local endpoints that this connection uses.", "endpoints")
+    write_seq = always(
+        "Data sequence number that the next write gets; may exceed 2^53.", "sequence number", "5.9"
+    )
+    snd_una = always(
+        "First data sequence number that is not acknowledged (after a fallback: not handed to TCP); may "
+        "exceed 2^53.", "sequence number", "5.9",
+    )  # fmt: skip
+    rcv_nxt = always(
+        "Data sequence number expected next from the peer; may exceed 2^53.", "sequence number", "5.9"
+    )
+    local_addr_used = newer(
+        "5.12", "Local endpoints that this connection has tried to join from; a join that failed counts too.",
+        "endpoints",
+    )  # fmt: skip
     local_addr_max = newer("5.12", "Endpoints configured as `subflow`.", "endpoints")
     csum_enabled = newer(
         "5.14", "1 where the DSS checksum is in use: either side asking turns it on.", "boolean"
     )
     retransmits = newer("6.5", "MPTCP-level timeouts in a row, at this moment; not a total.", "timeouts")
-    bytes_retrans = newer("6.5", "Payload sent again on another subflow (reinjected).", "bytes")
-    bytes_sent = newer("6.5", "Payload sent.", "bytes")
-    bytes_received = newer("6.5", "Payload received in order, counted on arrival.", "bytes")
+    bytes_retrans = newer(
+        "6.5", "Payload sent again by MPTCP, on the same subflow or others; also with one path, and no loss.",
+        "bytes",
+    )  # fmt: skip
+    bytes_sent = newer(
+        "6.5", "Payload handed to subflows for the first time; without that of the SYN (TCP Fast Open).",
+        "bytes",
+    )  # fmt: skip
+    bytes_received = newer(
+        "6.5", "Payload received in order, counted on arrival, read or not; with that of the peer's SYN.",
+        "bytes",
+    )  # fmt: skip
     bytes_acked = newer(
-        "6.5", "Payload acknowledged by the peer; our own DATA_FIN counts as one byte.", "bytes"
-    )
+        "6.5",
+        "Payload acknowledged by the peer, read or not; our own DATA_FIN counts as one byte, the SYN's data "
+        "does not. After a fallback what was handed to TCP, and one more.", "bytes",
+    )  # fmt: skip
     subflows_total = newer(
         "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more.", "subflows"
     )
     endp_laminar_max = newer("6.18", "Endpoints configured as `laminar`; 0 on 6.10 to 6.17.", "endpoints")
     endp_fullmesh_max = newer("6.19", "Endpoints configured as `fullmesh`; 0 on 6.10 to 6.18.", "endpoints")
-    last_data_sent = newer("6.10", "Since data was last sent.", "ms")
-    last_data_recv = newer("6.10", "Since data was last received.", "ms")
-    last_ack_recv = newer("6.10", "Since an MPTCP-level acknowledgement was last received.", "ms")
+    last_data_sent = newer(
+        "6.10", "Since data was last sent; before the first, since the socket was made.", "ms",
+        never=lambda info: info.bytes_sent == 0,
+    )  # fmt: skip
+    last_data_recv = newer(
+        "6.10", "Since data was last received; before the first, since the socket was made.", "ms",
+        never=lambda info: info.bytes_received == 0,
+    )  # fmt: skip
+    last_ack_recv = newer(
+        "6.10", "Since MPTCP last received an acknowledgement; before the first, since the socket was made.",
+        "ms",
+        never=lambda info: info.bytes_acked == 0,
+    )  # fmt: skip
+
+    @property
+    def unacked_bytes(self) -> int | None:
+        """Written and not acknowledged, our own DATA_FIN as one byte: ``write_seq - snd_una``, as SIOCOUTQ.
+
+        None where there is no connection yet, and after a fallback, when only TCP knows. (bytes; Linux 5.9)
+        """
+        if self.flags & (InfoFlag.REMOTE_KEY_RECEIVED | InfoFlag.FALLBACK) != InfoFlag.REMOTE_KEY_RECEIVED:
+            return None
+        return (self.write_seq - self.snd_una) % 2**64
+
+    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+        """All fields by name, and ``unacked_bytes``; clean, and JSON, as in ``TCPInfo.asdict()``."""
+        return {**super().asdict(clean=clean), "unacked_bytes": self.unacked_bytes}
 
 
 _SOCKADDR_IN = _abi.layout("kernel_sockaddr_in", "sin_")
@@ -160,8 +214,9 @@ class Subflow(Record):
     """One path of a connection. Thread rule: immutable, use it anywhere."""
 
     __slots__ = {
-        "id": "Its number in the connection: 1 is the initial one; never used again; with gaps where a join "
-        "failed; the peer numbers its own way. None before Linux 6.5, and on plain TCP.",
+        "id": "Its number in the connection: 1 is the initial one, but 0 in a socket that connects "
+        "again (after a failed connect(), or connect(AF_UNSPEC)) and once it was reset; never used again; "
+        "with gaps where a join failed. The peer numbers its own way. None before 6.5, and on plain TCP.",
         "addrs": "Its two ends (SubflowAddrs).",
         "tcp_info": "What TCP knows of it (TCPInfo).",
     }

@@ -38,6 +38,15 @@ def structs(recording: dict[str, Any]) -> Iterator[tuple[str, bytes, Any]]:
             yield name, bytes.fromhex(one["raw"]), one["values"]
 
 
+def holds(found: Any, recorded: Any) -> bool:
+    """Whether all that was recorded is there; what this package decodes since then may be there too."""
+    if isinstance(recorded, dict):
+        return all(name in found and holds(found[name], value) for name, value in recorded.items())
+    if isinstance(recorded, list):
+        return len(found) == len(recorded) and all(map(holds, found, recorded))
+    return bool(found == recorded)
+
+
 def decoded(name: str, raw: bytes, byteorder: str) -> Any:
     """As JSON has it: tuples are lists."""
     return json.loads(json.dumps(VIEWS[name](raw, byteorder=byteorder).asdict()))
@@ -50,7 +59,7 @@ def test_every_kernel_s_bytes_mean_here_what_they_meant_there(name: str) -> None
     found = list(structs(recording))
     assert len(found) >= 6
     for kind, raw, values in found:
-        assert decoded(kind, raw, recording["byteorder"]) == values
+        assert holds(decoded(kind, raw, recording["byteorder"]), values)
         if recording["byteorder"] == sys.byteorder:
             assert VIEWS[kind](raw) == VIEWS[kind](raw, byteorder=sys.byteorder) == raw
 
