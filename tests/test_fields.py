@@ -66,6 +66,39 @@ def test_full_info_of_impossible_sizes(word: int, size: int) -> None:
         mp.MPTCPFullInfo(raw)
 
 
+def test_full_info_of_sizes_that_fit_the_bytes_and_no_kernel() -> None:
+    """The arrays are as long as the header says; it says more than the kernel has, or too little."""
+    raw = full_info(1)
+    head, info, element = raw[:40], raw[40:136], raw[136:400]
+    ends = element[8:]
+
+    def build(tcp_info: int, element_of_kernel: int, element: bytes) -> bytes:
+        sizes = (280, tcp_info, element_of_kernel, len(element), 1, 9)
+        words = b"".join(size.to_bytes(4, sys.byteorder) for size in sizes)
+        return words + head[24:] + info + element + pattern(tcp_info)
+
+    assert mp.MPTCPFullInfo(build(280, 264, element)).subflows[0].local == ("10.0.0.1", 1001)
+    for impossible in (
+        build(0, 264, element),  # no tcp_info
+        build(281, 264, element),  # more than the kernel's
+        build(280, 264, element + bytes(8)),  # the same of an element
+        build(280, 259, b"\1\0\0" + ends),  # no room for an id before the addresses
+    ):
+        with pytest.raises(ValueError, match="its header does not fit"):
+            mp.MPTCPFullInfo(impossible)
+
+
+@pytest.mark.parametrize(("at", "number", "size"), [(48, 2, 4), (144, 2, 2), (272, 10, 2), (416, 1460, 4)])
+def test_a_part_of_full_info_of_the_other_byte_order(at: int, number: int, size: int) -> None:
+    """flags, the two families and snd_mss of a subflow are looked at as in the views of their own."""
+    raw = bytearray(full_info(1))
+    raw[at : at + size] = number.to_bytes(size, sys.byteorder)
+    mp.MPTCPFullInfo(raw)
+    raw[at : at + size] = number.to_bytes(size, OTHER)
+    with pytest.raises(ValueError, match="of the other byte order"):
+        mp.MPTCPFullInfo(raw)
+
+
 def test_full_info_asked_without_arrays() -> None:
     """A raw call may want the connection alone: sizes of 0, room for none, and a count."""
     raw = bytearray(full_info(2, room=0))

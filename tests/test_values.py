@@ -86,6 +86,16 @@ def test_unacked_bytes_wrap_with_the_sequence_numbers() -> None:
     assert mp.MPTCPInfo(raw).unacked_bytes == 8
 
 
+def test_flags_decide_whether_there_are_unacked_bytes() -> None:
+    """None without the peer's key, and in a fallback at any time, with the key or without."""
+    key, fallback = mp.InfoFlag.REMOTE_KEY_RECEIVED, mp.InfoFlag.FALLBACK
+    found = {
+        flags: mp.MPTCPInfo(struct.pack("=8xIIQQQ", flags, 1, 9, 4, 0)).unacked_bytes
+        for flags in (0, key, fallback, key | fallback, key | 4)
+    }
+    assert found == {0: None, key: 5, fallback: None, key | fallback: None, key | 4: 5}
+
+
 def test_without_a_connection_there_are_no_unacked_bytes(family: int, mptcp: None) -> None:
     """None: fresh, listening, connecting, disconnected."""
     with mp.create_socket(family, fallback=False) as sock:
@@ -313,6 +323,11 @@ def test_what_happened_has_an_age(family: int, mptcp: None) -> None:
         if mp.mptcp_info(client).last_data_sent is None:
             raise Missing("a kernel with ages of the connection")
         assert ages(mp.mptcp_info(client)) == ages(mp.mptcp_info(server)) == [None] * 3
+        client.sendall(b"x")
+        assert server.recv(1) == b"x"
+        until(lambda: mp.mptcp_info(client).unacked_bytes == 0, "it to be acknowledged")
+        assert [age is None for age in ages(mp.mptcp_info(client))] == [False, True, False]
+        assert [age is None for age in ages(mp.mptcp_info(server))] == [True, False, True]
         exchange(client, server)
         until(lambda: mp.mptcp_info(server).unacked_bytes == 0, "all to be acknowledged")
         for sock in (client, server):
