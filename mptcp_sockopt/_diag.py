@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 import time as _time
 from functools import partial
 from itertools import starmap
 
 from . import _abi, _sock_diag
-from ._fields import View, always, turned
+from ._fields import View, always, turned, unpickled
 from ._fields import column as _column
 from ._views import InfoFlag, MPTCPInfo, TCPState
 
@@ -215,7 +216,8 @@ class MPTCPDiag:
         raise AttributeError("MPTCPDiag cannot be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.time, self._info, self._rows.tobytes(), self.missing)
+        parts = type(self), self.time, self._info, self._rows.tobytes(), self.missing
+        return unpickled, (sys.byteorder, *parts)
 
     def __repr__(self) -> str:
         missing = f", missing: {self.missing}" if self.missing else ""

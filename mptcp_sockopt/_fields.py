@@ -164,6 +164,9 @@ class View(bytes):
         view._check()
         return view
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_bytes, (type(self), bytes(self), sys.byteorder), getattr(self, "__dict__", None)
+
     def _check(self) -> None:
         """ValueError for recorded bytes that contradict themselves. Those of a reader are not asked."""
         if self._small:
@@ -197,6 +200,18 @@ class View(bytes):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+def _of_bytes(view: type[View], raw: bytes, byteorder: Literal["little", "big"]) -> View:
+    """A view out of a pickle, which knows its byte order."""
+    return view(raw) if byteorder == sys.byteorder else view(raw, byteorder=byteorder)
+
+
+def unpickled(byteorder: str, make: Callable[..., T_co], *parts: object) -> T_co:
+    """make(*parts), for what holds many structs in the byte order of its machine."""
+    if byteorder != sys.byteorder:
+        raise ValueError("pickled on a machine of the other byte order: views alone can be unpickled there")
+    return make(*parts)
 
 
 def turned(raw: bytes, places: Iterable[_abi.Place]) -> bytes:

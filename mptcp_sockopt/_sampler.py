@@ -6,6 +6,7 @@ from __future__ import annotations
 import _thread
 import os
 import struct
+import sys
 from _weakref import ref
 from functools import partial
 from itertools import starmap
@@ -13,6 +14,7 @@ from itertools import starmap
 from . import _abi
 from ._errors import UnsupportedOptionError
 from ._fields import column as _column
+from ._fields import unpickled
 from ._rows import Rows
 from ._views import MPTCPFullInfo, MPTCPInfo
 
@@ -161,7 +163,7 @@ class Sample(Generic[V]):
         starts = range(0, len(self._rows), self._stride)
         rows = [self._block[i : i + n].tobytes() for i, n in zip(starts, self.lengths, strict=True)]
         block = b"".join([row.ljust(self._stride, b"\0") for row in rows]) + self._ints.tobytes()
-        return _restored, (self._full, self._fds, self.time, self._stride, block)
+        return unpickled, (sys.byteorder, _restored, self._full, self._fds, self.time, self._stride, block)
 
     def __repr__(self) -> str:
         bad = sum(map(bool, self.errnos))

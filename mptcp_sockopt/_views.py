@@ -37,6 +37,11 @@ class InfoFlag(enum.IntFlag):
     REMOTE_KEY_RECEIVED = _FLAGS["REMOTE_KEY_RECEIVED"]
 
 
+# As ints, which are compared faster.
+_KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
+_KEY_OR_FALLBACK = int(InfoFlag.REMOTE_KEY_RECEIVED | InfoFlag.FALLBACK)
+
+
 class MPTCPInfo(View):
     """``struct mptcp_info``: what MPTCP_INFO says of a connection (Linux 5.16; RFC 8684).
 
@@ -132,7 +137,7 @@ class MPTCPInfo(View):
 
         None where there is no connection yet, and after a fallback, when only TCP knows. (bytes; Linux 5.9)
         """
-        if self.flags & (InfoFlag.REMOTE_KEY_RECEIVED | InfoFlag.FALLBACK) != InfoFlag.REMOTE_KEY_RECEIVED:
+        if self.flags & _KEY_OR_FALLBACK != _KEY:
             return None
         return (self.write_seq - self.snd_una) % 2**64
 

@@ -19,6 +19,7 @@ from .support import rounds
 from .vectors import MPTCP_INFO, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
 
 OTHER: Literal["little", "big"] = "big" if sys.byteorder == "little" else "little"
+THIS: Literal["little", "big"] = "little" if OTHER == "big" else "big"
 
 
 @pytest.mark.parametrize("length", [41, 42, 43, 45, 90, 97, 1001])
@@ -234,6 +235,26 @@ def test_a_subclass_of_a_view_is_one(view: Any, raw: bytes) -> None:
         assert again == one == original
         assert hash(again) == hash(one) == hash(original)
         assert again.asdict(clean=True) == one.asdict(clean=True)
+
+
+def test_a_pickle_knows_its_byte_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view of another machine is turned; a sample and a dump, which are many structs, are refused."""
+    view = mp.MPTCPInfo(pattern(96))
+    pickles = [pickle.dumps(one) for one in (view, mp.MPTCPDiag(1, 96, ROW), mp.Sampler([0]).sample())]
+    assert pickle.loads(pickles[0]) == view
+    with monkeypatch.context() as context:
+        context.setattr(sys, "byteorder", OTHER)
+        assert pickle.loads(pickles[0]).raw == mp.MPTCPInfo(view.raw, byteorder=THIS).raw != view.raw
+        for one in pickles[1:]:
+            with pytest.raises(ValueError, match="pickled on a machine of the other byte order"):
+                pickle.loads(one)
+    assert [type(pickle.loads(one)) for one in pickles[1:]] == [mp.MPTCPDiag, mp.Sample]
+
+
+def test_what_a_subclass_keeps_beside_its_bytes_is_copied() -> None:
+    one = Plain(pattern(280))
+    one.note = "over the air"  # type: ignore[attr-defined]
+    assert vars(pickle.loads(pickle.dumps(one))) == vars(copy.copy(one)) == {"note": "over the air"}
 
 
 def test_a_subclass_may_say_a_field_in_its_own_way() -> None:

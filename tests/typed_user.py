@@ -21,6 +21,9 @@ def look(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(info, mp.MPTCPInfo)
     assert_type(info.token, int)
     assert_type(info.bytes_sent, int | None)
+    assert_type(info.unacked_bytes, int | None)
+    assert_type(mp.MPTCPInfo(info.raw, byteorder="big"), mp.MPTCPInfo)
+    mp.MPTCPInfo(info.raw, byteorder="native")  # type: ignore[arg-type]
     assert_type(info.asdict()["token"], object)  # type: ignore[assert-type]  # Any
     assert_type(mp.TCPInfo.rtt.unit, str)
     assert_type(mp.TCPInfo.rtt.sentinel, int | None)
