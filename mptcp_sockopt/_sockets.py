@@ -18,9 +18,8 @@ TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-# socket(2) with IPPROTO_MPTCP: EINVAL before 5.6, EPROTONOSUPPORT where it is not built in, ENOPROTOOPT
-# where the namespace's net.mptcp.enabled is 0.
-_REFUSALS = (errno.EINVAL, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)
+# These say nothing of the protocol: a TCP socket would be refused as well.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
 class Support(enum.Enum):
@@ -39,27 +38,24 @@ class Support(enum.Enum):
         return self is Support.YES
 
 
+# What the kernel itself answers. A policy may answer with any errno.
 _REASONS = {
     errno.EINVAL: Support.KERNEL_TOO_OLD,
     errno.EPROTONOSUPPORT: Support.NOT_BUILT_IN,
     errno.ENOPROTOOPT: Support.DISABLED,
-    errno.EPERM: Support.FORBIDDEN,
-    errno.EACCES: Support.FORBIDDEN,
 }
 
 
 def is_supported() -> Support:
-    """Whether the kernel makes MPTCP sockets in this network namespace, and if not, why.
+    """Whether MPTCP sockets can be made in this network namespace, and if not, why.
 
-    Asks by making one. Any error that says nothing of MPTCP, such as EMFILE, is raised.
+    Asks by making one, of IPv4. Where that is refused and a TCP socket is not, the answer is falsy, and
+    create_socket() gives TCP. Any other failure, such as EMFILE, says nothing of MPTCP and is raised.
+    (A kernel may have MPTCP for IPv4 alone, CONFIG_MPTCP_IPV6: create_socket() gives TCP for AF_INET6 then.)
     """
-    try:
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM, _abi.IPPROTO_MPTCP).close()
-    except OSError as error:
-        if error.errno not in _REASONS:
-            raise
-        return _REASONS[error.errno]
-    return Support.YES
+    sock, refusal = _mptcp_or_tcp(socket.AF_INET, socket.SOCK_STREAM)
+    sock.close()
+    return Support.YES if refusal is None else _REASONS.get(refusal, Support.FORBIDDEN)
 
 
 def create_socket(
@@ -71,19 +67,46 @@ def create_socket(
 ) -> socket.socket:
     """``socket(family, type, IPPROTO_MPTCP)``.
 
-    With fallback (the default) a kernel that refuses MPTCP (EINVAL, EPROTONOSUPPORT, ENOPROTOOPT) gives a
-    TCP socket; without, the OSError. Whether the *peer* speaks MPTCP is another question: ask status().
+    With fallback (the default) it is a TCP socket where MPTCP is refused, whoever refuses it: the kernel, its
+    sysctl, or a policy (seccomp, BPF, a security module), with any errno but those of a shortage. If TCP is
+    refused as well, TCP's error is raised. Without fallback every refusal is an OSError. Whether the *peer*
+    speaks MPTCP is another question: ask status().
     nodelay sets TCP_NODELAY, as asyncio does for TCP; sockets accepted from a listener inherit it.
     """
-    try:
-        sock = socket.socket(family, type, _abi.IPPROTO_MPTCP)
-    except OSError as error:
-        if not fallback or error.errno not in _REFUSALS:
-            raise
-        sock = socket.socket(family, type, socket.IPPROTO_TCP)
+    if fallback:
+        sock, _ = _mptcp_or_tcp(family, type)
+    else:
+        sock = _open(family, type, _abi.IPPROTO_MPTCP)
     if nodelay:
         _set_nodelay(sock)
     return sock
+
+
+def _mptcp_or_tcp(family: int, kind: int) -> tuple[socket.socket, int | None]:
+    """An MPTCP socket and None; or, where the protocol is refused, a TCP socket and the errno of that."""
+    try:
+        return _open(family, kind, _abi.IPPROTO_MPTCP), None
+    except OSError as error:
+        if error.errno in _SHORTAGES:
+            raise
+        return _open(family, kind, socket.IPPROTO_TCP), error.errno
+
+
+def _open(family: int, kind: int, protocol: int) -> socket.socket:
+    try:
+        return socket.socket(family, kind, protocol)
+    except OSError as error:
+        name = "IPPROTO_MPTCP" if protocol == _abi.IPPROTO_MPTCP else "IPPROTO_TCP"
+        asked = f"socket({_name(socket.AddressFamily, family)}, {_name(socket.SocketKind, kind)}, {name})"
+        raise OSError(error.errno, f"{asked}: {error.strerror}") from None
+
+
+def _name(names: type[enum.IntEnum], number: int) -> str:
+    """Of a constant; a number that has none is given as it is."""
+    try:
+        return names(number).name
+    except ValueError:
+        return str(int(number))
 
 
 def _set_nodelay(sock: socket.socket) -> None:

@@ -188,44 +188,98 @@ def test_fallback_to_tcp_where_mptcp_is_switched_off(mptcp: None) -> None:
 
 
 MPTCP_SOCKETS = {0: socket.AF_INET, 2: mp.IPPROTO_MPTCP}  # arguments of socket(2)
+TCP_SOCKETS = {0: socket.AF_INET, 2: socket.IPPROTO_TCP}
 SUPPORT = [
-    (errno.EINVAL, mp.Support.KERNEL_TOO_OLD, True),
-    (errno.EPROTONOSUPPORT, mp.Support.NOT_BUILT_IN, True),
-    (errno.ENOPROTOOPT, mp.Support.DISABLED, True),
-    (errno.EPERM, mp.Support.FORBIDDEN, False),
-    (errno.EACCES, mp.Support.FORBIDDEN, False),
-]
+    (errno.EINVAL, mp.Support.KERNEL_TOO_OLD),
+    (errno.EPROTONOSUPPORT, mp.Support.NOT_BUILT_IN),
+    (errno.ENOPROTOOPT, mp.Support.DISABLED),
+    *(
+        (number, mp.Support.FORBIDDEN)
+        for number in (
+            errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EOPNOTSUPP,
+            errno.ESOCKTNOSUPPORT, errno.ENOENT, errno.EIO, errno.EBADF,
+        )
+    ),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("number", "support", "gives_tcp"), SUPPORT)
-def test_every_refusal_has_a_name(number: int, support: mp.Support, gives_tcp: bool) -> None:
-    """And TCP in its place where there is no MPTCP; what a policy forbids is an error, fallback or not."""
+@pytest.mark.parametrize(("number", "support"), SUPPORT)
+def test_every_refusal_has_a_name_and_gives_tcp(number: int, support: mp.Support) -> None:
+    """Whoever refuses MPTCP, with whatever errno: is_supported() and the three that open sockets agree."""
 
     def ask() -> None:
         assert mp.is_supported() is support
-        with pytest.raises(OSError) as caught:
-            mp.create_socket(fallback=False)
-        assert caught.value.errno == number
-        if gives_tcp:
-            with mp.create_socket() as sock:
-                assert mp.status(sock) is mp.Status.TCP
-        else:
-            with pytest.raises(PermissionError):
-                mp.create_socket()
+        assert not support
+        with (
+            mp.create_socket() as sock,
+            mp.create_server(("127.0.0.1", 0)) as server,
+            mp.create_connection(server.getsockname(), timeout=5) as client,
+        ):
+            statuses = [mp.status(one) for one in (sock, server, client)]
+            assert statuses == [mp.Status.TCP, mp.Status.LISTENING, mp.Status.TCP]
+            assert {one.proto for one in (sock, server, client)} == {socket.IPPROTO_TCP}
+            for make in (
+                mp.create_socket,
+                lambda **k: mp.create_server(("127.0.0.1", 0), **k),
+                lambda **k: mp.create_connection(server.getsockname(), **k),
+            ):
+                with pytest.raises(OSError) as caught:
+                    make(fallback=False)
+                assert caught.value.errno == number
+                assert "socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP): " in str(caught.value)
 
     where_refused([("socket", MPTCP_SOCKETS, number)], ask)
 
 
-def test_a_shortage_says_nothing_of_mptcp() -> None:
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENOSYS])
+def test_where_tcp_is_refused_too_nothing_is_said_of_mptcp(number: int) -> None:
+    """TCP's own error is raised, by is_supported() and with fallback alike, and names what was asked."""
+
+    def ask() -> None:
+        for call in (mp.is_supported, mp.create_socket):
+            with pytest.raises(OSError) as caught:
+                call()
+            assert caught.value.errno == errno.ENETDOWN
+            assert "socket(AF_INET, SOCK_STREAM, IPPROTO_TCP): " in str(caught.value)
+
+    where_refused([("socket", MPTCP_SOCKETS, number), ("socket", TCP_SOCKETS, errno.ENETDOWN)], ask)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_a_shortage_says_nothing_of_mptcp(number: int) -> None:
     """It is raised, and no TCP socket is tried instead."""
 
     def ask() -> None:
         for call in (mp.is_supported, mp.create_socket):
             with pytest.raises(OSError) as caught:
                 call()
-            assert caught.value.errno == errno.EMFILE
+            assert caught.value.errno == number
+            assert "IPPROTO_MPTCP" in str(caught.value)
 
-    where_refused([("socket", MPTCP_SOCKETS, errno.EMFILE)], ask)
+    where_refused([("socket", MPTCP_SOCKETS, number)], ask)
+
+
+def test_the_two_families_are_refused_apart(mptcp: None) -> None:
+    """A kernel may have MPTCP for IPv4 alone: an IPv6 socket is TCP then, and is_supported() stays YES."""
+
+    def ask() -> None:
+        assert mp.is_supported() is mp.Support.YES
+        with mp.create_socket(socket.AF_INET6) as sock:
+            assert mp.status(sock) is mp.Status.TCP
+        with mp.create_socket() as sock:
+            assert mp.is_mptcp(sock)
+
+    refusal: Refusal = ("socket", {0: socket.AF_INET6, 2: mp.IPPROTO_MPTCP}, errno.EPROTONOSUPPORT)
+    where_refused([refusal], ask)
+
+
+def test_an_error_names_numbers_that_have_no_name(mptcp: None) -> None:
+    """As they were passed: flags beside the type among them."""
+    number = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    for fallback, protocol in ((True, "IPPROTO_TCP"), (False, "IPPROTO_MPTCP")):
+        with pytest.raises(OSError) as caught:
+            mp.create_socket(socket.AF_INET, number, fallback=fallback)
+        assert f"socket(AF_INET, {number}, {protocol}): " in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.ENOBUFS])
