@@ -20,6 +20,7 @@ This is the one public door. The house, from the ground up (imports only go down
     _sockopt           one function per option; status(), snapshot()
     _sockets           opening sockets
     _sampler           many sockets at once
+    _growth            how much counters grew, or that it is another connection
     _tracker           one connection over time
     _diag              mptcp_diag(): every MPTCP socket of the network namespace
     selftest           over the names below alone

@@ -11,27 +11,34 @@ kernel does with counters and ids, as seen on 6.18, decides what may be compared
     a fastclose came                        0        stay                         id 0, CLOSE, zeros
     connect(AF_UNSPEC)                      0        zero, and no key             id 0, CLOSE, zeros
     connected again                         another  from zero                    id 0, from zero
+    both ends of a fallback closed          -        zero                         CLOSE, zeros
 
 On 6.5.10 a removed initial subflow has id 0 and zeros too: what is known of it at last is what it had before.
 Additional subflows leave the list as they go, and their counters with them (mptcp_net-next issue 385).
+What is the same connection, and the same subflow, is decided in _growth.py.
 """
 
 from __future__ import annotations
 
+import os
+import time
+
 from . import _abi
 from ._fields import Record
+from ._growth import COUNTERS, UNKNOWN, connection_growth, counters, find, nothing_happened
 from ._sockopt import Snapshot, Status, snapshot
-from ._views import InfoFlag, MPTCPInfo, Subflow, TCPInfo, TCPState
+from ._views import Subflow
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from ._growth import Growth
     from ._sockopt import SocketLike
 
-_COUNTERS = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
 _GONE = 1000
+_CLOCK_MONOTONIC_COARSE = 6  # the time module has no name for it
 
 
 class _Delta(Record):
@@ -50,18 +57,24 @@ class _Delta(Record):
 
         None where the delta is None, or no time has passed.
         """
-        if counter not in _COUNTERS:
-            raise ValueError(f"no counter {counter!r}: there are {', '.join(_COUNTERS)}")
+        if counter not in COUNTERS:
+            raise ValueError(f"no counter {counter!r}: there are {', '.join(COUNTERS)}")
         delta: int | None = getattr(self, counter)
         return delta * 1e9 / self.elapsed if delta is not None and self.elapsed else None
 
     def _deltas(self) -> dict[str, Any]:
-        rates = {f"{counter}_rate": self.rate(counter) for counter in _COUNTERS}
-        return {counter: getattr(self, counter) for counter in _COUNTERS} | rates
+        rates = {f"{counter}_rate": self.rate(counter) for counter in COUNTERS}
+        return {counter: getattr(self, counter) for counter in COUNTERS} | rates
 
 
 class SubflowDelta(_Delta):
-    """What one subflow in use did since the previous update. Thread rule: immutable, use it anywhere."""
+    """What one subflow in use did since the previous update.
+
+    A path whose cable was cut is in use for minutes: until TCP gives it up (net.ipv4.tcp_retries2). What
+    tells, while there is something to send: ``rate("bytes_acked")`` is 0, and in ``subflow.tcp_info``
+    ``unacked`` is not 0, ``backoff`` grows from 0, and ``last_ack_recv`` grows with the clock.
+    Thread rule: immutable, use it anywhere.
+    """
 
     __slots__ = {
         "subflow": "The subflow now (Subflow).",
@@ -97,15 +110,19 @@ class Update(_Delta):
         "snapshot": "The socket now (Snapshot).",
         "elapsed": "From the previous snapshot's time to this one's, in ns; None at the first update.",
         "continues": "Whether the counters go on from the previous update. False at the first one, without a "
-        "connection, in a new connection of the same socket, and in the update with fell_back.",
-        "fell_back": "Whether the socket spoke plain TCP for the first time: True in one update.",
+        "connection, in another connection (the socket connected again, or another socket has its number), "
+        "in the update with fell_back, and where the kernel reset the counters.",
+        "fell_back": "Whether this update is the first that saw plain TCP on an MPTCP socket: True once for "
+        "each connection that fell back, at the first update if that was in its handshake. A reset that "
+        "comes before any data looks the same (Status.FALLBACK).",
         "bytes_sent": "Payload sent (bytes; None before Linux 6.5).",
         "bytes_acked": "Payload that the peer acknowledged, our own DATA_FIN as one byte.",
         "bytes_received": "Payload received in order. Before Linux 6.5 with the peer's DATA_FIN as one byte.",
         "bytes_retrans": "Payload sent again on another subflow (bytes; None before Linux 6.5).",
         "added": "Subflows in use now that were not: all of them at the first update.",
         "removed": "Subflows that were in use and are not, with the last counters that could be read.",
-        "subflows": "A SubflowDelta for every subflow in use now, in the kernel's order.",
+        "subflows": "A SubflowDelta for every subflow in use now, in the kernel's order. A path whose cable "
+        "was cut is among them for minutes; SubflowDelta says what tells.",
     }
 
     snapshot: Snapshot
@@ -141,26 +158,48 @@ class Tracker:
     kept as a number; if another socket gets it, that is a new connection. A subflow that came and went
     between two updates is not seen. On plain TCP, and after a fallback, the connection is its one TCP flow,
     and the deltas are that flow's.
+
+    An MPTCP connection that was replaced between two updates is never continued. One of plain TCP, or that
+    fell back, is in one case. The same socket went through connect(AF_UNSPEC), kept the port that it was
+    bound to, and connected again, to the same peer; and since the last update the new connection did, by
+    every counter in TCP_INFO, at least what the old one had done in all. (Where a counter is only equal, its
+    age tells, from 50 ms on.) Nothing that the kernel answers tells these two apart. It names no peer while
+    a TCP socket connects and once it is closed: there the peer is not compared.
+
+    A signal handler or a finalizer that calls update() in the middle of an update() gets RuntimeError, and
+    changes nothing.
     Thread rule: one thread at a time; what it returns is immutable.
     """
 
-    __slots__ = ("_gone", "_last", "_sock")
+    __slots__ = ("_seen", "_sock", "_updating")
 
     def __init__(self, sock: SocketLike) -> None:
         _abi.descriptor(sock)  # what is none is refused here
         self._sock = sock
-        self._last: Snapshot | None = None
-        self._gone: tuple[Subflow, ...] = ()
+        # The last snapshot, its socket's inode, the time of the tick after it; every subflow that is gone.
+        self._seen: tuple[Snapshot | None, int, int, tuple[Subflow, ...]] = None, 0, 0, ()
+        self._updating: Tracker | None = None
 
     def update(self) -> Update:
         """Take a snapshot(), and say what has changed since the previous one.
 
-        Raises as snapshot(); the next update then compares with the last that succeeded.
+        Raises as snapshot(), and RuntimeError in the middle of another update(). The next update then
+        compares with the last that succeeded.
         """
-        now = snapshot(self._sock)
-        update = _difference(self._last, now)
-        self._last, self._gone = now, (self._gone + update.removed)[-_GONE:]
-        return update
+        if self._updating is self:  # in a copy it is the original
+            raise RuntimeError("Tracker.update() was called in the middle of an update() of the same Tracker")
+        self._updating = self
+        try:
+            before, inode, since, gone = self._seen
+            start = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
+            now = snapshot(self._sock)
+            inode_now = os.fstat(_abi.descriptor(self._sock)).st_ino
+            end = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
+            update = _difference(before, now, same_socket=inode == inode_now, passed=start - since)
+            self._seen = now, inode_now, end, (gone + update.removed)[-_GONE:]
+            return update
+        finally:
+            self._updating = None
 
     @property
     def gone(self) -> tuple[Subflow, ...]:
@@ -168,7 +207,7 @@ class Tracker:
 
         ids are unique within a connection. A socket that connected again has subflows of both here.
         """
-        return self._gone
+        return self._seen[3]
 
     def __repr__(self) -> str:
         return f"Tracker({self._sock!r})"
@@ -177,88 +216,47 @@ class Tracker:
 # --------------------------------------------------------------------------------------- the pure core
 
 
-def _difference(before: Snapshot | None, now: Snapshot) -> Update:
+def _difference(
+    before: Snapshot | None, now: Snapshot, *, same_socket: bool = True, passed: int = 0
+) -> Update:
+    """same_socket is of the two; passed are the ns that certainly lie between them, by the kernel's ticks."""
+    growth: Growth | None = None
+    known: tuple[Subflow, ...] = ()  # what may still be there: in another connection nothing, whatever its id
+    was: list[Subflow] = []
+    if before is not None:
+        was = [subflow for subflow in before.subflows if subflow.live]
+        if now.info is None:  # plain TCP, from the start or from now on: the flow may be the same
+            known = before.subflows if same_socket else ()
+        elif before.info is not None:
+            growth = connection_growth(before.info, now.info)
+            known = before.subflows if growth is not None else ()
+    found = [(new, *find(new, known, passed // 1_000_000)) for new in now.subflows]
+    if before is not None and before.info is None and now.info is None and len(before.subflows) == 1:
+        growth = next((grown for new, _, grown in found if not nothing_happened(new)), None)
+    continues = growth is not None
+    latest = {old: new for new, old, _ in found if old is not None}
+    live = [row for row in found if row[0].live]
     elapsed = None if before is None else now.time - before.time
-    continues = before is not None and _continues(before, now)
-    fell_back = before is not None and now.status is Status.FALLBACK and before.status is not now.status
-    was = [] if before is None else [subflow for subflow in before.subflows if subflow.live]
-    # In another connection nothing is the same, whatever its id. In a fallback the one flow is.
-    known = was if continues or fell_back else []
-    pairs = [(next((old for old in known if _is_same(old, new)), None), new) for new in now.subflows]
-    latest = {old: new for old, new in pairs if old is not None}
-    removed = [latest.get(old, old) for old in was if old not in latest or not latest[old].live]
     return Update(
         now,
         elapsed,
         continues,
-        fell_back,
-        *_connection_deltas(before if continues else None, now),
-        tuple([new for old, new in pairs if new.live and old is None]),
-        tuple(removed),
+        now.status is Status.FALLBACK and not (same_socket and _fell_before(before, now, continues)),
+        *(growth or UNKNOWN),
+        tuple([new for new, old, _ in live if old is None or not old.live]),
+        tuple([latest.get(old, old) for old in was if old not in latest or not latest[old].live]),
         tuple(
             [
-                SubflowDelta(new, elapsed, *_subflow_deltas(old, new, continues))
-                for old, new in pairs
-                if new.live
+                # A subflow that was not there did all that it did since.
+                SubflowDelta(new, elapsed, *(grown or (counters(new.tcp_info) if continues else UNKNOWN)))
+                for new, _, grown in live
             ]
         ),
     )
 
 
-def _continues(before: Snapshot, now: Snapshot) -> bool:
-    """Whether both are of one connection, and its counters of one kind."""
-    old, new = before.info, now.info
-    if old is not None and new is not None:
-        # A fastclose takes the token away and leaves the peer's key.
-        if new.token:
-            return new.token == old.token
-        return _has_key(new) and (old.token != 0 or _has_key(old))
-    if old is None and new is None and len(before.subflows) == len(now.subflows) == 1:
-        return _is_same(before.subflows[0], now.subflows[0])
-    return False
-
-
-def _has_key(info: MPTCPInfo) -> bool:
-    return bool(info.flags & InfoFlag.REMOTE_KEY_RECEIVED)
-
-
-def _is_same(old: Subflow, new: Subflow) -> bool:
-    """By id; without ids by the two addresses. The counters of one subflow never run backwards."""
-    if old.id is not None and new.id is not None:
-        same = old.id == new.id
-    else:
-        # getpeername() knows no peer before a TCP connection is established, and none after it.
-        peerless = (not _has_peer(old) and old.tcp_info.state == TCPState.SYN_SENT) or (
-            not _has_peer(new) and not new.live
-        )
-        same = old.local == new.local and (old.remote == new.remote or peerless)
-    return same and all(delta is None or delta >= 0 for delta in _growth(old.tcp_info, new.tcp_info))
-
-
-def _has_peer(subflow: Subflow) -> bool:
-    return subflow.remote is not None and subflow.remote[1] != 0
-
-
-def _growth(old: MPTCPInfo | TCPInfo, new: MPTCPInfo | TCPInfo) -> list[int | None]:
-    """How much each of the counters grew; None for one that this kernel does not have."""
-    pairs = [(getattr(old, counter), getattr(new, counter)) for counter in _COUNTERS]
-    return [None if None in pair else pair[1] - pair[0] for pair in pairs]
-
-
-def _connection_deltas(before: Snapshot | None, now: Snapshot) -> list[int | None]:
-    if before is None:
-        return [None] * len(_COUNTERS)
-    old, new = before.info, now.info
-    if old is None or new is None:
-        return _growth(before.subflows[0].tcp_info, now.subflows[0].tcp_info)
-    if new.bytes_acked is None and _has_key(old):
-        # Before 6.5 sequence numbers tell the same. They are of 64 bits, begin anywhere and wrap.
-        return [None, (new.snd_una - old.snd_una) % 2**64, (new.rcv_nxt - old.rcv_nxt) % 2**64, None]
-    return _growth(old, new)
-
-
-def _subflow_deltas(old: Subflow | None, new: Subflow, continues: bool) -> list[int | None]:
-    if old is not None:
-        return _growth(old.tcp_info, new.tcp_info)
-    # It was not there, so all that it did, it did since.
-    return [getattr(new.tcp_info, counter) if continues else None for counter in _COUNTERS]
+def _fell_before(before: Snapshot | None, now: Snapshot, continues: bool) -> bool:
+    """Whether this fallback was seen before. Once both its ends have closed, its counters are zeros."""
+    if before is None or before.status is not Status.FALLBACK:
+        return False
+    return continues or all(map(nothing_happened, now.subflows))

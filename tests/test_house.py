@@ -25,7 +25,7 @@ FLOORS = [
     {"_fields", "_sock_diag", "_rows"},
     {"_tcp_info"},
     {"_views"},
-    {"_sockopt", "_sockets", "_diag"},
+    {"_sockopt", "_sockets", "_diag", "_growth"},
     {"_sampler", "_tracker"},
     {"__init__"},
     {"_cases"},

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""How much the counters of a connection and of its subflows grew, or that these are others.
+
+What identifies an MPTCP connection is its token and, once a fastclose took that away, the random number
+that its data is numbered from: snd_una - bytes_acked. Plain TCP answers nothing of the kind: its initial
+sequence number cannot be read, its timestamp offset follows from addresses and ports, and SO_COOKIE stays
+when a socket connects again. So a TCP flow is the same if its socket and its addresses are, and nothing
+contradicts it:
+
+- No counter in TCP_INFO ran backwards.
+- No age began again while its counter stood still. A handshake sets the ages of data sent, of data received
+  and of the last acknowledgement; later each begins again only with a segment that is counted.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from ._views import InfoFlag, MPTCPInfo, Subflow, TCPInfo, TCPState
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    #: Of each of COUNTERS; None where it is not known.
+    Growth: TypeAlias = tuple[int | None, int | None, int | None, int | None]
+
+COUNTERS = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
+UNKNOWN = (None, None, None, None)
+
+counters: Callable[[MPTCPInfo | TCPInfo], Growth] = attrgetter(*COUNTERS)
+# More in TCP_INFO that never runs backwards, but wraps at 32 bits.
+_narrow: Callable[[TCPInfo], tuple[int | None, ...]] = attrgetter(
+    "segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "dsack_dups"
+)
+# An age in ms, and the counter that moves whenever it begins again.
+_AGES = (
+    ("last_data_sent", "data_segs_out"),
+    ("last_data_recv", "data_segs_in"),
+    ("last_ack_recv", "segs_in"),
+)
+_TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
+_FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
+
+
+def nothing_happened(flow: Subflow) -> bool:
+    """Whether this TCP socket listens, was never connected, or was reset to zeros."""
+    return flow.tcp_info.segs_out == flow.tcp_info.segs_in == 0
+
+
+def connection_growth(old: MPTCPInfo, new: MPTCPInfo) -> Growth | None:
+    """How much the counters of an MPTCP connection grew; None if new is another connection."""
+    if new.token:
+        if new.token != old.token:
+            return None
+    elif not (_has_key(new) and _same_numbers(old, new)):  # a fastclose leaves the peer's key
+        return None
+    growth = _growth(old, new)
+    if new.bytes_acked is None and _has_key(old):
+        # Before 6.5 sequence numbers tell the same.
+        growth = None, _distance(old.snd_una, new.snd_una), _distance(old.rcv_nxt, new.rcv_nxt), None
+    return None if _ran_back(growth) else growth
+
+
+def _same_numbers(old: MPTCPInfo, new: MPTCPInfo) -> bool:
+    """Whether the data of both is numbered from the same random number."""
+    connecting = not _has_key(old)  # then snd_una is one before the first byte, and rcv_nxt is 0
+    if old.bytes_acked is None or new.bytes_acked is None:
+        sent = _distance(old.snd_una, new.snd_una)
+        received = 0 if connecting else _distance(old.rcv_nxt, new.rcv_nxt)
+        return 0 <= sent < _FAR and 0 <= received < _FAR
+    return _distance(old.snd_una - old.bytes_acked + connecting, new.snd_una - new.bytes_acked) == 0
+
+
+def _has_key(info: MPTCPInfo) -> bool:
+    return bool(info.flags & InfoFlag.REMOTE_KEY_RECEIVED)
+
+
+def _distance(old: int, new: int) -> int:
+    """From one sequence number to another: they have 64 bits, begin anywhere and wrap."""
+    return (new - old + 2**63) % 2**64 - 2**63
+
+
+def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow | None, Growth | None]:
+    """Which of known new is, and how much its counters grew; in the passed ms, or longer."""
+    for old in known:
+        if old.id is not None and new.id is not None:
+            same = old.id == new.id
+        else:
+            same = _same_ends(old, new) and _may_go_on(old.tcp_info, new.tcp_info, passed)
+        if same:
+            growth = _growth(old.tcp_info, new.tcp_info)
+            if not _ran_back(growth):
+                return old, growth
+    return None, None
+
+
+def _same_ends(old: Subflow, new: Subflow) -> bool:
+    """By the two addresses. getpeername() knows no peer while TCP connects, and none once it is closed."""
+    was, state = old.tcp_info.state, new.tcp_info.state
+    if old.local != new.local or (was == TCPState.CLOSE and state != TCPState.CLOSE):
+        return False
+    return (
+        old.remote == new.remote
+        or (was == TCPState.SYN_SENT and not _has_peer(old))
+        or (state == TCPState.CLOSE and not _has_peer(new))
+    )
+
+
+def _has_peer(subflow: Subflow) -> bool:
+    return subflow.remote is not None and subflow.remote[1] != 0
+
+
+def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
+    """Whether nothing says that new is of another connection."""
+    for was, now in zip(_narrow(old), _narrow(new), strict=True):
+        if was != now and was is not None and now is not None and (now - was) % 2**32 >= 2**31:
+            return False
+    if old.busy_time is not None and new.busy_time is not None and new.busy_time < old.busy_time:
+        return False
+    if old.state in (TCPState.SYN_SENT, TCPState.SYN_RECV):
+        return True  # ages begin with the end of the handshake
+    for age, counter in _AGES:
+        if getattr(old, counter) == getattr(new, counter):
+            lost = (getattr(old, age) + passed - getattr(new, age)) % 2**32
+            if _TICKS < lost < 2**31:
+                return False
+    return True
+
+
+def _growth(old: MPTCPInfo | TCPInfo, new: MPTCPInfo | TCPInfo) -> Growth:
+    pairs = zip(counters(old), counters(new), strict=True)
+    sent, acked, received, retrans = [None if was is None or now is None else now - was for was, now in pairs]
+    return sent, acked, received, retrans
+
+
+def _ran_back(growth: Growth) -> bool:
+    return any(grown is not None and grown < 0 for grown in growth)

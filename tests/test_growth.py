@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""Which connection is the same one, and which subflow: the pure core, from recorded answers."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import _tracker
+from mptcp_sockopt._fields import View
+
+from .test_tracker import NONE, deltas
+from .vectors import sockaddr
+
+Status = mp.Status
+SECOND = 1_000_000_000
+
+
+# ------------------------------------------------------------------------------------- recorded snapshots
+
+
+def packed(view: type[View], size: int, values: dict[str, int]) -> bytes:
+    raw = bytearray(size)
+    for name, value in values.items():
+        place = view.fields[name].place
+        struct.pack_into(place.format, raw, place.offset, value)
+    return bytes(raw)
+
+
+def flow(
+    id: int | None = None, *, peer: int = 443, local: int = 1000, state: int = 1, **values: int
+) -> mp.Subflow:
+    addrs = sockaddr("10.0.0.1", local) + sockaddr("10.0.0.2" if peer else "0.0.0.0", peer)
+    values = {"state": state, "segs_out": 2, "segs_in": 1} | values
+    return mp.Subflow(id, mp.SubflowAddrs(addrs), mp.TCPInfo(packed(mp.TCPInfo, 248, values)))
+
+
+def plain(*flows: mp.Subflow, time: int = 0, status: Status = Status.TCP) -> mp.Snapshot:
+    return mp.Snapshot(time, status, None, flows)
+
+
+def connection(*flows: mp.Subflow, time: int = 0, size: int = 96, **values: int) -> mp.Snapshot:
+    """Of a connection whose peer's key came: its data begins at 5000, the peer's at 9000."""
+    values = {"flags": 2, "token": 7, "snd_una": 5000, "rcv_nxt": 9000} | values
+    return mp.Snapshot(time, Status.MPTCP, mp.MPTCPInfo(packed(mp.MPTCPInfo, size, values)), flows)
+
+
+def difference(before: mp.Snapshot, now: mp.Snapshot, **known: int) -> mp.Update:
+    return _tracker._difference(before, now, passed=known.get("passed", 0))
+
+
+def test_another_connection_has_other_subflows() -> None:
+    """Though their ids and addresses are equal, and their counters larger."""
+    old, new = flow(1, bytes_sent=10), flow(1, bytes_sent=50)
+    update = difference(connection(old), connection(new, token=8))
+    assert (update.continues, deltas(update)) == (False, NONE)
+    assert (update.removed, update.added) == ((old,), (new,))
+    assert [deltas(path) for path in update.subflows] == [NONE]
+    kept = difference(connection(old), connection(new))  # the control
+    assert (kept.continues, kept.removed, kept.added, kept.subflows[0].bytes_sent) == (True, (), (), 40)
+
+
+def test_counters_of_one_token_that_ran_backwards_are_no_deltas() -> None:
+    """Whatever a kernel answers, a delta is never negative."""
+    for counter in ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans"):
+        update = difference(connection(**{counter: 9}), connection(**{counter: 8}))
+        assert (update.continues, deltas(update)) == (False, NONE), counter
+
+
+def test_after_a_fastclose_the_numbers_of_the_data_identify_the_connection() -> None:
+    """They begin at random: what is larger by what was acknowledged is the same, the rest is another."""
+    old = connection(snd_una=5100, bytes_acked=100)
+    same = connection(token=0, snd_una=5150, bytes_acked=150)
+    assert deltas(difference(old, same)) == (0, 50, 0, 0)
+    assert deltas(difference(same, same)) == (0, 0, 0, 0)
+    for una, acked in ((5150, 149), (5150, 151), (2**63, 150), (0, 150)):
+        update = difference(old, connection(token=0, snd_una=una, bytes_acked=acked))
+        assert (update.continues, deltas(update)) == (False, NONE)
+    wrapped = connection(snd_una=2**64 - 10, bytes_acked=5), connection(token=0, snd_una=10, bytes_acked=25)
+    assert deltas(difference(*wrapped)) == (0, 20, 0, 0)
+    assert not difference(old, connection(token=0, flags=0, snd_una=5150, bytes_acked=150)).continues
+
+
+def test_a_connection_that_was_seen_connecting_is_known_after_its_fastclose() -> None:
+    """While it connects, snd_una is the number before the first byte."""
+    connecting = connection(flags=0, snd_una=4999, rcv_nxt=0)
+    assert deltas(difference(connecting, connection(token=0, snd_una=5030, bytes_acked=30))) == (0, 30, 0, 0)
+    assert not difference(connecting, connection(token=0, snd_una=5031, bytes_acked=30)).continues
+
+
+def test_before_6_5_another_connection_is_far_away() -> None:
+    """Two random numbers of 64 bits are: the one of this side, and the one of the peer."""
+    old = connection(size=48)
+    same = connection(size=48, token=0, snd_una=5000 + 2**40, rcv_nxt=9001)
+    assert deltas(difference(old, same)) == (None, 2**40, 1, None)
+    for numbers in ({"snd_una": 2**60}, {"rcv_nxt": 2**60}, {"snd_una": 4999}, {"rcv_nxt": 8999}):
+        update = difference(old, connection(size=48, token=0, **numbers))
+        assert (update.continues, deltas(update)) == (False, NONE)
+
+
+@pytest.mark.parametrize("id", [None, 3])
+def test_a_subflow_that_was_seen_joining(id: int | None) -> None:
+    """Is added when it is first in use, counts from its first sight, and is removed only if it was in use."""
+    joining = flow(id, state=mp.TCPState.SYN_SENT, segs_in=0)
+    joined = flow(id, bytes_sent=70, bytes_acked=71)
+    update = difference(connection(joining), connection(joined))
+    assert update.added == (() if joining.live else (joined,))
+    assert (update.removed, [deltas(path) for path in update.subflows]) == ((), [(70, 71, 0, 0)])
+    assert difference(connection(joining), connection()).removed == ((joining,) if joining.live else ())
+
+
+def test_a_living_flow_without_a_peer_is_another() -> None:
+    """It connects again: only one that is closed loses its peer's name and stays the same."""
+    old = flow(bytes_sent=10)
+    for state, same in ((mp.TCPState.SYN_SENT, False), (mp.TCPState.ESTABLISHED, False), (7, True)):
+        update = difference(plain(old), plain(flow(peer=0, state=state, bytes_sent=50)))
+        assert update.continues is same
+        assert update.bytes_sent == (40 if same else None)
+    assert not difference(plain(flow(state=7)), plain(flow())).continues  # and what is closed stays so
+
+
+@pytest.mark.parametrize(
+    "counter",
+    ["segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "dsack_dups"],
+)
+def test_a_counter_that_runs_backwards_is_another_connection_s(counter: str) -> None:
+    """One that wraps at 32 bits is not taken for it."""
+    larger = {"bytes_sent": 90, "bytes_received": 90, "bytes_acked": 90}
+    for was, now, same in ((9, 8, False), (9, 9, True), (9, 10, True), (2**32 - 3, 4, True)):
+        update = difference(plain(flow(**{counter: was})), plain(flow(**larger | {counter: now})))
+        assert (update.continues, update.bytes_sent) == ((True, 90) if same else (False, None))
+    assert not difference(plain(flow(busy_time=9)), plain(flow(**larger, busy_time=8))).continues
+
+
+@pytest.mark.parametrize(
+    ("age", "counter"),
+    [
+        ("last_data_sent", "data_segs_out"),
+        ("last_data_recv", "data_segs_in"),
+        ("last_ack_recv", "segs_in"),
+    ],
+)
+def test_an_age_that_began_again_without_its_counter(age: str, counter: str) -> None:
+    """Is a handshake: what grew meanwhile is another connection's. Ages are off by two ticks."""
+    ages = {"last_data_sent": 300, "last_data_recv": 300, "last_ack_recv": 300}
+    older_by = {name: value + 1000 for name, value in ages.items()}
+    old = plain(flow(**ages))
+
+    def now(**changed: int) -> mp.Update:
+        moved = {"data_segs_out": 5, "data_segs_in": 5, "segs_in": 5, "bytes_sent": 60}
+        moved[counter] = getattr(old.subflows[0].tcp_info, counter)
+        return difference(old, plain(flow(**older_by | moved | changed)), passed=SECOND)
+
+    assert now().bytes_sent == 60
+    assert now(**{age: 1260}).continues
+    assert not now(**{age: 1200}).continues
+    assert not now(**{age: 0}).continues
+    assert now(**{age: 0, counter: 6}).continues
+    # Ages of what connects are no ages yet.
+    young = plain(flow(state=mp.TCPState.SYN_SENT, peer=0, segs_in=0, segs_out=1, **ages))
+    assert difference(young, plain(flow(bytes_sent=60)), passed=SECOND).bytes_sent == 60
+
+
+def test_ages_wrap() -> None:
+    """After 49 days, at 32 bits."""
+    ages = ("last_data_sent", "last_data_recv", "last_ack_recv")
+    old, new = (flow(**dict.fromkeys(ages, value)) for value in (2**32 - 500, 500))
+    assert difference(plain(old), plain(new), passed=SECOND).continues
+
+
+def test_nothing_is_no_connection() -> None:
+    """Neither a TCP socket that was never connected, nor a listener."""
+    for state in (mp.TCPState.CLOSE, mp.TCPState.LISTEN):
+        nothing = plain(flow(peer=0, state=state, segs_out=0, segs_in=0))
+        update = difference(nothing, nothing)
+        assert (update.continues, deltas(update), update.removed) == (False, NONE, ())
