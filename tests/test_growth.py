@@ -170,6 +170,17 @@ def test_ages_wrap() -> None:
     assert difference(plain(old), plain(new), passed=SECOND).continues
 
 
+def test_zeros_are_the_end_of_the_fallback_that_was_seen() -> None:
+    """And where none was, or it was another socket's, they are the first that is seen of one."""
+    spoken, zeros = flow(bytes_sent=9), flow(peer=0, state=mp.TCPState.CLOSE, segs_out=0, segs_in=0)
+    fallback, ended = (plain(path, status=Status.FALLBACK) for path in (spoken, zeros))
+    assert not _tracker._difference(fallback, ended).fell_back
+    assert _tracker._difference(fallback, ended, same_socket=False).fell_back
+    for before in (None, connection(flow(1)), plain(zeros)):
+        assert _tracker._difference(before, ended).fell_back
+    assert not _tracker._difference(fallback, plain(zeros)).fell_back
+
+
 def test_nothing_is_no_connection() -> None:
     """Neither a TCP socket that was never connected, nor a listener."""
     for state in (mp.TCPState.CLOSE, mp.TCPState.LISTEN):
