@@ -8,6 +8,7 @@ when a socket connects again. So a TCP flow is the same if its socket and its ad
 contradicts it:
 
 - No counter in TCP_INFO ran backwards.
+- What the handshake agreed on (window scales, timestamps, SACK) is as it was.
 - No age began again while its counter stood still. A handshake sets the ages of data sent, of data received
   and of the last acknowledgement; later each begins again only with a segment that is counted.
 """
@@ -40,6 +41,7 @@ _AGES = (
     ("last_data_recv", "data_segs_in"),
     ("last_ack_recv", "segs_in"),
 )
+_AGREED = 7  # bits of TCPInfo.options: timestamps, SACK, window scale
 _TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
 _FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
 
@@ -120,13 +122,20 @@ def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
     if old.busy_time is not None and new.busy_time is not None and new.busy_time < old.busy_time:
         return False
     if old.state in (TCPState.SYN_SENT, TCPState.SYN_RECV):
-        return True  # ages begin with the end of the handshake
+        return True  # the rest begins with the end of the handshake
+    if _agreed(old) != _agreed(new):
+        return False
     for age, counter in _AGES:
         if getattr(old, counter) == getattr(new, counter):
             lost = (getattr(old, age) + passed - getattr(new, age)) % 2**32
             if _TICKS < lost < 2**31:
                 return False
     return True
+
+
+def _agreed(tcp_info: TCPInfo) -> tuple[int, int, int]:
+    """In the handshake, and for as long as the connection lives."""
+    return tcp_info.options & _AGREED, tcp_info.snd_wscale, tcp_info.rcv_wscale
 
 
 def _growth(old: MPTCPInfo | TCPInfo, new: MPTCPInfo | TCPInfo) -> Growth:

@@ -161,10 +161,10 @@ class Tracker:
 
     An MPTCP connection that was replaced between two updates is never continued. One of plain TCP, or that
     fell back, is in one case. The same socket went through connect(AF_UNSPEC), kept the port that it was
-    bound to, and connected again, to the same peer; and since the last update the new connection did, by
-    every counter in TCP_INFO, at least what the old one had done in all. (Where a counter is only equal, its
-    age tells, from 50 ms on.) Nothing that the kernel answers tells these two apart. It names no peer while
-    a TCP socket connects and once it is closed: there the peer is not compared.
+    bound to, and connected again, to the same peer, with the same options; and since the last update the new
+    connection did, by every counter in TCP_INFO, at least what the old one had done in all. (Where a counter
+    is only equal, its age tells, from 50 ms on.) Nothing that the kernel answers tells these two apart. It
+    names no peer while a TCP socket connects and once it is closed: there the peer is not compared.
 
     A signal handler or a finalizer that calls update() in the middle of an update() gets RuntimeError, and
     changes nothing.
@@ -234,7 +234,8 @@ def _difference(
     if before is not None and before.info is None and now.info is None and len(before.subflows) == 1:
         growth = next((grown for new, _, grown in found if not nothing_happened(new)), None)
     continues = growth is not None
-    latest = {old: new for new, old, _ in found if old is not None}
+    latest = {id(old): new for new, old, _ in found if old is not None}  # an object's id: to hash one is slow
+    gone = [latest.get(id(old), old) for old in was if id(old) not in latest or not latest[id(old)].live]
     live = [row for row in found if row[0].live]
     elapsed = None if before is None else now.time - before.time
     return Update(
@@ -244,7 +245,7 @@ def _difference(
         now.status is Status.FALLBACK and not (same_socket and _fell_before(before, now, continues)),
         *(growth or UNKNOWN),
         tuple([new for new, old, _ in live if old is None or not old.live]),
-        tuple([latest.get(old, old) for old in was if old not in latest or not latest[old].live]),
+        tuple(gone),
         tuple(
             [
                 # A subflow that was not there did all that it did since.

@@ -95,9 +95,13 @@ def test_before_6_5_another_connection_is_far_away() -> None:
     old = connection(size=48)
     same = connection(size=48, token=0, snd_una=5000 + 2**40, rcv_nxt=9001)
     assert deltas(difference(old, same)) == (None, 2**40, 1, None)
-    for numbers in ({"snd_una": 2**60}, {"rcv_nxt": 2**60}, {"snd_una": 4999}, {"rcv_nxt": 8999}):
+    for numbers in ({"snd_una": 2**60}, {"rcv_nxt": 2**60}, {"snd_una": 2**63 + 6000}, {"rcv_nxt": 8999}):
         update = difference(old, connection(size=48, token=0, **numbers))
         assert (update.continues, deltas(update)) == (False, NONE)
+    connecting = connection(size=48, flags=0, snd_una=4999, rcv_nxt=0)
+    for una, goes_on in ((5030, True), (4998, False), (2**60, False)):
+        update = difference(connecting, connection(size=48, token=0, snd_una=una, rcv_nxt=2**60))
+        assert (update.continues, deltas(update)) == (goes_on, NONE)
 
 
 @pytest.mark.parametrize("id", [None, 3])
@@ -114,11 +118,13 @@ def test_a_subflow_that_was_seen_joining(id: int | None) -> None:
 def test_a_living_flow_without_a_peer_is_another() -> None:
     """It connects again: only one that is closed loses its peer's name and stays the same."""
     old = flow(bytes_sent=10)
-    for state, same in ((mp.TCPState.SYN_SENT, False), (mp.TCPState.ESTABLISHED, False), (7, True)):
+    states = mp.TCPState.SYN_SENT, mp.TCPState.ESTABLISHED, mp.TCPState.LAST_ACK, mp.TCPState.CLOSE
+    for state, same in zip(states, (False, False, False, True), strict=True):
         update = difference(plain(old), plain(flow(peer=0, state=state, bytes_sent=50)))
         assert update.continues is same
         assert update.bytes_sent == (40 if same else None)
     assert not difference(plain(flow(state=7)), plain(flow())).continues  # and what is closed stays so
+    assert not difference(plain(flow(peer=0)), plain(flow(bytes_sent=50))).continues
 
 
 @pytest.mark.parametrize(
@@ -163,11 +169,30 @@ def test_an_age_that_began_again_without_its_counter(age: str, counter: str) -> 
     assert difference(young, plain(flow(bytes_sent=60)), passed=SECOND).bytes_sent == 60
 
 
+def test_what_the_handshake_agreed_on_stays() -> None:
+    """Where it differs there was another handshake. That ECN was seen is no agreement."""
+    old = plain(flow(options=7))
+    assert difference(old, plain(flow(options=7 | 16))).continues
+    for bit in (1, 2, 4):
+        assert not difference(old, plain(flow(options=7 ^ bit))).continues
+
+    def scaled(byte: int, state: int = mp.TCPState.ESTABLISHED) -> mp.Snapshot:
+        raw = bytearray(flow(state=state).tcp_info)
+        raw[6] = byte  # both window scales are in this one, whichever way round
+        return plain(mp.Subflow(None, flow().addrs, mp.TCPInfo(raw)))
+
+    assert difference(scaled(0x78), scaled(0x78)).continues
+    for byte in (0x79, 0x68):
+        assert not difference(scaled(0x78), scaled(byte)).continues
+        assert difference(scaled(0, mp.TCPState.SYN_SENT), scaled(byte)).continues
+
+
 def test_ages_wrap() -> None:
     """After 49 days, at 32 bits."""
     ages = ("last_data_sent", "last_data_recv", "last_ack_recv")
-    old, new = (flow(**dict.fromkeys(ages, value)) for value in (2**32 - 500, 500))
+    old, new, fresh = (flow(**dict.fromkeys(ages, value)) for value in (2**32 - 500, 500, 300))
     assert difference(plain(old), plain(new), passed=SECOND).continues
+    assert not difference(plain(old), plain(fresh), passed=SECOND).continues
 
 
 def test_zeros_are_the_end_of_the_fallback_that_was_seen() -> None:
