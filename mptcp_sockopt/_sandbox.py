@@ -16,9 +16,11 @@ import os
 import socket
 import struct
 
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ._netlink import attribute as _attribute
+from ._netlink import attributes as _attributes
+from ._netlink import call as _call
+from ._netlink import connected as _connected
+from ._netlink import numbers as _numbers
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
@@ -60,40 +62,7 @@ def _bring_up(interface: str) -> None:
         fcntl.ioctl(control, set_flags, struct.pack("16sH14x", name, flags | up))
 
 
-# ---------------------------------------------------------------------------------------------- netlink
-
-_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
-_NLMSG_ERROR = 2
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-@contextlib.contextmanager
-def _netlink(protocol: int) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as netlink:
-        netlink.settimeout(5)
-        netlink.bind((0, 0))
-        yield netlink
-
-
-def _call(netlink: socket.socket, kind: int, payload: bytes) -> bytes:
-    """One request; the payload of its answer, empty if that was the acknowledgement alone."""
-    header = struct.pack("=IHHII", 16 + len(payload), kind, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
-    netlink.send(header + payload)
-    answer = b""
-    while True:
-        messages = netlink.recv(65536)
-        while messages:
-            length, kind = struct.unpack_from("=IH", messages)
-            body, messages = messages[16:length], messages[(length + 3) & ~3 :]
-            if kind == _NLMSG_ERROR:
-                (error,) = struct.unpack_from("=i", body)
-                if error:
-                    raise OSError(-error, os.strerror(-error))
-                return answer
-            answer = body
+# -------------------------------------------------------------------------------------------- addresses
 
 
 def add_address(address: str) -> None:
@@ -103,7 +72,7 @@ def add_address(address: str) -> None:
     message = struct.pack(
         "=BBBBI", socket.AF_INET6, 128, no_duplicate_detection, 0, socket.if_nametoindex("lo")
     )
-    with _netlink(socket.NETLINK_ROUTE) as netlink:
+    with _connected(socket.NETLINK_ROUTE) as netlink:
         _call(netlink, new_address, message + _attribute(1, packed) + _attribute(2, packed))
 
 
@@ -117,14 +86,10 @@ _NESTED = 0x8000
 
 def _path_manager(command: int, attributes: bytes) -> None:
     generic, controller, get_family, family_id, family_name = 16, 0x10, 3, 1, 2
-    with _netlink(generic) as netlink:
+    with _connected(generic) as netlink:
         request = struct.pack("=BBH", get_family, 1, 0) + _attribute(family_name, b"mptcp_pm\0")
-        answer = _call(netlink, controller, request)[4:]
-        families = {}
-        while answer:
-            length, kind = struct.unpack_from("=HH", answer)
-            families[kind], answer = answer[4:length], answer[(length + 3) & ~3 :]
-        (family,) = struct.unpack("=H", families[family_id])
+        answer = _attributes(_call(netlink, controller, request)[4:])
+        (family,) = _numbers("=H", answer.get(family_id, b""))
         _call(netlink, family, struct.pack("=BBH", command, 1, 0) + attributes)
 
 

@@ -20,8 +20,8 @@ REUSEPORT = ROOT / "reuseport"
 
 # From the ground up. A module imports from floors below its own only.
 FLOORS = [
-    {"_version", "_descriptor", "_errors", "_ktap", "_sandbox"},
-    {"_abi"},
+    {"_version", "_descriptor", "_errors", "_ktap", "_netlink"},
+    {"_abi", "_sandbox"},
     {"_fields", "_sock_diag", "_rows"},
     {"_tcp_info"},
     {"_views"},
