@@ -333,7 +333,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m mptcp_sockopt.selftest",
         description=f"{__doc__}".replace("\n\n", "\n"),
         epilog="Prints TAP 13 as the kernel's self tests do. Exit status: 0 pass, 1 fail, 2 usage, 4 skip "
-        "(nothing can be tested here; the plan says why).",
+        '(nothing can be tested here; the plan says why), 3 no verdict ("Bail out!" says what the machine '
+        "ran out of).",
     )
     parser.add_argument("-6", dest="ipv6", action="store_true", help="over ::1 instead of 127.0.0.1")
     parser.add_argument(

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mptcp_sockopt import _ktap, _sandbox, selftest
+from mptcp_sockopt import _sandbox, selftest
 
-from .support import has_full_info, in_private_network, rounds, run, until
+from .support import has_full_info, in_private_network, rounds, run
 
 COMMAND = (sys.executable, "-m", "mptcp_sockopt.selftest")
 FLAG = {2: [], 10: ["-6"]}
@@ -134,149 +131,3 @@ def test_a_closed_pipe_ends_it_in_silence(tmp_path: Path, mptcp: None) -> None:
     child.stderr.close()
     assert child.wait(timeout=30) == 128 + signal.SIGPIPE
     assert errors == ""
-
-
-# ------------------------------------------------------------------------------- the runner, by itself
-
-Script = Callable[[_ktap.Settle], None]
-
-
-def run_scripts(
-    capsys: pytest.CaptureFixture[str],
-    names: list[str],
-    *,
-    seconds: float = 5,
-    strict: bool = False,
-    **scripts: Script,
-) -> tuple[int, list[str]]:
-    code = _ktap.run(names, scripts, strict=strict, seconds=seconds)
-    return code, capsys.readouterr().out.splitlines()[2:-1]
-
-
-def passes() -> None:
-    _ktap.check([1], "never said")
-
-
-def fails() -> None:
-    _ktap.check([], "1 is not 2")
-
-
-def skips() -> None:
-    raise _ktap.Skip("not here")
-
-
-def breaks() -> None:
-    raise OSError(95, "no")
-
-
-def settle_all(cases: dict[int, Callable[[], None]], settle: _ktap.Settle) -> None:
-    for number, case in cases.items():
-        settle.case(number, case)
-
-
-def test_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each in the kernel's words, in the plan's order, whoever settles first."""
-    one = functools.partial(settle_all, {3: passes, 0: passes, 2: skips})
-    other = functools.partial(settle_all, {1: fails, 4: breaks})
-    code, lines = run_scripts(capsys, list("abcde"), one=one, other=other)
-    assert code == 1
-    assert lines[:5] == ["ok 1 a", "not ok 2 b", "# 1 is not 2", "ok 3 c # SKIP not here", "ok 4 d"]
-    assert lines[5] == "not ok 5 e"
-    assert lines[6].startswith("# OSError: [Errno 95] no (breaks(), test_selftest.py:")
-
-
-def test_a_skip_under_strict_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """And the reason stays."""
-    script = functools.partial(settle_all, {0: skips})
-    assert run_scripts(capsys, ["a"], strict=True, script=script) == (1, ["not ok 1 a", "# not here"])
-    assert run_scripts(capsys, ["a"], strict=False, script=script) == (0, ["ok 1 a # SKIP not here"])
-
-
-def test_a_process_that_hangs_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """With a deadline, and it does not outlive the run."""
-    inward, outward = os.pipe()
-
-    def hang(settle: _ktap.Settle) -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # its own timer is of no help
-        settle.case(0, passes)
-        os.close(inward)
-        os.write(outward, f"{os.getpid()}\n".encode())
-        time.sleep(60)
-
-    begun = time.monotonic()
-    code, lines = run_scripts(capsys, ["a", "b"], seconds=0.5, script=hang)
-    assert (code, lines) == (
-        1,
-        ["ok 1 a", "not ok 2 b", "# no result within the time: script did not end"],
-    )
-    assert time.monotonic() - begun < 10
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(os.read(inward, 100)), 0)
-    os.close(inward)
-    os.close(outward)
-
-
-def test_a_process_has_a_timer_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    """Should the runner be killed, it ends a second after the deadline, whatever it inherited."""
-
-    def look() -> None:
-        left, _ = signal.getitimer(signal.ITIMER_REAL)
-        _ktap.check(5 < left <= 6, f"the timer is at {left}")
-        _ktap.check(signal.getsignal(signal.SIGALRM) is signal.SIG_DFL, "SIGALRM does not end it")
-
-    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    try:
-        assert run_scripts(capsys, ["a"], seconds=5, script=functools.partial(settle_all, {0: look})) == (
-            0,
-            ["ok 1 a"],
-        )
-    finally:
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_a_process_that_dies_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """By a signal, by its exit, by an exception outside a case, or by settling too little."""
-
-    def killed(settle: _ktap.Settle) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def exits(settle: _ktap.Settle) -> None:
-        os._exit(7)
-
-    def raises(settle: _ktap.Settle) -> None:
-        raise ConnectionRefusedError(111, "refused")
-
-    for script, reason in (
-        (killed, "# no result: script ended with signal 15"),
-        (exits, "# no result: script ended with status 7"),
-        (
-            raises,
-            "# no result: script: ConnectionRefusedError: [Errno 111] refused (raises(), test_selftest.py:",
-        ),
-        (functools.partial(settle_all, {}), "# no result: its process ended before it"),
-    ):
-        code, lines = run_scripts(capsys, ["a"], script=script)
-        assert (code, lines[0]) == (1, "not ok 1 a")
-        assert lines[1].startswith(reason)
-
-
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The children go with it, and there is no traceback."""
-    code = (
-        "import functools, sys, time\n"
-        "from mptcp_sockopt import _ktap\n"
-        "hang = lambda settle: time.sleep(60)\n"
-        "main = lambda: _ktap.run(['a'], {'script': hang}, strict=False, seconds=60)\n"
-        "sys.exit(_ktap.guard(main))\n"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
-    until(lambda: children.read_text().split(), "the child of the runner")
-    (grandchild,) = children.read_text().split()
-    os.kill(child.pid, signal.SIGINT)
-    output, errors = child.communicate(timeout=30)
-    assert child.returncode == 128 + signal.SIGINT
-    assert (output, errors) == ("TAP version 13\n1..1\n", "")
-    assert not Path(f"/proc/{grandchild}").exists()
