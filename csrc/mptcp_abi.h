@@ -2,7 +2,7 @@
 /*
  * The kernel ABI this library speaks, written once.
  *
- * Layouts follow Linux 7.1: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
+ * Layouts follow Linux 7.3: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
  * <linux/netlink.h> and <linux/inet_diag.h>. Kernels append to the structs of the first two and return the length they know; which fields an older kernel returned is decided in
  * mptcp_sockopt/_views.py. System headers are never included: they describe the build machine.
  *

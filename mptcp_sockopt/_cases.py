@@ -2,8 +2,7 @@
 """The cases of the self test that look at one end of a connection.
 
 Those of the kernel's own mptcp_sockopt.c first. Unlike that program they sum what they read, allow for
-retransmissions, and do not mind a path manager that adds subflows. A case is a function; the first line
-of its docstring is its name. Uses public names of mptcp_sockopt only.
+retransmissions, and do not mind a path manager that adds subflows. Uses public names of mptcp_sockopt only.
 """
 
 from __future__ import annotations
@@ -17,13 +16,15 @@ import time
 
 import mptcp_sockopt as mp
 
-from ._ktap import Skip, check
+from ._ktap import Skip, check, named
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 PATIENCE = 5.0  # seconds, for what the kernel has under way
+_PAUSE = 0.005
 
 
 class End:
@@ -38,20 +39,22 @@ class End:
 
 
 def eventually(truth: Callable[[], bool]) -> bool:
-    """Whether it comes true while we wait for what the kernel has under way."""
-    deadline = time.monotonic() + PATIENCE
-    while not truth():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
+    """Whether it comes true while we wait for what the kernel has under way.
+
+    Looks are counted, not seconds: time in which this process is stopped brings none.
+    """
+    for _ in range(round(PATIENCE / _PAUSE)):
+        if truth():
+            return True
+        time.sleep(_PAUSE)
+    return truth()
 
 
 # ------------------------------------------------------------------------- cases: the three old options
 
 
+@named("MPTCP_INFO: sequence numbers match the payload")
 def info(end: End) -> None:
-    """MPTCP_INFO: sequence numbers match the payload"""
     now = mp.mptcp_info(end.sock)
     check(now.flags & mp.InfoFlag.REMOTE_KEY_RECEIVED, f"flags are {now.flags}: the peer's key is missing")
     check(now.token, "the token is 0")
@@ -62,8 +65,25 @@ def info(end: End) -> None:
     check(moved == want, f"rcv_nxt moved by {moved}, {end.received} bytes and {end.fin} FIN came")
 
 
+@named("MPTCP_INFO: as long as the room, or as it is")
+def info_length(end: End) -> None:
+    cut_to_the_room(end.sock, mp.MPTCP_INFO, 0)
+
+
+def cut_to_the_room(sock: socket.socket, option: int, least: int) -> int:
+    """Every length from least on is taken, and says how much was written; the longest one."""
+    whole = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, bytearray(1024))
+    for asked in (least, least + 1, whole - 1, whole, whole + 1, whole + len(FILLER)):
+        buffer = bytearray(1024)
+        buffer[least:] = FILLER[:1] * (1024 - least)
+        length = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, buffer, asked)
+        check(length == min(asked, whole), f"the length is {length}, room was for {asked} of {whole}")
+        check(not buffer[length:].strip(FILLER[:1]), f"more than {length} bytes were written")
+    return whole
+
+
+@named("MPTCP_INFO: byte counters match the payload")
 def counters(end: End) -> None:
-    """MPTCP_INFO: byte counters match the payload"""
     now = mp.mptcp_info(end.sock)
     if now.bytes_sent is None:
         raise Skip("this kernel has no byte counters (Linux 6.5)")
@@ -74,8 +94,8 @@ def counters(end: End) -> None:
     check(acked == end.sent, f"bytes_acked is {acked}, {end.sent} were written and no FIN")
 
 
+@named("MPTCP_TCPINFO: whole elements, payload counted")
 def tcpinfo(end: End) -> None:
-    """MPTCP_TCPINFO: whole elements, payload counted"""
     whole_elements(end.sock, mp.MPTCP_TCPINFO)
 
     def crossed() -> tuple[int, int, int]:
@@ -95,8 +115,8 @@ def tcpinfo(end: End) -> None:
     check(right(), found)
 
 
+@named("MPTCP_SUBFLOW_ADDRS: the socket's own names")
 def addrs(end: End) -> None:
-    """MPTCP_SUBFLOW_ADDRS: the socket's own names"""
     whole_elements(end.sock, mp.MPTCP_SUBFLOW_ADDRS)
     names = (end.sock.getsockname(), end.sock.getpeername())
     paths = mp.mptcp_subflow_addrs(end.sock)
@@ -117,8 +137,8 @@ def whole_elements(sock: socket.socket, option: int) -> None:
     check(length == 16 + count * stride, f"{length} bytes for {count} elements of {stride}")
 
 
+@named("MPTCP_SUBFLOW_ADDRS: the family alone")
 def family_only(end: End) -> None:
-    """MPTCP_SUBFLOW_ADDRS: the family alone"""
     length, header, data = subflow_data(end.sock, mp.MPTCP_SUBFLOW_ADDRS, size_user=2, length=18)
     check(length == 18, f"the length is {length}, not 18")
     check(header[3] == 2, f"size_user is {header[3]}, not 2")
@@ -163,13 +183,13 @@ def refused(call: Callable[[], object], length: int) -> None:
     check(False, "the kernel took it")
 
 
+@named("size_subflow_data 0 is refused")
 def zero_header(end: End, option: int) -> None:
-    """size_subflow_data 0 is refused"""
     refused(lambda: subflow_data(end.sock, option, size_subflow_data=0), 16)
 
 
+@named("a header alone counts subflows")
 def header_alone(end: End, option: int) -> None:
-    """a header alone counts subflows"""
     length, (size, count, size_kernel, size_user), data = subflow_data(end.sock, option)
     check(length == size == 16, f"length {length}, size_subflow_data {size}, not 16")
     check(count >= 1, "num_subflows is 0")
@@ -178,31 +198,31 @@ def header_alone(end: End, option: int) -> None:
     check(data[16:] == FILLER[16 : len(data)], "something was written behind the header")
 
 
+@named("lengths below 16 are refused")
 def short_length(end: End, option: int) -> None:
-    """lengths below 16 are refused"""
     for length in range(16):
         refused(functools.partial(subflow_data, end.sock, option, length=length), length)
 
 
+@named("size_kernel 1 is refused")
 def kernel_size_set(end: End, option: int) -> None:
-    """size_kernel 1 is refused"""
     refused(lambda: subflow_data(end.sock, option, size_kernel=1), 16)
 
 
+@named("num_subflows 1 is refused")
 def count_set(end: End, option: int) -> None:
-    """num_subflows 1 is refused"""
     refused(lambda: subflow_data(end.sock, option, num_subflows=1), 16)
 
 
+@named("larger header, length cut to 16")
 def larger_header(end: End, option: int) -> None:
-    """larger header, length cut to 16"""
     length, header, _ = subflow_data(end.sock, option, size_subflow_data=18, length=18)
     check(length == 16, f"the length is {length}, not 16")
     check(header[0] == 18, f"size_subflow_data is {header[0]}, not 18")
 
 
+@named("larger header, then one byte")
 def gap(end: End, option: int) -> None:
-    """larger header, then one byte"""
     length, header, data = subflow_data(end.sock, option, size_subflow_data=17, size_user=1, length=18)
     check(length == 18, f"the length is {length}, not 18")
     check(header[0] == 17, f"size_subflow_data is {header[0]}, not 17")
@@ -218,8 +238,8 @@ BOGUS = (zero_header, header_alone, short_length, kernel_size_set, count_set, la
 # -------------------------------------------------------------------------------- cases: MPTCP_FULL_INFO
 
 
+@named("MPTCP_FULL_INFO: equals the other three")
 def full_info(end: End) -> None:
-    """MPTCP_FULL_INFO: equals the other three"""
     full = read_full(end.sock)
     # Subflows that come between the calls are no fault: the path manager may be at work.
     for _ in range(20):
@@ -249,8 +269,17 @@ def full_info(end: End) -> None:
     check(first == [names], f"subflow 1 is {first}, not {names}")
 
 
+@named("MPTCP_FULL_INFO: as long as the room, or as it is")
+def full_info_length(end: End) -> None:
+    read_full(end.sock)
+    header = 40  # what a caller fills in, and where mptcp_info begins
+    whole = cut_to_the_room(end.sock, mp.MPTCP_FULL_INFO, header)
+    info = len(mp.mptcp_info(end.sock))
+    check(whole == header + info, f"{whole} bytes, and not {header} before {info} of MPTCP_INFO")
+
+
+@named("MPTCP_FULL_INFO: bogus headers are refused")
 def full_info_bogus(end: End) -> None:
-    """MPTCP_FULL_INFO: bogus headers are refused"""
     read_full(end.sock)
     for length in (0, 39):
         call = functools.partial(mp.getsockopt_into, end.sock, mp.SOL_MPTCP, mp.MPTCP_FULL_INFO)
@@ -280,8 +309,8 @@ def tos_set(sock: socket.socket, value: int) -> None:
         raise Skip("this kernel has no IP_TOS on MPTCP sockets (Linux 5.17)") from None
 
 
+@named("IP_TOS: one byte out and back")
 def tos_round_trip(end: End) -> None:
-    """IP_TOS: one byte out and back"""
     value = random.randrange(256) & 0xFC
     tos_set(end.sock, value)
     buffer = bytearray(1)
@@ -290,15 +319,15 @@ def tos_round_trip(end: End) -> None:
     check(buffer[0] == value, f"set to {value:#x}, read back {buffer[0]:#x}")
 
 
+@named("IP_TOS: length 0 reads nothing")
 def tos_no_length(end: End) -> None:
-    """IP_TOS: length 0 reads nothing"""
     tos_set(end.sock, 0)
     length = mp.getsockopt_into(end.sock, socket.SOL_IP, socket.IP_TOS, bytearray(1), 0)
     check(length == 0, f"the length is {length}, not 0")
 
 
+@named("IP_TOS: length -1 is EINVAL")
 def tos_negative_length(end: End) -> None:
-    """IP_TOS: length -1 is EINVAL"""
     tos_set(end.sock, 0)
     refused(
         lambda: mp.getsockopt_into(end.sock, socket.SOL_IP, socket.IP_TOS, bytearray(1), -1), -1

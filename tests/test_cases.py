@@ -15,7 +15,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _cases, _ktap, selftest
 
-from .support import Missing, exchange, in_a_child, mptcp_pair
+from .support import Missing, exchange, mptcp_pair
 
 Case = Callable[[_cases.End], None]
 ARRAYS = (mp.MPTCP_TCPINFO, mp.MPTCP_SUBFLOW_ADDRS)
@@ -36,8 +36,15 @@ ALL: dict[str, Case] = {
     **{
         case.__name__: case
         for case in (
-            *(_cases.info, _cases.counters, _cases.tcpinfo, _cases.addrs, _cases.family_only),
-            *(_cases.full_info, _cases.full_info_bogus),
+            *(
+                _cases.info,
+                _cases.info_length,
+                _cases.counters,
+                _cases.tcpinfo,
+                _cases.addrs,
+                _cases.family_only,
+            ),
+            *(_cases.full_info, _cases.full_info_length, _cases.full_info_bogus),
             *(_cases.tos_round_trip, _cases.tos_no_length, _cases.tos_negative_length),
         )
     },
@@ -211,6 +218,7 @@ def test_a_fin_that_came_is_counted(family: int, monkeypatch: pytest.MonkeyPatch
         (_cases.full_info, "mptcp_full_info", flip_tcp_info(200), "bytes_sent of subflow 1 is"),
         (_cases.full_info, "mptcp_tcpinfo", flip(128), "bytes_received of subflow 1 is"),
         (_cases.full_info, "mptcp_subflow_addrs", flip(128 + 3), "addresses differ"),
+        (_cases.full_info_length, "mptcp_info", lambda raw: raw.append(0), r"and not 40 before \d+ of"),
     ],
 )
 def test_a_wrong_field_is_seen(
@@ -306,6 +314,11 @@ def test_what_should_be_refused_is_not_to_be_taken(
         ("gap", flip(16), 0, "the gap was written"),
         ("gap", flip(17), 0, r"the byte is \d+, not"),
         ("gap", flip(18), 0, "more than one byte was written"),
+        ("info_length", nothing, 1, "the length is 1, room was for 0 of"),
+        ("info_length", nothing, -1, "the length is -1, room was for 0 of"),
+        ("info_length", flip(1000), 0, "more than 0 bytes were written"),
+        ("full_info_length", nothing, 1, "the length is 41, room was for 40 of"),
+        ("full_info_length", flip(1000), 0, "more than 40 bytes were written"),
         ("tos_round_trip", nothing, 3, "the length is 4, not 1"),
         ("tos_round_trip", flip(0), 0, "set to 0x"),
         ("tos_no_length", nothing, 1, "the length is 1, not 0"),
@@ -326,49 +339,3 @@ def test_a_wrong_answer_to_the_raw_call_is_seen(
     for name in (case, *(f"{case}-{option}" for option in ARRAYS)):
         if name in ALL:
             fails(ALL[name], end, found, monkeypatch)
-
-
-# -------------------------------------------------------------------------------- cases of more sockets
-
-
-@pytest.mark.parametrize(
-    ("name", "lie", "found"),
-    [
-        ("status", lambda sock: mp.Status.UNKNOWN, "is Status.UNKNOWN|status is UNKNOWN"),
-        ("is_mptcp", lambda sock: None, r"is_mptcp\(\) says"),
-    ],
-)
-@pytest.mark.parametrize("case", [case for _, case in selftest.OTHERS], ids=lambda case: case.__name__)
-def test_a_wrong_status_is_seen(
-    case: Callable[[int], None],
-    name: str,
-    lie: Any,
-    found: str,
-    family: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Of every kind of socket."""
-    monkeypatch.setattr(mp, name, lie)
-    with pytest.raises(_ktap.Failure, match=found):
-        case(family)
-
-
-def test_another_dead_subflow_is_seen(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The initial one is the only one that may be listed and not live."""
-    snapshot = mp.snapshot
-
-    def doctored(sock: socket.socket) -> mp.Snapshot:
-        shot = snapshot(sock)
-        closed = mp.Subflow(99, shot.subflows[-1].addrs, mp.TCPInfo(bytes([mp.TCPState.CLOSE])))
-        return mp.Snapshot(shot.time, shot.status, shot.info, (*shot.subflows, closed))
-
-    def look() -> None:
-        try:
-            selftest.enter_sandbox(socket.AF_INET)
-        except _ktap.Skip as reason:
-            raise Missing(str(reason)) from None
-        monkeypatch.setattr(mp, "snapshot", doctored)
-        with pytest.raises(_ktap.Failure, match="those that are not live are"):
-            selftest.initial_removed(socket.AF_INET)
-
-    in_a_child(look)

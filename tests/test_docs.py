@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import re
 import socket
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import selftest
+from mptcp_sockopt import _cases, _inq_cases, _socket_cases, selftest
+from mptcp_sockopt._version import KERNEL
 
 from . import test_diag_table
 from .support import in_private_network
@@ -96,6 +98,19 @@ def test_the_self_test_looks_as_shown() -> None:
     assert f"# Totals: pass:{len(names)} fail:0 xfail:0 xpass:0 skip:0 error:0\n" in shown
 
 
+def test_the_kernels_checks_have_their_cases() -> None:
+    """docs/selftest.md names cases of the plan, and all but those that the kernel's tests lack."""
+    page = (ROOT / "docs" / "selftest.md").read_text()
+    cells = [line.split(" | ")[1] for line in page.splitlines() if " | `" in line]
+    named = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    planned = selftest.Plan().names
+    assert [name for name in named if not any(title.endswith(name) for title in planned)] == []
+    cases = [function for _, function in (*selftest.TOS, *selftest.ONE_END, *selftest.WITH_DATA)]
+    cases = [case.func if isinstance(case, functools.partial) else case for case in cases]
+    cases += [*_inq_cases.CASES, _socket_cases.unread, _socket_cases.look_up]
+    assert named == {case.__doc__ for case in cases if case is not _cases.full_info_bogus}
+
+
 def test_units_and_releases_as_shown() -> None:
     """The two examples of the README."""
     assert f"`TCPInfo.rtt.unit` is `{mp.TCPInfo.rtt.unit!r}`" in README
@@ -146,8 +161,17 @@ def test_the_changelog_dates_its_releases() -> None:
         assert re.fullmatch(r"\d+\.\d+\.\d+ - 20\d\d-[01]\d-[0-3]\d", release), release
 
 
-def test_the_changelog_knows_this_kernel_abi() -> None:
-    """The release that the header follows."""
-    header = (ROOT / "csrc" / "mptcp_abi.h").read_text()
-    (release,) = re.findall(r"Layouts follow Linux ([\d.]+):", header)
-    assert f"Kernel ABI: as of Linux {release}." in (ROOT / "CHANGELOG.md").read_text()
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ("csrc/mptcp_abi.h", "Layouts follow Linux {}:"),
+        ("CHANGELOG.md", "Kernel ABI: as of Linux {}."),
+        ("README.md", "as of Linux {}"),
+        ("docs/selftest.md", "as of Linux {})"),
+    ],
+)
+def test_one_release_is_followed(document: str, sentence: str) -> None:
+    """By the layouts and by the self test; every page says the same."""
+    text = (ROOT / document).read_text()
+    pattern = re.escape(sentence).replace(r"\{\}", r"(\d+\.\d+)")
+    assert re.findall(pattern, text) == [KERNEL]

@@ -29,6 +29,7 @@ FLOORS = [
     {"_sampler", "_tracker"},
     {"__init__"},
     {"_cases"},
+    {"_inq_cases", "_path_cases", "_socket_cases"},
     {"selftest"},
     {"cli"},
     {"__main__"},
@@ -43,7 +44,9 @@ REUSEPORT_FLOORS = [
     {"__init__"},
     {"__main__"},
 ]
-DOORS = {"_cases", "selftest", "cli/__init__"}  # these use public names
+DOORS = {  # these use public names
+    "_cases", "_inq_cases", "_path_cases", "_socket_cases", "selftest", "cli/__init__",
+}  # fmt: skip
 FOLDERS = (
     "mptcp_sockopt/**/*.py",
     "csrc/*",

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,16 +14,19 @@ from pathlib import Path
 
 import pytest
 
+import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox, selftest
+from mptcp_sockopt._version import KERNEL
 
-from .support import has_full_info, in_private_network, rounds, run
+from .support import Missing, has_full_info, in_private_network, rounds, run
 
+ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "mptcp_sockopt.selftest")
 FLAG = {2: [], 10: ["-6"]}
 
 
 def test_passes_here(family: int, tmp_path: Path) -> None:
-    """In another folder; a plan, a line for every case in order, totals. Skips are of what 6.5 brought."""
+    """In another folder; a plan, a line for every case in order, totals. Skips are of what a kernel lacks."""
     found = run(*COMMAND, *FLAG[family], cwd=tmp_path)
     assert (found.returncode, found.stderr) == (0, ""), found.stdout
     version, plan, *lines, totals = found.stdout.splitlines()
@@ -30,16 +35,18 @@ def test_passes_here(family: int, tmp_path: Path) -> None:
     assert plan == f"1..{count}"
     assert [re.match(r"ok (\d+) \S", line)[1] for line in lines] == [str(n + 1) for n in range(count)]  # type: ignore[index]
     skips = [line for line in lines if "# SKIP" in line]
-    assert all(re.search(r"# SKIP .*\(Linux 6\.5\)$", line) for line in skips), skips
-    assert bool(skips) is not has_full_info()
+    reasons = {re.search(r"# SKIP .*\((.*)\)$", line)[1] for line in skips}  # type: ignore[index]
+    assert reasons <= {"Linux 6.5", "CONFIG_INET_MPTCP_DIAG"}
+    assert ("Linux 6.5" in reasons) is not has_full_info()
     assert totals == f"# Totals: pass:{count - len(skips)} fail:0 xfail:0 xpass:0 skip:{len(skips)} error:0"
 
 
 def test_lines_fit_a_terminal() -> None:
-    """80 columns, a failing line included."""
+    """80 columns, a failing line included; and no name is there twice, over both families either."""
     names = selftest.Plan().names
     assert max(len(f"not ok {len(names)} {name}") for name in names) < 80
-    assert len(set(names)) == len(names)
+    both = run(*COMMAND, "-4", "-6", "--list").stdout.splitlines()
+    assert len(set(both)) == len(both) == 2 * len(names)
     assert not [name for name in names if "#" in name or name[0].isdigit()]
 
 
@@ -48,6 +55,104 @@ def test_list_names_the_cases_and_runs_none() -> None:
     found = run(*COMMAND, "--list")
     assert found.returncode == 0
     assert found.stdout.splitlines() == selftest.Plan().names
+
+
+def test_without_docstrings_it_is_the_same() -> None:
+    """python -OO: the names, the help, a run."""
+    command = (sys.executable, "-OO", "-m", "mptcp_sockopt.selftest")
+    for words in (["--list"], ["--help"]):
+        found, usual = run(*command, *words), run(*COMMAND, *words)
+        assert (found.returncode, found.stdout, found.stderr) == (0, usual.stdout, "")
+
+
+def test_without_docstrings_it_passes(mptcp: None) -> None:
+    """And says which case was which."""
+    found = run(sys.executable, "-OO", "-m", "mptcp_sockopt.selftest")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert f"\nok 1 {selftest.Plan().names[0]}\n" in found.stdout
+
+
+def test_both_families(mptcp: None) -> None:
+    """-4 is the default; -4 -6, in any order and number, is one plan of both."""
+    both = run(*COMMAND, "-6", "-4", "-6")
+    assert (both.returncode, both.stderr) == (0, ""), both.stdout
+    names = re.findall(r"^ok \d+ (.*?)(?: # SKIP .*)?$", both.stdout, re.MULTILINE)
+    alone = selftest.Plan().names
+    assert names == [f"{word}, {name}" for word in ("IPv4", "IPv6") for name in alone]
+    assert run(*COMMAND, "-4", "-4", "--list").stdout == run(*COMMAND, "--list").stdout
+
+
+def test_both_families_where_one_is_not_there(mptcp: None) -> None:
+    """Its cases are skipped, with the reason; under --strict they fail."""
+
+    def look() -> list[tuple[int, str]]:
+        Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("1")
+        found = [run(*COMMAND, "-4", "-6", *words) for words in ([], ["--strict"])]
+        return [(one.returncode, one.stdout) for one in found]
+
+    (code, output), (strict, failures) = in_private_network(look)
+    count = len(selftest.Plan().names)
+    assert code == 0, output
+    assert len(re.findall("^ok .* IPv6, .* # SKIP not even plain TCP works over ::1", output, re.M)) == count
+    assert strict == 1
+    assert len(re.findall("^not ok .* IPv6, ", failures, re.M)) == count
+
+
+def test_the_version_names_the_kernel() -> None:
+    """Ours, and the release whose checks are made."""
+    found = run(*COMMAND, "--version")
+    expected = f"mptcp-sockopt {mp.__version__}, self test as of Linux {KERNEL}\n"
+    assert (found.returncode, found.stdout, found.stderr) == (0, expected, "")
+
+
+def test_prove_runs_it(tmp_path: Path, mptcp: None) -> None:
+    """perl's prove(1), as docs/selftest.md shows: where MPTCP is on, and where it is off."""
+    if not shutil.which("prove"):
+        raise Missing("prove of perl")
+    page = (ROOT / "docs" / "selftest.md").read_text()
+    (line,) = re.findall(r"^(prove .*)$", page, re.MULTILINE)
+    words = [
+        sys.executable if word == "python" else word
+        for word in shlex.split(line.replace("'python ", f"'{sys.executable} "))
+    ]
+    for off, verdict in ((False, "Result: PASS"), (True, "Result: NOTESTS")):
+
+        def look(off: bool = off) -> tuple[int, str]:
+            if off:
+                Path("/proc/sys/net/mptcp/enabled").write_text("0")
+            found = run(*words, cwd=tmp_path)
+            return found.returncode, found.stdout + found.stderr
+
+        code, output = in_private_network(look)
+        assert code == 0, output
+        assert verdict in output
+    code, output = switched_off("--exit-zero-on-skip")
+    assert (code, output.splitlines()[1][:11]) == (0, "1..0 # SKIP")
+    assert switched_off("--exit-zero-on-skip", "--strict")[0] == 1
+
+
+@pytest.mark.parametrize("limit", [8, *range(12, 18)])
+def test_with_few_descriptors_nothing_fails(limit: int, mptcp: None) -> None:
+    """It passes, or bails out."""
+    shell = 'ulimit -n "$0" && exec "$@" </dev/null'
+    found = run("bash", "-c", shell, str(limit), *COMMAND)
+    assert "not ok" not in found.stdout
+    assert (found.returncode == 3) is ("\nBail out! " in f"\n{found.stdout}{found.stderr}")
+    assert found.returncode in (0, 3)
+    assert "Traceback" not in found.stderr
+
+
+def test_without_ports_nothing_fails(mptcp: None) -> None:
+    """Three are not enough for all that goes on at once."""
+
+    def look() -> tuple[int, str]:
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40002")
+        found = run(*COMMAND)
+        return found.returncode, found.stdout
+
+    code, output = in_private_network(look)
+    assert "not ok" not in output
+    assert (code, "Bail out! " in output) == (3, True)
 
 
 @pytest.mark.parametrize("words", [["--nonsense"], ["extra"], ["-7"]])
@@ -62,7 +167,9 @@ def test_help_states_the_exit_codes() -> None:
     """And fits 80 columns."""
     found = run(*COMMAND, "-h", env={**os.environ, "COLUMNS": "80"})
     assert found.returncode == 0
-    assert "0 pass, 1 fail, 2 usage, 4 skip" in " ".join(found.stdout.split())
+    text = " ".join(found.stdout.split())
+    assert "0 pass, 1 fail, 2 usage, 4 skip" in text
+    assert f"as of Linux {KERNEL}" in text
     assert max(map(len, found.stdout.splitlines())) <= 80
 
 
