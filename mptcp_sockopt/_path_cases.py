@@ -82,7 +82,8 @@ def enter_sandbox(family: int) -> None:
     except OSError as error:
         if is_shortage(error):
             raise
-        raise Skip(f"no private network namespace can be made here: {error}") from None
+        why = _sandbox.why_refused(error)
+        raise Skip(f"no private network namespace can be made here: {why}") from None
     _sandbox.set_limits(8, 8)
     for last in range(1, 5):
         if family == socket.AF_INET6:

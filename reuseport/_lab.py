@@ -26,6 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from mptcp_sockopt._sandbox import why_refused
+
 from ._children import Handle as Handle
 from ._children import close_from
 from ._children import in_child as in_child
@@ -60,7 +62,8 @@ def enter_private_network() -> None:
         _furnish()
         _made.add(_identity())
     except OSError as error:
-        raise CannotRun(f"a private network namespace may not be made here: {error}") from error
+        why = why_refused(error)
+        raise CannotRun(f"a private network namespace may not be made here: {why}") from error
 
 
 def _enter_as_root_of_a_new_user_namespace() -> None:

@@ -161,7 +161,7 @@ def in_private_network(function: Callable[[], T]) -> T:
         try:
             _sandbox.enter_private_network()
         except OSError as error:
-            raise Missing(f"no private network namespace: {error}") from None
+            raise Missing(f"no private network namespace: {_sandbox.why_refused(error)}") from None
         return function()
 
     return in_a_child(inside)

@@ -78,7 +78,7 @@ def test_a_private_network_has_a_loopback_and_all_ports(uid: int | None) -> None
 
 
 def test_a_refused_namespace_is_named() -> None:
-    """CannotRun, and the kernel's reason."""
+    """CannotRun, and the switch that refuses."""
 
     def exhaust() -> None:
         Path("/proc/sys/user/max_net_namespaces").write_text("0")
@@ -89,7 +89,8 @@ def test_a_refused_namespace_is_named() -> None:
         exhaust()
 
     try:
-        with pytest.raises(CannotRun, match=r"private network namespace.*unshare"):
+        words = r"private network namespace.*: network namespaces are disabled \(user\.max_net_namespaces=0\)"
+        with pytest.raises(CannotRun, match=words):
             _lab.in_child(in_a_user_namespace, seconds=SECONDS)
     except PermissionError as error:
         raise Missing(f"user namespaces: {error}") from error
