@@ -9,15 +9,17 @@ import os
 import pickle
 import platform
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import pytest
 
@@ -55,6 +57,14 @@ def needs_full_info(full: bool = True) -> None:
         raise Missing("this kernel has no MPTCP_FULL_INFO")
 
 
+def needs(program: str, package: str) -> str:
+    """The path of a program that this test runs."""
+    path = shutil.which(program)
+    if path is None:
+        raise Missing(f"the program {program} ({package})")
+    return path
+
+
 def rounds(number: int) -> int:
     """How often to do what is worth repeating: a tenth of it in emulated guests, which say so."""
     return max(1, number // 10) if os.environ.get("MPTCP_SOCKOPT_EMULATED") else number
@@ -67,6 +77,28 @@ def until(truth: Callable[[], object], what: str) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"waited in vain for {what}")
         time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def at_work(function: Callable[..., object], *arguments: object) -> Iterator[threading.Thread]:
+    """Call function in a thread beside the block, and wait for its end after it. One that hangs is a failure,
+    and nothing that Python's own end waits for."""
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(DEADLINE)
+    if thread.is_alive():
+        pytest.fail(f"a thread took more than {DEADLINE} s: {function}")
+
+
+@contextlib.contextmanager
+def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command beside the block, killed at its end if it has not ended by itself."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager

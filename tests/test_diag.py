@@ -11,7 +11,6 @@ import pickle
 import resource
 import socket
 import struct
-import threading
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from mptcp_sockopt import _sandbox, _sock_diag
 from .support import (
     LOOPBACK,
     Missing,
+    at_work,
     connections,
     exchange,
     fallback_pair,
@@ -300,11 +300,9 @@ def test_threads_do_not_disturb_each_other(mptcp: None) -> None:
             def ask() -> None:
                 found.extend(sorted(row.inode for row in mp.mptcp_diag()) for _ in range(100))
 
-            threads = [threading.Thread(target=ask) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with contextlib.ExitStack() as threads:
+                for _ in range(4):
+                    threads.enter_context(at_work(ask))
             assert found == [wanted] * 400
 
     in_private_network(look)

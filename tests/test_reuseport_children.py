@@ -15,7 +15,7 @@ import pytest
 
 from reuseport import _children
 
-from .support import until
+from .support import started, until
 
 SECONDS = 30.0
 
@@ -140,9 +140,7 @@ def test_descendants_die_with_the_caller(end: signal.Signals) -> None:
 from tests.test_reuseport_children import _children, leave_a_daemon
 _children.in_child(lambda: leave_a_daemon({outward}), seconds=60)
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code], pass_fds=[outward], stderr=subprocess.DEVNULL
-    ) as caller:
+    with started(sys.executable, "-c", code, pass_fds=[outward], stderr=subprocess.DEVNULL) as caller:
         os.close(outward)
         pids = two_pids(inward)
         os.close(inward)

@@ -13,9 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,22 +21,14 @@ import pytest
 from reuseport import _net, demo
 from reuseport.__main__ import main
 
-from .support import DEADLINE, in_private_network, until
+from .support import DEADLINE, at_work, in_private_network, started, until
 
 GEN = r"\[gen (\d) pid \d+\]"
 
 
-@contextlib.contextmanager
-def command(*words: object) -> Iterator[subprocess.Popen[str]]:
+def command(*words: object) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """python -m reuseport WORDS, its lines in stderr."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reuseport", *map(str, words)], stderr=subprocess.PIPE, text=True, bufsize=1
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return started(sys.executable, "-m", "reuseport", *map(str, words), stderr=subprocess.PIPE, bufsize=1)
 
 
 def rest_of(process: subprocess.Popen[str]) -> str:
@@ -176,13 +166,11 @@ def test_an_answer_in_pieces_is_put_together() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         read: list[int] = []
-        reader = threading.Thread(target=lambda: read.append(demo.read_answer(ours)))
-        reader.start()
         data = struct.pack("=I", 0x01020304)
-        for at in range(4):
-            theirs.send(data[at : at + 1])
-            until(lambda: _unread(ours) == 0, "the reader to take a byte")
-        reader.join(5)
+        with at_work(lambda: read.append(demo.read_answer(ours))):
+            for at in range(4):
+                theirs.send(data[at : at + 1])
+                until(lambda: _unread(ours) == 0, "the reader to take a byte")
         assert read == [0x01020304]
         theirs.send(b"xx")
         theirs.close()
@@ -250,20 +238,24 @@ def test_patience_ends_with_the_first_answer(
             with connection:
                 connection.sendall(struct.pack("=I", 4))
 
-        answerer = threading.Thread(target=answer_one)
-        answerer.start()
         began = time.monotonic()
-        assert main(["client", "--fast", "--port", str(port)]) == 1
-        assert time.monotonic() - began < 30
-        answerer.join(5)
+        with at_work(answer_one):
+            assert main(["client", "--fast", "--port", str(port)]) == 1
+        assert time.monotonic() - began < demo.PATIENCE
     assert capsys.readouterr().err.endswith("generation 4\nconnect: Connection refused\n")
 
 
 def test_accept_may_fail() -> None:
-    """Another generation was faster: the server goes on."""
+    """Another generation was faster, or the client has gone: the server goes on, and answers the next."""
     with _net.listen(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         demo.answer(listener, 0)
+        with socket.create_connection(_net.name(listener), 5) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        demo.answer(listener, 1)
+        with socket.create_connection(_net.name(listener), 5) as client:
+            demo.answer(listener, 2)
+            assert demo.read_answer(client) == 2
 
 
 def test_without_mptcp_the_command_cannot_run(family: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from reuseport import _net, lesson
 from reuseport.__main__ import main
 
-from .support import DEADLINE, in_private_network, run
+from .support import DEADLINE, in_private_network, run, started
 
 LESSON = (sys.executable, "-m", "reuseport", "lesson")
 
@@ -75,10 +75,7 @@ def test_port_and_address_are_the_seeds() -> None:
 
     def in_child() -> tuple[str, str, int]:
         command = [*LESSON, "server", "reuse_port", "reuse_addr"]
-        server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, preexec_fn=lesson.die_with_parent
-        )
-        with server:
+        with started(*command, stdout=subprocess.PIPE, preexec_fn=lesson.die_with_parent) as server:
             assert server.stdout
             lines = [server.stdout.readline() for _ in range(4)]
             with pytest.raises(ConnectionRefusedError):
@@ -155,7 +152,7 @@ with lesson.Terminal(options, "server") as server:
 """
     port = free_port()
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", code % port], stdout=pipe, stderr=pipe, text=True) as parent:
+    with started(sys.executable, "-c", code % port, stdout=pipe, stderr=pipe) as parent:
         assert parent.stdout
         assert parent.stdout.readline() == "['bind success', 'listen success']\n"
         parent.kill()

@@ -38,7 +38,7 @@ def test_threads_share_a_sampler(mptcp_ends: Pair) -> None:
             if sample.column("token").tolist() != [tokens[fd] for fd in sample.fds]:
                 wrong.append((sample.fds, sample.column("token").tolist()))
 
-    threads = [threading.Thread(target=look) for _ in range(3)]
+    threads = [threading.Thread(target=look, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     try:

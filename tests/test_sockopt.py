@@ -318,7 +318,9 @@ def test_any_writable_buffer_will_do(mptcp_ends: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "buffer", [b"bytes", "text", None, 96, memoryview(bytes(96)), memoryview(bytearray(96))[::2]], ids=repr
+    "buffer",
+    [b"bytes", "text", None, 96, memoryview(bytes(96)), memoryview(bytearray(96))[::2]],
+    ids="bytes str None int read-only strided".split(),
 )
 def test_other_buffers_are_type_errors(buffer: object, mptcp_ends: Pair) -> None:
     """Read-only, not contiguous, not a buffer."""
