@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
@@ -46,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
+        with contextlib.suppress(ValueError):  # another thread than the main one
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would end without a status
         options = parser().parse_args(argv)
         code: int = options.run(options)
         sys.stdout.flush()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from . import _diag, _lab, _net, _report
+from ._children import with_default_signals
 from ._load import KINDS, PATIENCE, SLOW, Kind, bound_95
 
 IN_FLIGHT = 64
@@ -96,7 +97,12 @@ def _trial(command: list[str], options: argparse.Namespace, cap: float) -> dict[
     with tempfile.TemporaryFile() as log:
         try:
             server = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=with_default_signals,  # nohup's ignored SIGHUP would be no restart
             )
         except OSError as error:
             raise _report.CannotRun(f"{command[0]}: {error.strerror}") from None

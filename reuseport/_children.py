@@ -103,6 +103,13 @@ def in_child(function: Callable[[], T], *, seconds: float) -> T:
         return child.result(seconds)
 
 
+def with_default_signals() -> None:
+    """For preexec_fn: no signal is ignored or blocked in the command, whatever this process inherited."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def close_from(lowest: int) -> None:
     """Close every descriptor of the process from that number on."""
     for name in os.listdir("/proc/self/fd"):

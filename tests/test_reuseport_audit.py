@@ -15,7 +15,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from reuseport import inspect as room
 from reuseport._net import LOOPBACK, Reuse, listen
 from reuseport._report import CannotRun
 
-from .support import Missing, in_private_network, until
+from .support import DEADLINE, Missing, at_work, in_a_child, in_private_network, started, until
 
 SERVERS = Path(__file__).parent / "servers"
 QUICK = ("--conns", "600", "--rate", "1000", "--every", "0.12")
@@ -117,9 +116,19 @@ def test_a_server_that_loses_its_queue() -> None:
     assert found["verdict"] == f"AUDIT: lost {found['lost']} of {found['conns']} in 5 restarts: FAIL"
 
 
-def test_a_server_that_dies() -> None:
-    """Of its first SIGHUP; that is a FAIL, whatever was lost."""
-    code, out = audit(*QUICK, *toy("mortal"))
+@pytest.mark.parametrize("inherited", ["default", "ignored", "blocked"])
+def test_a_server_that_dies(inherited: str) -> None:
+    """Of its first SIGHUP; that is a FAIL, whatever was lost. What the auditor's own parent made of the
+    signal, as nohup does, is no business of the server."""
+
+    def look() -> tuple[int, str]:
+        if inherited == "ignored":
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        elif inherited == "blocked":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        return audit(*QUICK, *toy("mortal"))
+
+    code, out = in_a_child(look)
     assert code == 1
     assert out.splitlines()[-1].endswith(" in 1 restarts, then CMD ended (killed by SIGHUP): FAIL")
 
@@ -155,10 +164,10 @@ def test_nothing_is_left_after_a_sudden_end(end: signal.Signals) -> None:
     mark = uuid.uuid4().hex
     arguments = ["--every", "10", "--rate", "10", *toy("careful", mark)]
     code = f"from tests.test_reuseport_audit import audit; audit(*{arguments!r})"
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as auditor:
+    with started(sys.executable, "-c", code, stderr=subprocess.DEVNULL) as auditor:
         until(lambda: len(processes(mark)) >= 3, "the auditor, the server and its worker")
         auditor.send_signal(end)
-        auditor.wait(10)
+        auditor.wait(DEADLINE)
     until(lambda: processes(mark) == [], "all of them to end")
 
 
@@ -175,13 +184,11 @@ def answering(behave: Any) -> Iterator[tuple[str, int]]:
                 while True:
                     behave(server.accept()[0])
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield server.getsockname()
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
+        with at_work(work):
+            try:
+                yield server.getsockname()
+            finally:
+                server.shutdown(socket.SHUT_RDWR)
 
 
 def load(address: tuple[str, int], raw: bool = False, count: int = 3) -> _audit.Load:
