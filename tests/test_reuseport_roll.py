@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from reuseport.roll import SAFE, STRATEGIES, share_of_old
 
-from .support import run
+from .support import needs, run
 
 ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "reuseport")
@@ -58,13 +59,33 @@ def test_the_naive_restart_is_caught(words: list[str], mptcp: None) -> None:
     assert found["lost"] == found["losses"]["reset"] > 0
 
 
+OVER_THE_WIRE = ("roll", "--rtt", "40", "--rate", "500", "--conns", "1500", "--restarts", "4")
+
+
 def test_the_drain_loses_what_is_predicted() -> None:
-    """With a round trip in the handshake: rate x share x RTT; steer and snapshot lose nobody."""
-    words = ("roll", "--rtt", "40", "--rate", "500", "--conns", "1500", "--restarts", "4")
-    (found,) = reuseport(*words, "--strategy", "drain", code=1)["strategies"]
-    assert found["predicted"] == pytest.approx(4 * 500 * 0.04, rel=0.1)
-    assert found["lost"] == pytest.approx(found["predicted"], rel=0.25)
-    (found,) = reuseport(*words, "--strategy", "newest")["strategies"]
+    """With a round trip in the handshake: rate x share x RTT, within what chance allows.
+
+    A busy machine bunches connections, so of three rolls one has to agree. None would if the prediction
+    were half as much, or twice: that is at least four standard deviations away.
+    """
+    needs("ip", "iproute2")
+    seen = []
+    for _ in range(3):
+        (found,) = reuseport(*OVER_THE_WIRE, "--strategy", "drain", code=1)["strategies"]
+        lost, predicted = found["lost"], found["predicted"]
+        # Two listeners share the port for a moment or for long: all of a round trip is lost, or half of it.
+        reached = found["connections"] / 3 * 4 * 0.04
+        assert reached / 2 <= predicted <= reached * 1.001
+        seen.append((lost, predicted))
+        if abs(lost - predicted) <= 3 * predicted**0.5:
+            return
+    pytest.fail(f"lost and predicted: {seen}")
+
+
+def test_over_a_wire_the_newest_loses_nobody() -> None:
+    """It steers, and knows who is in a handshake."""
+    needs("ip", "iproute2")
+    (found,) = reuseport(*OVER_THE_WIRE, "--strategy", "newest")["strategies"]
     assert found["lost"] == 0
 
 
@@ -73,6 +94,13 @@ def test_the_share_of_the_old_listener() -> None:
     assert share_of_old(0, 0.08) == 0.08
     assert share_of_old(0.02, 0.08) == pytest.approx(0.07)
     assert share_of_old(1, 0.08) == 0.04
+
+
+def test_a_parent_that_ignores_the_end_of_children() -> None:
+    """SIGCHLD ignored is inherited; the command waits for its own children all the same."""
+    words = ("roll", "--strategy", "pass", "--conns", "100", "--restarts", "2")
+    found = run(*COMMAND, *words, cwd=ROOT, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_a_time_cap_is_exit_3() -> None:
