@@ -178,13 +178,14 @@ def test_without_a_namespace_it_cannot_run(
 ) -> None:
     """Exit 3: the caller's own ports are not touched."""
 
-    def refused() -> None:
-        raise PermissionError(1, "Operation not permitted")
+    def refused(function: str, *_: int) -> None:
+        raise PermissionError(1, f"{function}: Operation not permitted")
 
-    monkeypatch.setattr(_lab, "enter_private_network", refused)
+    monkeypatch.setattr(_lab, "_libc", refused)
     assert main(["matrix"]) == 3
     captured = capsys.readouterr()
-    assert "a private network namespace (Operation not permitted)" in captured.err
+    assert "a private network namespace may not be made here" in captured.err
+    assert "unshare: Operation not permitted" in captured.err
     assert captured.out == ""
 
 
