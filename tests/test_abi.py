@@ -61,7 +61,7 @@ def test_static_asserts_hold(word_size: str, tmp_path: Path) -> None:
     """On 64 and on 32 bits alike."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
-        pytest.skip("no C compiler")
+        raise Missing("no C compiler")
     if platform.machine() not in ("x86_64", "i686"):
         word_size = "-std=gnu11"  # this compiler makes one size only
     source = tmp_path / "asserts.c"

@@ -8,7 +8,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tarfile
@@ -17,14 +16,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import setuptools
-from setuptools import Distribution, Extension
-from setuptools.command import bdist_wheel
-from setuptools.errors import PlatformError, SetupError
 
 import mptcp_sockopt as mp
 
-from .support import run
+from .support import Missing, needs, run
+
+try:
+    import setuptools
+    from setuptools import Distribution, Extension
+    from setuptools.command import bdist_wheel
+    from setuptools.errors import PlatformError, SetupError
+except ImportError as error:
+    pytest.skip(f"setuptools as pyproject.toml wants it: {error}", allow_module_level=True)
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,7 +196,7 @@ def test_each_python_gets_the_widest_abi_that_it_takes(
 ) -> None:
     """One stable ABI with the GIL; without, one from 3.15 and none before. Macro and wheel tag agree."""
     if free_threaded and not hasattr(bdist_wheel, "stable_abi_tag"):
-        pytest.skip(f"setuptools {setuptools.__version__} knows no abi3t")
+        raise Missing(f"a setuptools that knows abi3t: this is {setuptools.__version__}")
     build, build_ext = pretend(monkeypatch, version, free_threaded)
     (extension,) = build_ext.extensions
     assert extension.define_macros == [macro]
@@ -237,9 +240,12 @@ def pretend(
 
 def test_the_sdist_holds_what_the_repository_holds(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without MANIFEST.in: every file that git tracks, but those that setuptools adds by itself."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    git = needs("git", "git")
+    if not (ROOT / ".git").exists():
+        raise Missing("a git checkout")  # an sdist, perhaps inside another project's repository
+    listed = run(git, "-c", f"safe.directory={ROOT}", "ls-files", cwd=ROOT)
     if listed.returncode:
-        pytest.skip("not a git checkout")
+        raise Missing(f"a git checkout: {listed.stderr}")
     monkeypatch.chdir(ROOT)
     build_ext = command(build)
     build_ext.finalize_options()

@@ -16,7 +16,7 @@ import pytest
 import mptcp_sockopt as mp
 from reuseport import _diag, _net
 
-from .support import LOOPBACK, in_private_network, until
+from .support import LOOPBACK, Missing, in_private_network, until
 
 
 @contextlib.contextmanager
@@ -243,7 +243,7 @@ def test_owners() -> None:
 def test_a_process_that_cannot_be_read_is_told() -> None:
     """As another user, everybody else's descriptors are closed books, and owners() says so."""
     if os.getuid():
-        pytest.skip("needs root, to become another user")
+        raise Missing("root, to become another user")
     with _net.listen(("127.0.0.1", 0)) as listener:
         inode = os.fstat(listener.fileno()).st_ino
 

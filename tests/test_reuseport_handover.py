@@ -63,7 +63,7 @@ def test_retire_waits_for_a_handshake_and_gives_up_at_the_timeout() -> None:
 
     snapshot, late, seconds = in_private_network(silent_client)
     assert (snapshot, late) == (1, 1)
-    assert 0.3 <= seconds < 3
+    assert 0.3 <= seconds < 20  # and not the 64 s of such a handshake
 
 
 def test_retire_does_not_lose_a_handshake_that_ends_in_time() -> None:

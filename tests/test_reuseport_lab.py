@@ -9,7 +9,6 @@ import errno
 import os
 import random
 import selectors
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import mptcp_sockopt as mp
 from reuseport import _lab, _net
 from reuseport._report import CannotRun
 
-from .support import Missing
+from .support import Missing, needs
 from .test_reuseport_children import alive, leave_a_daemon, sleep_for_ever, two_pids
 
 T = TypeVar("T")
@@ -51,11 +50,6 @@ def become(uid: int) -> None:
     os.setresuid(uid, uid, uid)
     dumpable = 4  # cleared by the change; without it /proc/self is root's. execve(2) sets it again.
     ctypes.CDLL(None).prctl(dumpable, 1)
-
-
-def needs_ip() -> None:
-    if not shutil.which("ip"):
-        raise Missing("the program ip (iproute2)")
 
 
 # ------------------------------------------------------------------------------------------- namespaces
@@ -99,10 +93,15 @@ def test_a_refused_namespace_is_named() -> None:
 # --------------------------------------------------------------------------------------------- the wire
 
 
-def seconds_to_connect(address: tuple[str, int], family: int, mptcp: bool, count: int) -> list[float]:
-    """Of connections that are really MPTCP, or really TCP."""
-    taken = []
-    for _ in range(count):
+SLACK = 0.020  # seconds: far less than a second round trip
+
+
+def seconds_to_connect(address: tuple[str, int], family: int, mptcp: bool, rtt: float) -> list[float]:
+    """Of connections that are really MPTCP, or really TCP: five, and more until one took the round trip and
+    little else. A busy machine delays many of them, but not all."""
+    taken: list[float] = []
+    deadline = time.monotonic() + 15
+    while len(taken) < 5 or (min(taken) > rtt + SLACK and time.monotonic() < deadline):
         with _net.open_socket(family, mptcp=mptcp) as sock:
             sock.settimeout(10)
             start = time.monotonic()
@@ -115,8 +114,8 @@ def seconds_to_connect(address: tuple[str, int], family: int, mptcp: bool, count
 @pytest.mark.parametrize("rtt", [0.0, 0.080])
 @pytest.mark.parametrize("is_mptcp", [False, True], ids=["TCP", "MPTCP"])
 def test_a_handshake_takes_the_round_trip_time(family: int, is_mptcp: bool, rtt: float) -> None:
-    """Never less, and at its best not 5 ms more."""
-    needs_ip()
+    """Never less, and at its best little more."""
+    needs("ip", "iproute2")
 
     def measure() -> list[float]:
         with (
@@ -125,25 +124,25 @@ def test_a_handshake_takes_the_round_trip_time(family: int, is_mptcp: bool, rtt:
         ):
             address = _net.name(server)
             return wire.run_in_client(
-                lambda: seconds_to_connect(address, family, is_mptcp, 5), seconds=SECONDS
+                lambda: seconds_to_connect(address, family, is_mptcp, rtt), seconds=SECONDS
             )
 
     taken = in_a_namespace(measure)
-    assert rtt <= min(taken) < rtt + 0.005
+    assert rtt <= min(taken) <= rtt + SLACK
 
 
 def test_nobody_has_a_wire() -> None:
     """In a user namespace; the handshake takes its time there too."""
-    needs_ip()
+    needs("ip", "iproute2")
 
     def measure() -> list[float]:
-        with _lab.Wire(rtt=0.020) as wire, _net.listen((wire.server_address, 0)) as server:
+        with _lab.Wire(rtt=0.080) as wire, _net.listen((wire.server_address, 0)) as server:
             address = _net.name(server)
             return wire.run_in_client(
-                lambda: seconds_to_connect(address, socket.AF_INET, False, 5), seconds=SECONDS
+                lambda: seconds_to_connect(address, socket.AF_INET, False, 0.080), seconds=SECONDS
             )
 
-    assert 0.020 <= min(in_a_namespace(measure, uid=65534)) < 0.025
+    assert 0.080 <= min(in_a_namespace(measure, uid=65534)) <= 0.080 + SLACK
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
@@ -156,7 +155,7 @@ def receive(sock: socket.socket, size: int) -> bytes:
 @pytest.mark.parametrize("is_mptcp", [False, True], ids=["TCP", "MPTCP"])
 def test_bulk_passes_intact_both_ways(family: int, is_mptcp: bool) -> None:
     """4 MB each way, in frames larger than the MTU where the kernel leaves them to be segmented later."""
-    needs_ip()
+    needs("ip", "iproute2")
     there, back = random.Random(1).randbytes(4 << 20), random.Random(2).randbytes(4 << 20)
 
     def client(address: tuple[str, int]) -> bool:
@@ -215,7 +214,7 @@ def connect_at(address: tuple[str, int], mptcp: bool, rate: int, seconds: float)
 @pytest.mark.parametrize("is_mptcp", [False, True], ids=["TCP", "MPTCP"])
 def test_the_wire_loses_nothing_at_500_connections_a_second(is_mptcp: bool) -> None:
     """All come open, and neither end has anything to send again."""
-    needs_ip()
+    needs("ip", "iproute2")
 
     def load() -> tuple[int, int, int]:
         with (
@@ -236,7 +235,7 @@ def test_the_wire_loses_nothing_at_500_connections_a_second(is_mptcp: bool) -> N
 def test_a_wire_leaves_nothing() -> None:
     """No interface, no descriptor, no process, also when its block is left by an exception; and the next
     one, of the other family, works."""
-    needs_ip()
+    needs("ip", "iproute2")
 
     def two_wires() -> tuple[list[str], bool, list[bool]]:
         before = sorted(os.listdir("/proc/self/fd"))
@@ -258,7 +257,7 @@ def test_a_wire_leaves_nothing() -> None:
 
 def test_clients_hold_no_listener_of_the_server() -> None:
     """A listener that is closed while a client runs is closed: the next connection is refused."""
-    needs_ip()
+    needs("ip", "iproute2")
 
     def refused() -> int:
         inward, outward = os.pipe()

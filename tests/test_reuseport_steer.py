@@ -13,6 +13,8 @@ from reuseport import steer
 from reuseport._net import LOOPBACK, SO_INCOMING_CPU, Reuse, listen, name, open_socket
 from reuseport.steer import attach_newest, cpu_steering_works, leave_cpus, listen_per_cpu, newest_wins
 
+from .support import Missing
+
 BOTH = pytest.mark.parametrize("mptcp", [False, True], ids=["tcp", "mptcp"])
 
 
@@ -74,7 +76,7 @@ def test_mptcp_refuses_the_option_itself(mptcp: None) -> None:
 def test_cpus_are_given_up(mptcp: bool, family: int) -> None:
     """Listeners that name no CPU any more get nothing beside those that do."""
     if not cpu_steering_works(family=family, mptcp=mptcp):
-        pytest.skip("this kernel does not heed SO_INCOMING_CPU among reuseport listeners (Linux 6.2)")
+        raise Missing("a kernel that heeds SO_INCOMING_CPU among reuseport listeners (Linux 6.2)")
     old = listen_per_cpu((LOOPBACK[family], 0), family=family, mptcp=mptcp)
     address = name(old[0])
     new = listen_per_cpu(address, family=family, mptcp=mptcp)

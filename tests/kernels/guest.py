@@ -36,6 +36,7 @@ LEFT_OUT = {
     r"test_kernels(_image)?\.py": "about the host's side of this",
     r"test_selftest\.py": "about its command line; the guest runs the self test itself, twice",
     r"test_workflows\.py": "about files of the checkout",
+    r"test_suite\.py": "about the suite itself, on the host",
     r"test_reuseport_\w+\.py": "reuseport does not read MPTCP's options, and its tests want iproute2",
 }
 

@@ -23,6 +23,7 @@ COUNTS = Path("/tmp/counts.json")
 MAY_LACK = (
     r"ss\(8\) of iproute2",
     r"the program ip \(iproute2\)",
+    r"no C compiler",
     r"this kernel has no mptcp_diag",  # 6.19 to 7.1: Debian has no package of their modules any more
     r"this kernel has no blackhole detection \(Linux 6\.12\)",
     r"a kernel that resets an MPTCP connection at SO_LINGER 0",  # 6.5.10, and 6.16 to 6.19.14, do not
