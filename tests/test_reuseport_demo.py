@@ -38,6 +38,10 @@ def rest_of(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def port() -> int:
+    return free_port()
+
+
+def free_port() -> int:
     """One that is free for any socket of either family: found without options, beside no TIME_WAIT."""
     with _net.bind(("::", 0), family=socket.AF_INET6, v6only=False) as probe:
         return _net.name(probe)[1]
@@ -56,14 +60,20 @@ def test_demo_reads_like_the_seeds_example(port: int, switches: tuple[str, ...],
     """Generations 0 to 4 start and end; the client hears some of them, and ends with a refusal.
 
     As the seed's, a generation that ends resets who still waits in its queue: rare, but no failure here.
+    Nor is a machine that stops for longer than generations live side by side: then nobody holds the port for
+    a moment, and what is left of connections may keep the next from it. It is tried again.
     """
-    with (
-        command("client", "--fast", "--port", port, *switches) as client,  # it may come first
-        command("demo", "--fast", "--port", port, *switches) as servers,
-    ):
-        served, read = rest_of(servers), rest_of(client)
+    for again in (port, free_port(), free_port()):
+        with (
+            command("client", "--fast", "--port", again, *switches) as client,  # it may come first
+            command("demo", "--fast", "--port", again, *switches) as servers,
+        ):
+            served, read = rest_of(servers), rest_of(client)
+        if "bind: Address already in use" not in served:
+            break
     for what in ("starting", "exiting"):
-        assert sorted(re.findall(rf"^{GEN} {what} multibind process$", served, re.M)) == list("01234")
+        generations = re.findall(rf"^{GEN} {what} multibind process$", served, re.M)
+        assert sorted(generations) == list("01234"), served
     assert len(served.splitlines()) == 10
     assert len(set(re.findall(r"pid (\d+)", served))) == 5
     first, *answers, last = read.splitlines()
