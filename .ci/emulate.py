@@ -8,6 +8,10 @@ Debian's Pythons of other processors (under qemu-user, or by this processor itse
 fetched by an apt folder of our own: nothing is installed, no foreign architecture is enabled. The mirror
 is the host's. qemu-user answers no getsockopt(SOL_MPTCP), so there only decoding can be tested, and the self
 test must end with 4. Debian has no Python for musl: there musl's own loader must bind every symbol.
+
+Each place is ok, FAIL or GONE, and the last line names those that are not ok. GONE is a place whose packages
+the mirror does not serve although its indexes name them: many mirrors are not whole for every architecture.
+It is no failure, except where there is no excuse (MUST_RUN).
 """
 
 from __future__ import annotations
@@ -15,11 +19,14 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,14 +35,24 @@ from workshop import ROOT, TARGETS, Failed, alone, cache_folder, enter_workshop,
 # What needs no kernel: views over the bytes that kernels returned.
 DECODING = ("test_views.py", "test_recorded.py")
 # Not: what looks at the checkout's own files, and reuseport, which is Python alone.
-ELSEWHERE = ("reuseport_*", "benchmarks", "build", "docs", "house", "kernels", "two_paths")
+ELSEWHERE = (
+    "reuseport_*",
+    "benchmarks",
+    "build",
+    "docs",
+    "emulate",
+    "gates",
+    "house",
+    "kernels*",
+    "two_paths",
+)
 EVERYTHING = [f"--ignore-glob=*/test_{name}.py" for name in ELSEWHERE]
 
 
 class Place(NamedTuple):
     target: str  # whose wheel is run
     debian: str  # the architecture's name there
-    suite: str
+    suites: tuple[str, ...]  # the first that the mirror serves is taken
     python: str  # the interpreter's file name
     emulator: str  # of qemu-user-static; empty: this processor runs it
     packages: tuple[str, ...]
@@ -43,16 +60,19 @@ class Place(NamedTuple):
 
 
 BACKEND = ("python3-minimal", "python3-cffi-backend", "libpython3-stdlib")
+STABLE = ("trixie", "bookworm")
 PLACES = {
-    "aarch64": Place("aarch64-manylinux", "arm64", "trixie", "python3", "aarch64", BACKEND),
-    "armv7l": Place("armv7l-manylinux", "armhf", "trixie", "python3", "arm", BACKEND),
-    "s390x": Place("s390x-manylinux", "s390x", "trixie", "python3", "s390x", BACKEND),
-    "ppc64le": Place("ppc64le-manylinux", "ppc64el", "trixie", "python3", "ppc64le", BACKEND),
-    "riscv64": Place("riscv64-manylinux", "riscv64", "trixie", "python3", "riscv64", BACKEND),
-    "i686": Place("i686-manylinux", "i386", "trixie", "python3", "", BACKEND),
-    "3.14": Place("x86_64-manylinux", "amd64", "sid", "python3.14", "", ("python3.14",), "3.14"),
-    "3.15": Place("x86_64-manylinux", "amd64", "sid", "python3.15", "", ("python3.15",), "3.15"),
+    "aarch64": Place("aarch64-manylinux", "arm64", STABLE, "python3", "aarch64", BACKEND),
+    "armv7l": Place("armv7l-manylinux", "armhf", STABLE, "python3", "arm", BACKEND),
+    "s390x": Place("s390x-manylinux", "s390x", STABLE, "python3", "s390x", BACKEND),
+    "ppc64le": Place("ppc64le-manylinux", "ppc64el", STABLE, "python3", "ppc64le", BACKEND),
+    "riscv64": Place("riscv64-manylinux", "riscv64", ("trixie",), "python3", "riscv64", BACKEND),
+    "i686": Place("i686-manylinux", "i386", STABLE, "python3", "", BACKEND),
+    "3.14": Place("x86_64-manylinux", "amd64", ("sid",), "python3.14", "", ("python3.14",), "3.14"),
+    "3.15": Place("x86_64-manylinux", "amd64", ("sid",), "python3.15", "", ("python3.15",), "3.15"),
 }
+# Debian's mirrors hold these whole; and they are one of each kind: another processor, 32 bits, musl.
+MUST_RUN = {"aarch64", "i686", "x86_64-musllinux"}
 LOADERS = {"i386": "ld-linux.so.2", "amd64": "ld-linux-x86-64.so.2"}
 MUSL = {  # the architecture's name in Debian, and the emulator
     "x86_64-musllinux": ("amd64", ""),
@@ -77,6 +97,10 @@ int main(int argc, char **argv)
 # -------------------------------------------------------------------------------------- Debian's packages
 
 
+class NotServed(Failed):
+    """The mirror's indexes name a file, and it answers 404 for it."""
+
+
 def mirror() -> str:
     """The host's own archive of Debian."""
     lines = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages")
@@ -87,16 +111,62 @@ def mirror() -> str:
     raise Failed(f"apt knows no archive of Debian, only {sorted({words[0] for words in found})}: --mirror")
 
 
-def fetch(uri: str, architecture: str, suite: str, packages: tuple[str, ...], root: Path) -> Path:
-    """Packages with all that they depend on, unpacked into root; done once."""
-    with alone(root):
-        if not (root / ".done").exists():
-            shutil.rmtree(root, ignore_errors=True)
-            download(uri, architecture, suite, packages, root)
-    return root
+def fetch(
+    uri: str, architecture: str, suites: Sequence[str], packages: Sequence[str], cache: Path
+) -> tuple[str, Path]:
+    """Packages with all that they depend on, of the first suite that is served: its name, and the folder
+    that they are unpacked in; done once."""
+    missing = []
+    for suite in suites:
+        root = cache / f"{suite}-{architecture}-{packages[0]}"
+        with alone(root):
+            try:
+                if not (root / ".done").exists():
+                    shutil.rmtree(root, ignore_errors=True)
+                    download(uri, architecture, suite, packages, root)
+                return suite, root
+            except NotServed as error:
+                shutil.rmtree(root, ignore_errors=True)
+                missing.append(f"{suite}: {error}")
+    raise NotServed("\n".join(missing))
 
 
-def download(uri: str, architecture: str, suite: str, packages: tuple[str, ...], root: Path) -> None:
+# What apt says after the lines that tell why.
+FOLLOWING = tuple(
+    f"E: {words}" for words in ("Unable to fetch some", "Some files failed", "Some index files failed")
+)
+
+
+def unserved(output: str) -> list[str]:
+    """Files for which apt got a 404, by what it printed; empty if it failed for any other reason as well.
+
+    A release file that is missing is another reason: then the address or the suite is wrong. Indexes count:
+    apt asks for those alone that the release file names.
+    """
+    found = []
+    for line in output.splitlines():
+        if not line.startswith("E: ") or line.startswith(FOLLOWING):
+            continue
+        match = re.match(r"E: Failed to fetch (\S+)  404 ", line)
+        if not match or not re.search(r"\.deb$|/dists/.+/binary-\w+/", match[1]):
+            return []
+        found.append(match[1].rpartition("/")[2])
+    return found
+
+
+def apt_get(*words: str) -> None:
+    """Run apt-get, and tell a file that is not served from all else that can go wrong."""
+    try:
+        run("apt-get", *words, env={**os.environ, "LC_ALL": "C"})
+    except Failed as failure:
+        files = unserved(str(failure))
+        if not files:
+            raise
+        more = f" and {len(files) - 1} more" if files[1:] else ""
+        raise NotServed(f"the mirror answers 404 for {files[0]}{more}") from None
+
+
+def download(uri: str, architecture: str, suite: str, packages: Sequence[str], root: Path) -> None:
     apt = root / "apt"
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True)
@@ -107,6 +177,7 @@ def download(uri: str, architecture: str, suite: str, packages: tuple[str, ...],
         "APT::Architectures": architecture,
         "APT::Sandbox::User": "root" if os.geteuid() == 0 else "",
         "Acquire::Languages": "none",
+        "Acquire::Retries": "1",  # of what may pass; apt itself asks no second time after a 404
         "Dir::State": f"{apt}/state",
         "Dir::State::status": f"{apt}/status",
         "Dir::Cache": f"{apt}/cache",
@@ -115,8 +186,9 @@ def download(uri: str, architecture: str, suite: str, packages: tuple[str, ...],
         "Dir::Etc::preferencesparts": "-",
     }
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    run("apt-get", *options, "update", "-q")
-    run("apt-get", *options, "install", "-qy", "--download-only", "--no-install-recommends", *packages)
+    # Else apt takes an index that it could not fetch for a package that does not exist.
+    apt_get(*options, "update", "-q", "--error-on=any")
+    apt_get(*options, "install", "-qy", "--download-only", "--no-install-recommends", *packages)
     # Where the system is merged, packages still have files in /lib.
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
@@ -179,8 +251,8 @@ def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
     """Run self test and tests there; a line of what was seen."""
     place = PLACES[name]
     wheel = wheel_of(place.target, folder)
-    root = cache / f"{place.suite}-{place.debian}-{place.python}"
-    words = interpreter(place, fetch(uri, place.debian, place.suite, place.packages, root))
+    suite, root = fetch(uri, place.debian, place.suites, place.packages, cache)
+    words = interpreter(place, root)
     with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as site:
         install(place, wheel, Path(site))
         env = {**os.environ, "PYTHONPATH": site, "PYTEST_ADDOPTS": ""}
@@ -198,32 +270,68 @@ def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
             # 32-bit processes are not refused by seccomp in our tests, so a few of those are skipped.
             skips = [] if TARGETS[place.target].elf.startswith("32") else ["--require-mptcp"]
             seen.append(python(*tests, *skips, *EVERYTHING).splitlines()[-1])
-    return "\n".join([f"Python {version.strip()}", *seen])
+    return "\n".join([f"Python {version.strip()} of {suite}", *seen])
 
 
-def try_musl(folder: Path, cache: Path, uri: str) -> str:
-    """Load each musl module by musl's loader, in a program that has the names of Python's stable ABI."""
+def try_musl(target: str, folder: Path, cache: Path, uri: str) -> str:
+    """Load a musl module by musl's loader, in a program that has the names of Python's stable ABI."""
     import wheel_checks
     from elftools.elf.elffile import ELFFile
 
-    seen = []
-    for target, (debian, emulator) in MUSL.items():
-        root = fetch(uri, debian, "trixie", ("musl",), cache / f"trixie-{debian}-musl")
-        with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
-            work = Path(name)
-            shutil.unpack_archive(wheel_of(target, folder), work, "zip")
-            module = work / "_mptcp_sockopt.abi3.so"
-            with module.open("rb") as file:
-                _, taken = wheel_checks.symbols_of(ELFFile(file))
-            lines = [f"char {name}[8];" for name in sorted(taken & wheel_checks.STABLE_ABI)]
-            (work / "probe.c").write_text("\n".join([*lines, PROBE]), encoding="utf-8")
-            zig = (sys.executable, "-m", "ziglang", "cc", "-target", *TARGETS[target].zig.split())
-            run(*zig, "-O1", "-rdynamic", "-dynamic", "-o", work / "probe", work / "probe.c")
-            (loader,) = (root / "lib").glob("ld-musl-*.so.1")
-            words = [f"qemu-{emulator}-static"] if emulator else []
-            run(*words, loader, work / "probe", module)
-        seen.append(f"{target}: bound {len(taken)} names")
-    return "\n".join(seen)
+    debian, emulator = MUSL[target]
+    _, root = fetch(uri, debian, STABLE, ("musl",), cache)
+    with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
+        work = Path(name)
+        shutil.unpack_archive(wheel_of(target, folder), work, "zip")
+        module = work / "_mptcp_sockopt.abi3.so"
+        with module.open("rb") as file:
+            _, taken = wheel_checks.symbols_of(ELFFile(file))
+        lines = [f"char {name}[8];" for name in sorted(taken & wheel_checks.STABLE_ABI)]
+        (work / "probe.c").write_text("\n".join([*lines, PROBE]), encoding="utf-8")
+        zig = (sys.executable, "-m", "ziglang", "cc", "-target", *TARGETS[target].zig.split())
+        run(*zig, "-O1", "-rdynamic", "-dynamic", "-o", work / "probe", work / "probe.c")
+        (loader,) = (root / "lib").glob("ld-musl-*.so.1")
+        words = [f"qemu-{emulator}-static"] if emulator else []
+        run(*words, loader, work / "probe", module)
+    return f"bound {len(taken)} names"
+
+
+# ------------------------------------------------------------------------------------------------ verdicts
+
+
+def verdict_of(name: str, one: Callable[[], str]) -> tuple[str, str]:
+    """ok, FAIL or GONE, and what was seen."""
+    try:
+        return "ok", one()
+    except NotServed as error:
+        if name in MUST_RUN:
+            return "FAIL", f"this place must run, and cannot:\n{error}"
+        return "GONE", str(error)
+    except Failed as failure:
+        return "FAIL", str(failure)
+
+
+def run_all(names: Sequence[str], one: Callable[[str], str]) -> int:
+    """Run the places, two at a time; print a paragraph for each, and a last line for all. The exit status."""
+
+    def timed(name: str) -> tuple[str, str, float]:
+        begun = time.monotonic()
+        return *verdict_of(name, functools.partial(one, name)), time.monotonic() - begun
+
+    places: dict[str, list[str]] = {"ok": [], "GONE": [], "FAIL": []}
+    with ThreadPoolExecutor(2) as pool:
+        for name, (verdict, seen, seconds) in zip(names, pool.map(timed, names), strict=True):
+            places[verdict].append(name)
+            print(f"{verdict:4} {name} ({seconds:.1f} s): ", seen.replace("\n", "\n    "), flush=True)
+    print(summary(places))
+    return 0 if places["ok"] and not places["FAIL"] else 1
+
+
+def summary(places: dict[str, list[str]]) -> str:
+    """How many places are ok, and which are not."""
+    words = [f"{sum(map(len, places.values()))} places: {len(places['ok'])} ok"]
+    words += [f"{verdict}: {', '.join(places[verdict])}" for verdict in ("GONE", "FAIL") if places[verdict]]
+    return "; ".join(words) + ("" if places["ok"] else "; FAIL: none ran")
 
 
 def main() -> int:
@@ -238,7 +346,7 @@ def main() -> int:
         "--cache", type=Path, metavar="DIR", default=cache_folder(), help="default: %(default)s"
     )
     options = parser.parse_args()
-    known = [*PLACES, "musl"]
+    known = [*PLACES, *MUSL]
     if options.list:
         print(*known, sep="\n")
         return 0
@@ -251,17 +359,11 @@ def main() -> int:
     os.environ["ZIG_GLOBAL_CACHE_DIR"] = str(options.cache.resolve() / "zig")
     uri = options.mirror or mirror()
     folder, cache = options.folder.resolve(), options.cache.resolve()
-    failures = 0
-    for name in options.names or known:
-        begun = time.monotonic()
-        try:
-            one = try_musl if name == "musl" else functools.partial(try_place, name)
-            seen = one(folder, cache, uri)
-        except Failed as failure:
-            failures += 1
-            seen = str(failure)
-        print(f"{name} ({time.monotonic() - begun:.1f} s): ", seen.replace("\n", "\n    "), flush=True)
-    return 1 if failures else 0
+
+    def one(name: str) -> str:
+        return (try_musl if name in MUSL else try_place)(name, folder, cache, uri)
+
+    return run_all(options.names or known, one)
 
 
 if __name__ == "__main__":
