@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 SDIST = "sdist"
 
 
@@ -100,7 +101,8 @@ def cache_folder() -> Path:
 def enter_workshop(cache: Path) -> None:
     """Go on in an environment that has the tools of pyproject's dependency group "wheels"; made once."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    wanted = sys.version + pyproject.partition("[dependency-groups]")[2].partition("\n[")[0]
+    group = pyproject.partition("[dependency-groups]")[2].partition("\n[")[0]
+    wanted = sys.version + group + CONSTRAINTS.read_text(encoding="utf-8")
     home = cache / f"workshop-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     if Path(sys.prefix) == home:
         return
@@ -109,7 +111,7 @@ def enter_workshop(cache: Path) -> None:
             print(f"Tools from PyPI (zig alone is 100 MB) into {home}", file=sys.stderr)
             shutil.rmtree(home, ignore_errors=True)
             run(sys.executable, "-m", "venv", home)
-            pip = (home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
+            pip = (home / "bin" / "python", "-m", "pip", "install", "-q", "-c", CONSTRAINTS)
             run(*pip, "-U", "pip")
             run(*pip, "--group", f"{ROOT / 'pyproject.toml'}:wheels")
             (home / "done").touch()
