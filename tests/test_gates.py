@@ -33,7 +33,7 @@ class Machine:
             found = shutil.which(name)
             assert found
             (self.programs / name).symlink_to(found)
-        self.program("python3", "exit 7")
+        self.program("python3", "echo why not >&2; exit 7")
         self.program("apt-get", "exit 0")
         self.program("sleep", "exit 0")
 
@@ -58,6 +58,7 @@ def test_the_last_line_of_a_red_run_names_the_step(machine: Machine) -> None:
     """On the one stream that it writes to; and nothing is left behind."""
     status, lines, errors = machine.gates()
     assert (status, errors) == (7, "")
+    assert lines[-3:-1] == ["why not", ""]
     step = next(line for line in lines if line.startswith("== README"))
     assert re.fullmatch(rf"FAILED at step: {re.escape(step[3:])}, after \d+ s \(\d+ s in all\)", lines[-1])
     assert [path.name for path in machine.checkout.iterdir()] == [".ci"]
