@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
 import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -249,6 +251,29 @@ def test_usage_errors_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
             main(["--write-docs", *words])
         assert caught.value.code == 2
         assert "--write-docs wants all rows" in capsys.readouterr().err
+
+
+def test_a_list_waits_for_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which may boot for minutes, and holds the cache's lock meanwhile. A row that is not had is GONE."""
+
+    def no_mirror() -> None:
+        raise Unobtainable("no mirror")
+
+    monkeypatch.setattr("tests.kernels.__main__.mirrors", no_mirror)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread = threading.Thread(
+            target=main, args=(["--list", "--only", "i386", "--cache", str(tmp_path)],), daemon=True
+        )
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["i386", "6.1", "required", "GONE"], ["i386", "6.5", "optional", "GONE"],
+    ]  # fmt: skip
+    assert main(["--list", "--only", "vax"]) == 2
 
 
 def test_the_command_tells_its_options() -> None:

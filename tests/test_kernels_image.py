@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .kernels import debian, image, wheels
-from .kernels.debian import Package, Unobtainable
+from .kernels.debian import NotServed, Package, Unobtainable, first_served
 from .support import Missing
 
 
@@ -19,7 +19,7 @@ def package(name: str, version: str, size: int = 10**7, suite: str = "sid") -> P
     return Package(name, version, size, "00", suite)
 
 
-def test_the_newest_kernel_of_each_series_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_kernel_of_each_series_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """By Debian's order; no debugging, real-time or empty packages; a signed one before its twin."""
     monkeypatch.setattr(debian, "newer", lambda one, other: one.replace("~", " ") > other.replace("~", " "))
     found = debian.kernels(
@@ -36,10 +36,53 @@ def test_the_newest_kernel_of_each_series_is_taken(monkeypatch: pytest.MonkeyPat
         ],
         "-cloud-amd64",
     )
-    assert {series: one.name for series, one in found.items()} == {
-        "6.1": "linux-image-6.1.0-10-cloud-amd64",
-        "7.3": "linux-binary-7.3.4-cloud-amd64",
+    assert {series: [one.name for one in some] for series, some in found.items()} == {
+        "6.1": ["linux-image-6.1.0-10-cloud-amd64", "linux-image-6.1.0-9-cloud-amd64"],
+        "7.3": [
+            "linux-binary-7.3.4-cloud-amd64",
+            "linux-binary-unsigned-7.3.4-cloud-amd64",
+            "linux-binary-7.3-cloud-amd64",
+        ],
     }
+
+
+def test_the_newest_kernel_that_the_mirror_serves_is_booted(tmp_path: Path) -> None:
+    """A file that it answers 404 for is passed over; nothing else is."""
+    some = [package("linux-image-6.1", f"6.1.{minor}-1") for minor in (3, 2, 1)]
+
+    class Mirror:
+        def __init__(self, *errors: type[Unobtainable] | None) -> None:
+            self.errors = dict(zip(some, errors, strict=True))
+
+        def kernel(self, package: Package, modules: Package | None) -> Path:
+            error = self.errors[package]
+            if error:
+                raise error(package.version)
+            return tmp_path
+
+    def booted(*errors: type[Unobtainable] | None) -> Package:
+        return first_served(Mirror(*errors), some, [])[0]  # type: ignore[arg-type]
+
+    assert booted(None, None, None) == some[0]
+    assert booted(NotServed, None, None) == some[1]
+    assert booted(NotServed, NotServed, None) == some[2]
+    with pytest.raises(NotServed, match=r"6\.1\.1-1"):
+        booted(NotServed, NotServed, NotServed)
+    with pytest.raises(Unobtainable) as caught:
+        booted(Unobtainable, None, None)
+    assert caught.type is Unobtainable
+
+
+def test_a_file_that_is_not_served_is_told_from_other_trouble() -> None:
+    """By apt's words: the index names it, and the answer is 404."""
+    for words, kind in (
+        ("E: Failed to fetch http://m/linux_6.1_s390x.deb  404  Not Found [IP: 192.0.2.1 80]", NotServed),
+        ("E: Failed to fetch http://m/linux_6.1_s390x.deb  Connection failed", Unobtainable),
+        ("E: Unable to locate package linux", Unobtainable),
+    ):
+        with pytest.raises(Unobtainable) as caught:
+            debian.run("sh", "-c", f"echo '{words}' >&2; exit 100")
+        assert caught.type is kind
 
 
 def test_packages_of_python_come_from_one_suite() -> None:
@@ -61,16 +104,40 @@ def test_a_wheel_is_chosen_by_architecture(tmp_path: Path) -> None:
 
 
 def test_a_wheel_of_another_checkout_is_refused(tmp_path: Path) -> None:
-    """By its Python files, one of which is named."""
+    """By its Python files, also those of subpackages, and those too many; one is named."""
     package = tmp_path / "mptcp_sockopt"
-    shutil.copytree(wheels.ROOT / "mptcp_sockopt", package)
+    for name in wheels.PACKAGES:
+        shutil.copytree(wheels.ROOT / name, tmp_path / name)
     image.check_wheel(tmp_path)
+    (package / "sub").mkdir()
+    (package / "sub" / "old.py").touch()
+    with pytest.raises(Unobtainable, match=r"not of this checkout: its mptcp_sockopt/sub/old\.py"):
+        image.check_wheel(tmp_path)
+    shutil.rmtree(package / "sub")
     (package / "_sandbox.py").write_text("")
     with pytest.raises(Unobtainable, match=r"not of this checkout: its mptcp_sockopt/_sandbox\.py"):
         image.check_wheel(tmp_path)
     (package / "_sandbox.py").unlink()
     with pytest.raises(Unobtainable, match=r"_sandbox\.py"):
         image.check_wheel(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["mptcp_sockopt/_a.py", "mptcp_sockopt/sub/deeper/b.py", "reuseport/c.py", "csrc/sub/d.h"]
+)
+def test_a_wheel_is_built_anew_when_any_of_its_sources_changes(tmp_path: Path, name: str) -> None:
+    """In whichever subfolder: if it comes, changes, or has another name."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    seen = [wheels.digest(tmp_path)]
+    for text in ("", "one", "two"):
+        path.write_text(text)
+        seen.append(wheels.digest(tmp_path))
+    path.rename(path.with_name(f"other{path.suffix}"))
+    seen.append(wheels.digest(tmp_path))
+    assert len(set(seen)) == 5
+    (tmp_path / "notes.txt").touch()
+    assert wheels.digest(tmp_path) == seen[-1]
 
 
 def test_modules_of_a_kernel(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import boot, table
-from .debian import Apt, Package, Unobtainable, kernels, mirrors, modules_of
+from .debian import Apt, NotServed, Package, Unobtainable, first_served, kernels, mirrors
 from .image import image, image_of_row
 from .rows import ARCHES, ROWS, SMALL, Row, expectations
 from .verdict import GONE, Outcome, broken, judge, unobtainable
@@ -61,11 +61,11 @@ class Workshop:
         if not options.offline:
             self.apt.update()
         self._packages = self.apt.packages()
-        self.kernels: dict[str, Package] = kernels(self._packages, ARCHES[arch].flavour)
+        self.kernels: dict[str, list[Package]] = kernels(self._packages, ARCHES[arch].flavour)
 
-    def kernel(self, package: Package) -> Path:
-        """The folder with what is had of a kernel."""
-        return self.apt.kernel(package, modules_of(package, self._packages))
+    def kernel(self, series: str) -> tuple[Package, Path]:
+        """The newest kernel of a series that the mirror serves, and the folder with what is had of it."""
+        return first_served(self.apt, self.kernels[series], self._packages)
 
     def image(self) -> Path:
         with self._lock:
@@ -99,14 +99,15 @@ class Matrix:
                 self.workshops[arch] = error
 
     def _first_had(self, names: list[str]) -> str:
-        had = [row.name for row in ROWS if row.name in names and self.package(row)]
+        had = [row.name for row in ROWS if row.name in names and self.workshop(row)]
         return next((name for name in names if name in had), names[0])
 
-    def package(self, row: Row) -> Package | None:
+    def workshop(self, row: Row) -> Workshop | None:
+        """Where that row's kernel is to be had."""
         workshop = self.workshops.get(row.arch)
         if not isinstance(workshop, Workshop) or self.options.plant == "gone":
             return None
-        return workshop.kernels.get(row.series)
+        return workshop if row.series in workshop.kernels else None
 
     def run(self, row: Row) -> Outcome:
         """One row from package to verdict."""
@@ -114,17 +115,16 @@ class Matrix:
         problem = boot.missing_qemu(row.arch)
         if problem:
             return broken(row, problem)
-        workshop, package = self.workshops[row.arch], self.package(row)
-        if isinstance(workshop, Unobtainable):
-            return unobtainable(row, str(workshop))
-        if package is None:
-            return unobtainable(row, f"no kernel of {row.series} in {ARCHES[row.arch].suites}")
+        workshop = self.workshop(row)
+        if workshop is None:
+            error = self.workshops[row.arch]
+            why = f"no kernel of {row.series} in {ARCHES[row.arch].suites}"
+            return unobtainable(row, str(error) if isinstance(error, Unobtainable) else why)
         try:
-            kernel = workshop.kernel(package)
-        except Unobtainable as error:
-            return unobtainable(row, str(error))
-        try:
+            package, kernel = workshop.kernel(row.series)
             common = workshop.image()
+        except NotServed as error:
+            return unobtainable(row, str(error))
         except Unobtainable as error:
             return broken(row, str(error))
         logs, root = options.cache / "logs", options.cache / f"image-{row.name}.cpio"
@@ -165,11 +165,19 @@ def alone(cache: Path) -> Iterator[None]:
         yield
 
 
-def show_list(matrix: Matrix) -> None:
+def no_row() -> int:
+    print("no row is called that; --list names them", file=sys.stderr)
+    return 2
+
+
+def show_list(matrix: Matrix) -> int:
     for row in matrix.rows:
-        package = matrix.package(row)
-        what = f"{package.name} {package.version}, {package.size / 1e6:.1f} MB" if package else GONE
-        print(f"{row.arch:6} {row.series:5} {'required' if row.required else 'optional':9} {what}")
+        workshop, what = matrix.workshop(row), GONE
+        if workshop:
+            package = workshop.kernels[row.series][0]
+            what = f"{package.name} {package.version}, {package.size / 1e6:.1f} MB"
+        print(f"{row.arch:7} {row.series:5} {'required' if row.required else 'optional':9} {what}")
+    return 0 if matrix.rows else no_row()
 
 
 def report(outcomes: list[Outcome], options: argparse.Namespace, complete: bool) -> int:
@@ -213,17 +221,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(options, name):
             setattr(options, name, getattr(options, name).resolve())
     options.cache.mkdir(parents=True, exist_ok=True)
+    if options.list:
+        return show_list(Matrix(options))
     signal.signal(signal.SIGTERM, terminated)
     start = time.monotonic()
     try:
         with alone(options.cache):
             matrix = Matrix(options)
             if not matrix.rows:
-                print("no row is called that; --list names them", file=sys.stderr)
-                return 2
-            if options.list:
-                show_list(matrix)
-                return 0
+                return no_row()
             outcomes = []
             for outcome in matrix.run_all():
                 outcomes.append(outcome)

@@ -7,6 +7,7 @@ package against the SHA256 in them. Nothing in the system's own apt changes.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import functools
 import hashlib
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from .rows import ARCHES, PYTHON_SUITE
+from .rows import ARCHES
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CAT_FILE = ["/usr/lib/apt/apt-helper", "cat-file"]
@@ -32,6 +33,10 @@ SMALLEST_KERNEL = 100_000  # less is a package that only depends on others
 
 class Unobtainable(Exception):  # noqa: N818  # it is not always an error
     """A package that cannot be had, and why."""
+
+
+class NotServed(Unobtainable):
+    """The index names a file, and the mirror answers 404: it is amid its own update, or never whole."""
 
 
 class Package(NamedTuple):
@@ -52,7 +57,12 @@ def run(*command: str, **options: object) -> str:
         raise Unobtainable(f"{command[0]} is not installed: this needs Debian's apt and dpkg") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
-        raise Unobtainable(f"{command[0]} ended with {done.returncode}: {last}")
+        kind = (
+            NotServed
+            if re.search(r"^E: Failed to fetch .* 404 ", done.stderr, re.MULTILINE)
+            else Unobtainable
+        )
+        raise kind(f"{command[0]} ended with {done.returncode}: {last}")
     return cast("str", done.stdout)
 
 
@@ -79,7 +89,7 @@ class Apt:
         self.folder = cache / f"apt-{arch}"
         for name in ("lists/partial", "archives/partial", "parts"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        suites = dict.fromkeys([PYTHON_SUITE, *ARCHES[arch].suites.split()])
+        suites = dict.fromkeys([ARCHES[arch].python.suite, *ARCHES[arch].suites.split()])
         sources = "".join(
             f"deb [arch={arch} signed-by={KEYRING}] {archives[suite.endswith('-security')]} {suite} main\n"
             for suite in suites
@@ -89,7 +99,7 @@ class Apt:
             self._sources.write_text(sources)
             self._stamp.unlink(missing_ok=True)
         config = self.folder / "apt.conf"
-        config.write_text(
+        settings = (
             f'Dir::Etc::sourcelist "{self._sources}";\n'
             f'Dir::Etc::sourceparts "{self.folder}/parts";\n'
             f'Dir::Etc::preferencesparts "{self.folder}/parts";\n'
@@ -98,6 +108,8 @@ class Apt:
             f'APT::Architecture "{arch}";\nAPT::Architectures {{ "{arch}"; }};\n'
             'Acquire::Languages "none";\nAcquire::Retries "3";\nAPT::Sandbox::User "";\n'
         )
+        if not config.exists() or config.read_text() != settings:
+            config.write_text(settings)  # not while another run reads it
         self._environment = {**os.environ, "APT_CONFIG": str(config), "LC_ALL": "C"}
 
     @property
@@ -168,8 +180,11 @@ class Apt:
 
 
 def unpack_kernel(deb: Path, to: Path) -> None:
-    """boot/vmlinuz-VERSION, or usr/lib/modules/VERSION/vmlinuz from 7.2; MODULES, .ko or .ko.xz."""
-    wanted = {"vmlinuz*": "vmlinuz"}
+    """boot/vmlinuz-VERSION, or usr/lib/modules/VERSION/vmlinuz from 7.2; MODULES, .ko or .ko.xz.
+
+    ppc64el and riscv64 have their kernel uncompressed, as vmlinux-VERSION.
+    """
+    wanted = {"vmlinu[xz]*": "vmlinuz"}
     for name in MODULES:
         wanted[f"{name}.ko"] = wanted[f"{name}.ko.xz"] = f"{name}.ko"
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as dpkg:
@@ -198,15 +213,16 @@ def _compare(one: Package, other: Package) -> int:
     return ("unsigned" not in one.name) - ("unsigned" not in other.name)  # the signed one is last
 
 
-def kernels(packages: list[Package], flavour: str) -> dict[str, Package]:
-    """The newest kernel of each series. -dbg, -rt and what depends only are none."""
+def kernels(packages: list[Package], flavour: str) -> dict[str, list[Package]]:
+    """The kernels of each series, the newest first. -dbg, -rt and what depends only are none."""
     pattern = re.compile(rf"linux-(?:image|binary)(?:-unsigned)?-\d(?!.*-rt[-\d]).*{re.escape(flavour)}$")
     found: dict[str, list[Package]] = {}
     for package in packages:
         series = re.match(r"\d+\.\d+", package.version)
         if series and package.size >= SMALLEST_KERNEL and pattern.match(package.name):
             found.setdefault(series[0], []).append(package)
-    return {series: max(some, key=functools.cmp_to_key(_compare)) for series, some in found.items()}
+    order = functools.cmp_to_key(_compare)
+    return {series: sorted(some, key=order, reverse=True) for series, some in found.items()}
 
 
 def modules_of(package: Package, packages: list[Package]) -> Package | None:
@@ -214,6 +230,15 @@ def modules_of(package: Package, packages: list[Package]) -> Package | None:
     name = re.sub(r"^linux-binary(-unsigned)?-", "linux-modules-", package.name)
     found = [one for one in packages if (one.name, one.version) == (name, package.version)]
     return found[0] if found and name != package.name else None
+
+
+def first_served(apt: Apt, some: list[Package], packages: list[Package]) -> tuple[Package, Path]:
+    """The first of some kernels that the mirror has, and its folder in the cache."""
+    *others, last = some
+    for package in others:
+        with contextlib.suppress(NotServed):
+            return package, apt.kernel(package, modules_of(package, packages))
+    return last, apt.kernel(last, modules_of(last, packages))
 
 
 def newest(packages: list[Package], name: str, suite: str) -> Package:

@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .debian import Apt, Package, Unobtainable, newest, run
-from .rows import HERE, PYTHON, PYTHON_PACKAGES, PYTHON_SUITE
-from .wheels import ROOT
+from .rows import ARCHES, HERE
+from .wheels import ROOT, modules_of
 
 # Of Debian's packages, what no test needs; it is 60 MB.
 DROPPED = (
     "etc",
     "usr/share",
-    *(f"usr/lib/{PYTHON}/{name}" for name in ("distutils", "ensurepip", "lib2to3", "pydoc_data", "test")),
+    *(f"usr/lib/python3*/{name}" for name in ("distutils", "ensurepip", "lib2to3", "pydoc_data", "test")),
 )
 
 
 def base(apt: Apt, packages: list[Package], cache: Path) -> Path:
     """A tree with Debian's Python; made once for one set of packages."""
-    wanted = [newest(packages, name, PYTHON_SUITE) for name in PYTHON_PACKAGES]
+    python = ARCHES[apt.arch].python
+    wanted = [newest(packages, name, python.suite) for name in python.packages]
     key = hashlib.sha256("".join(package.sha256 for package in wanted).encode()).hexdigest()
     tree = cache / f"base-{apt.arch}-{key[:16]}"
     if tree.exists():
@@ -43,23 +44,24 @@ def base(apt: Apt, packages: list[Package], cache: Path) -> Path:
             run("dpkg-deb", "-x", str(apt.download(package, debs)), str(part))
     finally:
         shutil.rmtree(debs, ignore_errors=True)
-    for name in DROPPED:
-        shutil.rmtree(part / name, ignore_errors=True)
-    for name in ("gconv", "audit"):
-        for folder in part.glob(f"**/{name}"):
+    for pattern in (*DROPPED, "**/gconv", "**/audit"):
+        for folder in list(part.glob(pattern)):
             shutil.rmtree(folder)
-    compile_python(part, "usr/lib")
+    for name in ("lib", "lib64"):  # from trixie on, packages have files in /usr alone
+        if (part / "usr" / name).exists() and not (part / name).exists():
+            (part / name).symlink_to(f"usr/{name}")
+    compile_python(python.name, part, "usr/lib")
     part.rename(tree)
     return tree
 
 
-def compile_python(tree: Path, *folders: str) -> None:
+def compile_python(name: str, tree: Path, *folders: str) -> None:
     """Compile, if there is a Python of the guest's release: else the guest does, more slowly.
 
     With checksums that nobody looks at: the initramfs keeps no times, so that by times all would be stale.
     """
-    candidates = [sys.executable, shutil.which(PYTHON), f"/usr/bin/{PYTHON}"]
-    release = f"import sys; sys.exit(sys.version_info[:2] != {tuple(map(int, PYTHON[6:].split('.')))})"
+    candidates = [sys.executable, shutil.which(name), shutil.which(f"/usr/bin/{name}")]
+    release = f"import sys; sys.exit('python%d.%d' % sys.version_info[:2] != '{name}')"
     for python in filter(None, candidates):
         if subprocess.run([python, "-c", release], capture_output=True, check=False).returncode == 0:
             break
@@ -114,10 +116,11 @@ def image(apt: Apt, packages: list[Package], wheel: Path, cache: Path) -> Path:
     checkout = tree / "checkout"
     shutil.copytree(ROOT / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", checkout)
-    compile_python(tree, "site", "checkout")
+    python = ARCHES[apt.arch].python.name
+    compile_python(python, tree, "site", "checkout")
     (tree / "etc").mkdir()
     (tree / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-    (tree / "init").write_text(f"#!/usr/bin/{PYTHON} -u\n" + (HERE / "guest.py").read_text())
+    (tree / "init").write_text(f"#!/usr/bin/{python} -u\n" + (HERE / "guest.py").read_text())
     (tree / "init").chmod(0o755)
     out = cache / f"image-{apt.arch}.cpio"
     with out.open("wb") as file:
@@ -141,10 +144,10 @@ def image_of_row(common: Path, kernel: Path, out: Path) -> None:
 
 def check_wheel(site: Path) -> None:
     """The wheel has to be of this checkout: else its tests would be tried on another one's modules."""
-    for path in sorted((ROOT / "mptcp_sockopt").glob("*.py")):
-        other = site / "mptcp_sockopt" / path.name
-        if not other.exists() or other.read_bytes() != path.read_bytes():
-            raise Unobtainable(f"the wheel is not of this checkout: its mptcp_sockopt/{path.name} is another")
+    ours, its = modules_of(ROOT), modules_of(site)
+    different = sorted(name for name in ours.keys() | its.keys() if ours.get(name) != its.get(name))
+    if different:
+        raise Unobtainable(f"the wheel is not of this checkout: its {different[0]} is another")
 
 
 def write_cpio(tree: Path, out: BinaryIO) -> None:

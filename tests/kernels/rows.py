@@ -13,13 +13,21 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.json"
 
-# Of Debian 12, for every architecture: the wheel is of the stable ABI, so one CPython is enough.
-PYTHON = "python3.11"
-PYTHON_SUITE = "bookworm"
-PYTHON_PACKAGES = (
-    f"{PYTHON}-minimal lib{PYTHON}-minimal lib{PYTHON}-stdlib python3-cffi-backend "
-    "libc6 zlib1g libexpat1 libffi8 liblzma5 libbz2-1.0 libuuid1"
-).split()
+
+class Python(NamedTuple):
+    """Debian's own CPython. The wheel is of the stable ABI, so any one is enough."""
+
+    name: str
+    suite: str
+
+    @property
+    def packages(self) -> list[str]:
+        names = f"{self.name}-minimal lib{self.name}-minimal lib{self.name}-stdlib python3-cffi-backend "
+        # The C library loads libgcc_s where a thread ends itself; 32-bit ARM links to it as well.
+        return (names + "libc6 libgcc-s1 zlib1g libexpat1 libffi8 liblzma5 libbz2-1.0 libuuid1").split()
+
+
+BOOKWORM = Python("python3.11", "bookworm")
 
 
 class Arch(NamedTuple):
@@ -33,9 +41,10 @@ class Arch(NamedTuple):
     report: str  # the guest's words; another port where there are two
     wheel: str  # as in the tag of a wheel's file name
     target: str  # of .ci/wheels.py
+    python: Python = BOOKWORM
 
 
-# Where the mirrors' indexes of security and backports are seldom whole (i386, s390x), those are not asked.
+# Where the mirrors' indexes of security and backports are seldom whole, those are not asked.
 ARCHES = {
     "amd64": Arch(
         "-cloud-amd64",

@@ -78,7 +78,7 @@ def cell(value: Any) -> str:
 def line(outcome: Outcome) -> str:
     """One line for a row that has just been done."""
     record = record_of(outcome)
-    text = f"{outcome.row.arch:6} {outcome.row.series:5} {outcome.verdict:6}"
+    text = f"{outcome.row.arch:7} {outcome.row.series:5} {outcome.verdict:6}"
     if outcome.figures:
         parts = [
             f"{record['release'] or '-':30}",

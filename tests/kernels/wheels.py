@@ -14,10 +14,28 @@ from .rows import ARCHES, HERE
 
 ROOT = HERE.parent.parent
 BUILDER = ROOT / ".ci" / "wheels.py"
+PACKAGES = ("mptcp_sockopt", "reuseport")
 # All that a wheel is made of, so that it is made again when one of them changes.
-SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", ".ci/w*.py", "csrc/*", "*/*.py")
+SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", ".ci/w*.py", ".ci/constraints.txt", "csrc/**/*")
 
 _one_at_a_time = threading.Lock()
+
+
+def modules_of(folder: Path) -> dict[str, bytes]:
+    """The Python files of our packages below a folder, however deep."""
+    found = [path for name in PACKAGES for path in (folder / name).rglob("*.py")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}
+
+
+def digest(root: Path) -> str:
+    """Of all that a wheel of that checkout is made of."""
+    parts = modules_of(root)
+    for path in (path for pattern in SOURCES for path in root.glob(pattern)):
+        if path.is_file():
+            parts[str(path.relative_to(root))] = path.read_bytes()
+    return hashlib.sha256(
+        b"".join(b"%b\0%b\0" % (name.encode(), parts[name]) for name in sorted(parts))
+    ).hexdigest()
 
 
 def wheel_in(folder: Path, arch: str) -> Path:
@@ -41,13 +59,7 @@ def build(cache: Path, arch: str) -> Path:
 def _build(cache: Path, arch: str) -> Path:
     if not BUILDER.exists():
         raise Unobtainable("the checkout has no .ci/wheels.py: say --wheels DIR")
-    digest = hashlib.sha256()
-    packages = ("mptcp_sockopt", "reuseport")
-    for pattern in SOURCES:
-        for path in sorted(ROOT.glob(pattern)):
-            if pattern != "*/*.py" or path.parent.name in packages:
-                digest.update(path.read_bytes())
-    folder = cache / f"wheels-{digest.hexdigest()[:16]}"
+    folder = cache / f"wheels-{digest(ROOT)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     if not list(folder.glob(f"*_{ARCHES[arch].wheel}.whl")):
         command = [sys.executable, str(BUILDER), "--out", str(folder), ARCHES[arch].target]
