@@ -25,6 +25,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
+from mptcp_sockopt._netlink import attribute
 
 T = TypeVar("T")
 
@@ -161,9 +162,9 @@ def inode(sock: socket.socket) -> int:
 def listen_at(address: str, port: int) -> None:
     """``ip mptcp endpoint add ADDRESS port PORT signal``: the kernel makes a listener of its own."""
     add, signal, nested, nest, flags, attribute_port = 1, 1, 0x8000, 1, 6, 5
-    endpoint = _sandbox._address(address) + _sandbox._attribute(flags, struct.pack("=I", signal))
-    endpoint += _sandbox._attribute(attribute_port, struct.pack("=H", port))
-    _sandbox._path_manager(add, _sandbox._attribute(nest | nested, endpoint))
+    endpoint = _sandbox._address(address) + attribute(flags, struct.pack("=I", signal))
+    endpoint += attribute(attribute_port, struct.pack("=H", port))
+    _sandbox._path_manager(add, attribute(nest | nested, endpoint))
 
 
 def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:

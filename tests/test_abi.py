@@ -27,6 +27,7 @@ from mptcp_sockopt import _abi
 
 from .support import (
     LOOPBACK,
+    Missing,
     exchange,
     fallback_pair,
     has_full_info,

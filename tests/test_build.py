@@ -78,13 +78,12 @@ def test_the_sanitizer_sees_signed_overflow(
     build: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Behind -fwrapv too, which stands in Python's own flags and defines it."""
-    if not (compiler := shutil.which("cc")):
-        pytest.skip("no C compiler")
+    compiler = needs("cc", "gcc")
     source = tmp_path / "add.c"
     source.write_text("int add(int a, int b) { return a + b; }\n")
     monkeypatch.setenv("MPTCP_SOCKOPT_BUILD", "ubsan")
     command = [compiler, "-fwrapv", *build.extra_flags(), "-S", "-o", "-", str(source)]
-    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    made = run(*command)
     assert "__ubsan_handle_add_overflow" in made.stdout
 
 
