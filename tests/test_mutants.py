@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""tests/mutants.py: its list is of today's code, and its verdict can be no."""
+"""tests/mutants: its list is of today's code, and its verdict can be no."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from . import mutants
-from .mutations import MUTATIONS, Mutation
+from .mutants import Mutation
+from .mutants import __main__ as mutants
 
 ROOT = Path(__file__).parent.parent
-KILLED, LIVES = Mutation("a", "x", "y"), Mutation("b", "x", "y")
+KILLED, LIVES = Mutation("a", "", "x", "y"), Mutation("b", "", "x", "y")
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=range(len(MUTATIONS)))
+@pytest.mark.parametrize("mutation", mutants.MUTATIONS, ids=range(len(mutants.MUTATIONS)))
 def test_every_mutation_applies_and_has_tests(mutation: Mutation) -> None:
     """Its old text stands in its file once, the new one is another, and its room has tests of its own."""
     assert mutants.applies(mutation, ROOT), mutation
     assert mutation.old != mutation.new
-    own = mutants.tests_of(mutation, ROOT)
+    own = mutants.tests_of(mutation)
     assert own
     assert [name for name in own if not (ROOT / name).exists()] == []
 
 
 def test_there_are_enough_and_none_comes_twice() -> None:
     """Of C and of Python."""
-    assert len(MUTATIONS) >= 80
-    assert len({(mutation.file, mutation.old, mutation.new) for mutation in MUTATIONS}) == len(MUTATIONS)
-    assert sum(mutation.file.endswith(".c") for mutation in MUTATIONS) >= 20
+    assert len(mutants.MUTATIONS) >= 80
+    assert len({(mutation.file, mutation.old, mutation.new) for mutation in mutants.MUTATIONS}) == len(
+        mutants.MUTATIONS
+    )
+    assert sum(mutation.file.endswith(".c") for mutation in mutants.MUTATIONS) >= 20
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 
     python -m tests.mutants [--only REGEX] [--jobs N] [--list]
 
-Each mutation of tests/mutations.py is applied to a copy of the checkout, and the module is compiled if it is
+Each mutation of its lists is applied to a copy of the checkout, and the module is compiled if it is
 of C. Then the tests of that room are run, and after them the core's others. A mutant is killed by a test that
 fails, by a signal, or by the time. One that lives means that no test would notice that mistake.
 
@@ -31,9 +31,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .mutations import MUTATIONS, Mutation
+from . import Mutation, of_border, of_c, of_objects
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
+MUTATIONS = of_c.MUTATIONS + of_border.MUTATIONS + of_objects.MUTATIONS
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
 # What a survivor must survive too: the core's fast tests.
@@ -148,7 +149,7 @@ class Workshop:
         with self.applied(mutation) as problem:
             if problem:
                 return "killed", "compiler"
-            own = tests_of(mutation, self.folder)
+            own = tests_of(mutation)
             by = self.killer(own) or self.killer(others(self.folder, own))
         return ("killed", by) if by else ("LIVES", "")
 
@@ -201,12 +202,8 @@ def applies(mutation: Mutation, root: Path) -> bool:
     return path.exists() and path.read_text(encoding="utf-8").count(mutation.old) == 1
 
 
-def tests_of(mutation: Mutation, root: Path) -> list[str]:
-    """The room's own test files: those that are named, else by the house's rule, the same noun."""
-    if mutation.tests:
-        return [f"tests/test_{name}.py" for name in mutation.tests.split()]
-    noun = Path(mutation.file).stem.lstrip("_")
-    return [str(path.relative_to(root)) for path in sorted((root / "tests").glob(f"test_{noun}*.py"))]
+def tests_of(mutation: Mutation) -> list[str]:
+    return [f"tests/test_{name}.py" for name in mutation.tests.split()]
 
 
 def others(root: Path, own: Sequence[str]) -> list[str]:

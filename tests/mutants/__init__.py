@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""Mistakes that the fast tests must notice: ``python -m tests.mutants``.
+
+of_c        in csrc
+of_border   in the rooms that see the compiled module
+of_objects  in what is built on them
+__main__    applies them one by one
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """A text that stands in a file once, and what stands there instead."""
+
+    file: str
+    tests: str  # the room's own test files, by what stands between test_ and .py
+    old: str
+    new: str
+    equivalent: str = ""  # why no test can tell the two apart
+
+    def __str__(self) -> str:
+        old, new = (" ".join(text.split()) for text in (self.old, self.new))
+        return f"{old!r} -> {new!r}"
+
+
+def of(file: str, tests: str, *pairs: tuple[str, str]) -> tuple[Mutation, ...]:
+    """Mutations of one file that the same tests should notice: old and new texts."""
+    return tuple([Mutation(file, tests, old, new) for old, new in pairs])

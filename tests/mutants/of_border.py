@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""Mutations of the rooms that see the compiled module."""
+
+from . import Mutation, of
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "abi bounds",
+        (
+            "    if type(fd) is not int:\n        fd = checked(sock, fd)\n    try:\n        buffer = _pop_info()",
+            "    try:\n        buffer = _pop_info()",
+        ),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "abi bounds errors",
+        ("            checked(sock, fd)  # refused before the kernel was asked: what is no descriptor\n", ""),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "lies bounds",
+        (
+            "while not length and (left := left - 1):\n            _, count",
+            "while not length:\n            _, count",
+        ),
+        ("while not length and (left := left - 1):\n        (count,)", "while not length:\n        (count,)"),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "sockopt abi",
+        ("and any(inside[_FULL_INFO_POINTERS])", "and False"),
+        ("    view[: len(inside)] = inside\n    if error:", "    if error:"),
+        (
+            'copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))\n    inside = memoryview(ffi.buffer(copy))[: max(0, length)]\n    inside[:] = view[: len(inside)]',
+            'copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))\n    inside = memoryview(ffi.buffer(copy))[: max(0, length)]',
+        ),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "older_kernels sockopt errors",
+        ("        answer = _answer(fd, call, lib.speaks_mptcp(fd))", "        answer = 1"),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "bounds lies errors",
+        (
+            "option, number = _ASKED[-answer >> 12], -answer & lib.MOST_ERRNO",
+            "option, number = _ASKED[-answer >> 12], -answer",
+        ),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "errors",
+        ("        problem.option = option\n    return problem", "    return problem"),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "sockopt errors abi",
+        ("if level == SOL_MPTCP and -error in", "if -error in"),
+    ),
+    *of(
+        "mptcp_sockopt/_rows.py",
+        "sampler sampler_changes sampler_calls bounds",
+        ("tokens[fd] if before.get(fd) == number else 0", "tokens.get(fd, 0)"),
+        ("if len(spare) < _SPARE:", "if True:"),
+        ("if block is None or len(block) != words:", "if block is None:"),
+        ("if block is None or len(block) != words:", "if block is None or len(block) < words:"),
+        ("if stride > self._narrow and longest * 2 < stride:", "if False:"),
+        ("size = count * (stride + 3 * _INT)", "size = count * (stride + 2 * _INT)"),
+    ),
+    *of(
+        "mptcp_sockopt/_sock_diag.py",
+        "sock_diag diag diag_listeners lies",
+        (
+            "if result == 0 and not found.c.interrupted:\n            return found.take(), found.c.info",
+            "if result == 0:\n            return found.take(), found.c.info",
+        ),
+        ("        copy = memoryview(bytes(rows))\n", "        copy = rows\n"),
+        ("self.c.sequence = next(_sequences) % 2**32", "self.c.sequence = 1"),
+        ("(result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL", "result in _DOUBTFUL"),
+    ),
+    *of(
+        "mptcp_sockopt/_sock_diag.py",
+        "lies sock_diag",
+        ("if self.c.size >= _LARGEST:", "if False:"),
+    ),
+    *of(
+        "mptcp_sockopt/_sock_diag.py",
+        "diag_listeners",
+        ("if inode in told or (inode and one.is_mptcp):", "if inode and one.is_mptcp:"),
+        ("if inode in told or (inode and one.is_mptcp):", "if inode in told:"),
+        ("record[:INFO_AT] = ffi.buffer(ffi.addressof(inside.msg))", "pass"),
+        ("told.pop(0, None)  # is being closed", "pass"),
+    ),
+    *of(
+        "mptcp_sockopt/_sock_diag.py",
+        "diag_listeners sock_diag",
+        ("if any(one.is_mptcp or one.privileged for one in inside):\n        return 0", "pass"),
+    ),
+    *of(
+        "mptcp_sockopt/_descriptor.py",
+        "bounds abi errors",
+        ("if not isinstance(fd, int) or isinstance(fd, bool):", "if not isinstance(fd, int):"),
+    ),
+    *of(
+        "mptcp_sockopt/_descriptor.py",
+        "abi errors sockopt",
+        ("if isinstance(sock, int) and not isinstance(sock, bool):", "if isinstance(sock, int):"),
+    ),
+)
