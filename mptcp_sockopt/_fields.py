@@ -170,7 +170,10 @@ class View(bytes):
     def _check(self) -> None:
         """ValueError for recorded bytes that contradict themselves. Those of a reader are not asked."""
         if self._small:
-            refuse_turned(type(self), getattr(self, self._small), self.fields[self._small].place.size)
+            field = self.fields[
+                self._small
+            ]  # and not the attribute, which a subclass may have in its own way
+            refuse_turned(type(self), field.__get__(self), field.place.size)
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:

@@ -137,14 +137,15 @@ class MPTCPInfo(View):
 
         None where there is no connection yet, and after a fallback, when only TCP knows. (bytes; Linux 5.9)
         """
-        if self.flags & _KEY_OR_FALLBACK != _KEY:
-            return None
-        return (self.write_seq - self.snd_una) % 2**64
+        flags, write_seq, snd_una = [field.__get__(self) for field in _UNACKED]  # whatever a subclass shows
+        return (write_seq - snd_una) % 2**64 if flags & _KEY_OR_FALLBACK == _KEY else None
 
     def asdict(self, *, clean: bool = False) -> dict[str, Any]:
         """All fields by name, and ``unacked_bytes``; clean, and JSON, as in ``TCPInfo.asdict()``."""
         return {**super().asdict(clean=clean), "unacked_bytes": self.unacked_bytes}
 
+
+_UNACKED = [MPTCPInfo.fields[name] for name in ("flags", "write_seq", "snd_una")]
 
 _SOCKADDR_IN = _abi.layout("kernel_sockaddr_in", "sin_")
 _SOCKADDR_IN6 = _abi.layout("kernel_sockaddr_in6", "sin6_")

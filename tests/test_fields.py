@@ -265,6 +265,30 @@ def test_a_subclass_may_say_a_field_in_its_own_way() -> None:
     assert f"token={one.token!r}" in repr(one)
 
 
+def test_what_a_view_says_of_itself_does_not_hang_on_what_a_subclass_shows() -> None:
+    """Sequence numbers as strings, for JSON, and flags in words."""
+
+    class Texts(mp.MPTCPInfo):
+        __slots__ = ()
+
+        @property
+        def flags(self) -> str:  # type: ignore[override]
+            return repr(mp.InfoFlag(super().flags))
+
+        @property
+        def write_seq(self) -> str:  # type: ignore[override]
+            return str(super().write_seq)
+
+    raw = bytearray(pattern(96))
+    raw[8:12] = (2).to_bytes(4, sys.byteorder)
+    one = Texts(raw)
+    assert one.asdict()["write_seq"] == str(mp.MPTCPInfo(raw).write_seq)
+    assert one.unacked_bytes == one.asdict()["unacked_bytes"] == mp.MPTCPInfo(raw).unacked_bytes
+    raw[8:12] = (2).to_bytes(4, OTHER)
+    with pytest.raises(ValueError, match="Texts: these bytes are of the other byte order"):
+        Texts(raw)
+
+
 def test_a_subclass_of_a_record_is_one() -> None:
     """With no parts of its own, or with one more."""
 
