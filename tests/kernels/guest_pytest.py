@@ -24,7 +24,8 @@ MAY_LACK = (
     r"ss\(8\) of iproute2",
     r"the program ip \(iproute2\)",
     r"no C compiler",
-    r"this kernel has no mptcp_diag",  # 6.19 to 7.1: Debian has no package of their modules any more
+    # 6.19 to 7.1: Debian has no package of their modules any more
+    r"this kernel has no mptcp_diag( \(CONFIG_INET_MPTCP_DIAG\))?",
     r"this kernel has no blackhole detection \(Linux 6\.12\)",
     r"a kernel that resets an MPTCP connection at SO_LINGER 0",  # 6.5.10, and 6.16 to 6.19.14, do not
     r"this kernel has no (byte counters|MPTCP_FULL_INFO)( \(Linux 6\.5\))?",  # 6.1 has not
