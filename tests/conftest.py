@@ -18,12 +18,12 @@ import pytest
 
 import mptcp_sockopt as mp
 
-from .support import LOOPBACK, Missing, fallback_pair, mptcp_pair, no_option, tcp_pair
+from .support import DEADLINE, LOOPBACK, Missing, fallback_pair, mptcp_pair, no_option, tcp_pair
 
 Pair = tuple[socket.socket, socket.socket]
 
 # Seconds for each phase of a test: more than any wait inside it. Emulated guests are slow.
-LIMIT = 600.0 if os.environ.get("MPTCP_SOCKOPT_EMULATED") else 120.0
+LIMIT = 600.0 if os.environ.get("MPTCP_SOCKOPT_EMULATED") else 3 * DEADLINE
 SLOW_LIMIT = 1800.0
 AGAIN = 10.0  # for what a test that was interrupted does on its way out, and for threads at the end
 

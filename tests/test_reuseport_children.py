@@ -15,9 +15,9 @@ import pytest
 
 from reuseport import _children
 
-from .support import started, until
+from .support import DEADLINE, started, until
 
-SECONDS = 30.0
+SECONDS = DEADLINE
 
 
 def alive(pid: int) -> bool:

@@ -49,7 +49,7 @@ def free_port() -> int:
 
 def listens(port: int, host: str = "127.0.0.1") -> bool:
     try:
-        socket.create_connection((host, port), 5).close()
+        socket.create_connection((host, port), DEADLINE).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -104,7 +104,7 @@ def test_an_answer_is_four_bytes_in_native_order(port: int) -> None:
     with command("serve", "--nofork", "--gen", 0x01020304, "--port", port) as server:
         until(lambda: listens(port), "the server to listen")
         for host in ("127.0.0.1", "127.0.0.2"):
-            with socket.create_connection((host, port), 5) as client:
+            with socket.create_connection((host, port), DEADLINE) as client:
                 data = client.recv(100, socket.MSG_WAITALL)
                 assert data == struct.pack("=I", 0x01020304)
         server.terminate()
@@ -260,10 +260,10 @@ def test_accept_may_fail() -> None:
     with _net.listen(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         demo.answer(listener, 0)
-        with socket.create_connection(_net.name(listener), 5) as gone:
+        with socket.create_connection(_net.name(listener), DEADLINE) as gone:
             gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         demo.answer(listener, 1)
-        with socket.create_connection(_net.name(listener), 5) as client:
+        with socket.create_connection(_net.name(listener), DEADLINE) as client:
             demo.answer(listener, 2)
             assert demo.read_answer(client) == 2
 

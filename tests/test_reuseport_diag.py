@@ -16,7 +16,7 @@ import pytest
 import mptcp_sockopt as mp
 from reuseport import _diag, _net
 
-from .support import LOOPBACK, Missing, in_private_network, until
+from .support import DEADLINE, LOOPBACK, Missing, in_private_network, until
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def deferring(family: int, mptcp: bool = False) -> Iterator[tuple[str, int]]:
 
 def connect(family: int, address: tuple[str, int], mptcp: bool = False) -> socket.socket:
     client = _net.open_socket(family, mptcp=mptcp)
-    client.settimeout(5)
+    client.settimeout(DEADLINE)
     client.connect(address)
     return client
 
@@ -165,7 +165,7 @@ def answer(*messages: tuple[int, int, bytes]) -> list[bytes] | None:
     with ours, kernel:
         for kind, flags, body in messages:
             kernel.send(struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body)
-        ours.settimeout(5)
+        ours.settimeout(DEADLINE)
         return _diag._answer(ours)
 
 

@@ -18,7 +18,7 @@ from reuseport._load import Tally, Target, answer_as, attempt
 from reuseport._net import LOOPBACK, Reuse, listen, name, open_socket
 from reuseport.handover import Supervisor, Worker, drain, fetch, hand_over, offer, retire
 
-from .support import in_private_network, run, until
+from .support import DEADLINE, in_private_network, run, until
 
 ROOT = Path(__file__).parent.parent
 BOTH = pytest.mark.parametrize("mptcp", [False, True], ids=["tcp", "mptcp"])
@@ -29,7 +29,7 @@ def clients(address: tuple[str, int], count: int, *, family: int, mptcp: bool) -
     found = []
     for _ in range(count):
         found.append(open_socket(family, mptcp=mptcp))
-        found[-1].settimeout(5)
+        found[-1].settimeout(DEADLINE)
         found[-1].connect(address)
         found[-1].sendall(b"?")
     return found
@@ -72,7 +72,7 @@ def test_retire_does_not_lose_a_handshake_that_ends_in_time() -> None:
     def slow_client() -> tuple[int, int, int]:
         with listen(("127.0.0.1", 0), Reuse.PORT) as listener:
             listener.setsockopt(socket.IPPROTO_TCP, 9, 30)
-            with socket.create_connection(name(listener), timeout=5) as sock:
+            with socket.create_connection(name(listener), timeout=DEADLINE) as sock:
                 speaker = threading.Timer(0.2, sock.sendall, [b"?"])
                 speaker.start()
                 report = retire(listener, 10, answer_as(77))
@@ -135,7 +135,7 @@ def test_scm_rights(mptcp: bool, family: int) -> None:
         if pid == 0:
             listener.close()
             door.close()
-            with fetch(address, 5) as fetched:
+            with fetch(address, DEADLINE) as fetched:
                 answer_as(55)(fetched.accept()[0])
             os._exit(0)
         assert hand_over(door, listener)

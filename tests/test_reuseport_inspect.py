@@ -21,7 +21,7 @@ from reuseport import _diag, _net
 from reuseport import inspect as room
 from reuseport.__main__ import main
 
-from .support import Missing, at_work, in_private_network, until
+from .support import DEADLINE, Missing, at_work, in_private_network, until
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 PORT = 5000
@@ -50,7 +50,7 @@ def flags(window: float = 0.05) -> list[tuple[str, list[str]]]:
 def clients(count: int, host: str = "127.0.0.1") -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(socket.create_connection((host, PORT), 5))
+            stack.enter_context(socket.create_connection((host, PORT), DEADLINE))
         yield
 
 
@@ -110,7 +110,7 @@ def calling() -> Iterator[None]:
 
     def work() -> None:
         while not over.wait(0.002):
-            kept.append(socket.create_connection(("127.0.0.1", PORT), 5))
+            kept.append(socket.create_connection(("127.0.0.1", PORT), DEADLINE))
 
     with at_work(work):
         try:

@@ -21,11 +21,11 @@ import mptcp_sockopt as mp
 from reuseport import _lab, _net
 from reuseport._report import CannotRun
 
-from .support import Missing, needs
+from .support import DEADLINE, Missing, needs
 from .test_reuseport_children import alive, leave_a_daemon, sleep_for_ever, two_pids
 
 T = TypeVar("T")
-SECONDS = 30.0
+SECONDS = DEADLINE
 
 
 def in_a_namespace(function: Callable[[], T], uid: int | None = None) -> T:
@@ -57,7 +57,7 @@ def become(uid: int) -> None:
 
 def loopback_and_ports() -> tuple[str, list[str]]:
     with _net.listen(("127.0.0.1", 0)) as server, _net.open_socket(socket.AF_INET, mptcp=False) as client:
-        client.settimeout(5)
+        client.settimeout(DEADLINE)
         client.connect(server.getsockname())
     ports = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     return os.readlink("/proc/self/ns/net"), ports
@@ -103,7 +103,7 @@ def seconds_to_connect(address: tuple[str, int], family: int, mptcp: bool, rtt: 
     deadline = time.monotonic() + 15
     while len(taken) < 5 or (min(taken) > rtt + SLACK and time.monotonic() < deadline):
         with _net.open_socket(family, mptcp=mptcp) as sock:
-            sock.settimeout(10)
+            sock.settimeout(DEADLINE)
             start = time.monotonic()
             sock.connect(address)
             taken.append(time.monotonic() - start)
@@ -160,7 +160,7 @@ def test_bulk_passes_intact_both_ways(family: int, is_mptcp: bool) -> None:
 
     def client(address: tuple[str, int]) -> bool:
         with _net.open_socket(family, mptcp=is_mptcp) as sock:
-            sock.settimeout(10)
+            sock.settimeout(DEADLINE)
             sock.connect(address)
             sock.sendall(there)
             return receive(sock, len(back)) == back
@@ -172,11 +172,11 @@ def test_bulk_passes_intact_both_ways(family: int, is_mptcp: bool) -> None:
         ):
             address = _net.name(server)
             end = wire.start_in_client(lambda: client(address))
-            server.settimeout(10)
+            server.settimeout(DEADLINE)
             sock, peer = server.accept()
             with sock:
                 assert peer[0] == wire.client_address
-                sock.settimeout(10)
+                sock.settimeout(DEADLINE)
                 intact = receive(sock, len(there)) == there
                 sock.sendall(back)
                 return intact, end.result(SECONDS)
@@ -223,7 +223,7 @@ def test_the_wire_loses_nothing_at_500_connections_a_second(is_mptcp: bool) -> N
         ):
             address = _net.name(server)
             client = wire.start_in_client(lambda: connect_at(address, is_mptcp, 500, 1.0))
-            server.settimeout(10)
+            server.settimeout(DEADLINE)
             for _ in range(500):
                 server.accept()[0].close()
             opened, again = client.result(SECONDS)
@@ -267,7 +267,7 @@ def test_clients_hold_no_listener_of_the_server() -> None:
                 os.read(inward, 100)
                 server.close()
                 with socket.socket() as sock:
-                    sock.settimeout(5)
+                    sock.settimeout(DEADLINE)
                     return sock.connect_ex(address)
 
     assert in_a_namespace(refused) == errno.ECONNREFUSED
