@@ -18,6 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 SDIST = "sdist"
+LIMIT = 1800  # seconds for one command: an emulator on a busy machine needs half of that
 
 
 class Target(NamedTuple):
@@ -72,11 +73,14 @@ def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = Non
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=LIMIT,
             check=False,
         )
     except FileNotFoundError:
         raise Failed(f"{words[0]} is not here") from None
+    except subprocess.TimeoutExpired as late:
+        said = (late.stdout or b"").decode(errors="replace")
+        raise Failed(f"{said}\ndid not end within {LIMIT} s: {shlex.join(words)}") from None
     if done.returncode != code:
         raise Failed(f"{done.stdout}\nended with {done.returncode}: {shlex.join(words)}")
     return done.stdout

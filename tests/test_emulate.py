@@ -94,6 +94,22 @@ def test_some_places_have_no_excuse(emulate: Any, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.splitlines()[-1] == "1 places: 0 ok; GONE: s390x; FAIL: none ran"
 
 
+def test_a_place_that_hangs_is_a_failure_of_that_place(
+    emulate: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it said before; the others run."""
+    monkeypatch.setattr("workshop.LIMIT", 0.5)
+
+    def one(name: str) -> str:
+        seen: str = emulate.run("sh", "-c", "echo so far; exec sleep 60") if name == "s390x" else "seen"
+        return seen
+
+    assert emulate.run_all(["s390x", "aarch64"], one) == 1
+    shown = capsys.readouterr().out
+    assert "so far\n    did not end within 0.5 s: sh -c" in shown.replace("\n    \n", "\n")
+    assert shown.endswith("\n2 places: 1 ok; FAIL: s390x\n")
+
+
 # ---------------------------------------------------------------------------------------- a planted mirror
 
 
