@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -312,15 +312,17 @@ def verdict_of(name: str, one: Callable[[], str]) -> tuple[str, str]:
 
 
 def run_all(names: Sequence[str], one: Callable[[str], str]) -> int:
-    """Run the places, two at a time; print a paragraph for each, and a last line for all. The exit status."""
+    """Run the places, two at a time; print a paragraph when one has ended, and a last line for all.
+    The exit status."""
 
-    def timed(name: str) -> tuple[str, str, float]:
+    def timed(name: str) -> tuple[str, str, str, float]:
         begun = time.monotonic()
-        return *verdict_of(name, functools.partial(one, name)), time.monotonic() - begun
+        return name, *verdict_of(name, functools.partial(one, name)), time.monotonic() - begun
 
     places: dict[str, list[str]] = {"ok": [], "GONE": [], "FAIL": []}
     with ThreadPoolExecutor(2) as pool:
-        for name, (verdict, seen, seconds) in zip(names, pool.map(timed, names), strict=True):
+        for future in as_completed([pool.submit(timed, name) for name in names]):
+            name, verdict, seen, seconds = future.result()
             places[verdict].append(name)
             print(f"{verdict:4} {name} ({seconds:.1f} s): ", seen.replace("\n", "\n    "), flush=True)
     print(summary(places))
@@ -330,7 +332,9 @@ def run_all(names: Sequence[str], one: Callable[[str], str]) -> int:
 def summary(places: dict[str, list[str]]) -> str:
     """How many places are ok, and which are not."""
     words = [f"{sum(map(len, places.values()))} places: {len(places['ok'])} ok"]
-    words += [f"{verdict}: {', '.join(places[verdict])}" for verdict in ("GONE", "FAIL") if places[verdict]]
+    words += [
+        f"{verdict}: {', '.join(sorted(places[verdict]))}" for verdict in ("GONE", "FAIL") if places[verdict]
+    ]
     return "; ".join(words) + ("" if places["ok"] else "; FAIL: none ran")
 
 
