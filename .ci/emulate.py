@@ -349,7 +349,7 @@ def main() -> int:
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", default=cache_folder(), help="default: %(default)s"
     )
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     known = [*PLACES, *MUSL]
     if options.list:
         print(*known, sep="\n")
