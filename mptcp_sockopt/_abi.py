@@ -290,11 +290,13 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -
         raise ValueError("refused, for it can write outside the buffer: array pointers in MPTCP_FULL_INFO")
     error, reported = _getsockopt(fd, level, option, copy, length)
     view[: len(inside)] = inside
-    if error:
+    in_bounds = 0 <= reported <= len(inside)
+    if error or not in_bounds:
         name = f"level {level}, option {option}"
         if level == SOL_MPTCP:
             name = _OPTION_NAMES.get(option, name)
-        problem = failure(fd, name, error, level)
+        message = f"getsockopt({name}) on fd {fd}: the kernel answered {reported} of {len(inside)} bytes"
+        problem = failure(fd, name, error, level) if error else OSError(errno.EPROTO, message)
         problem.optlen = reported  # type: ignore[attr-defined]  # of OSError, documented at getsockopt_into
         raise problem
     return reported

@@ -113,7 +113,8 @@ def getsockopt_into(
 
     Offers length bytes of a writable buffer (all of it by default) and returns the length that the kernel
     reported; no byte beyond length is touched. A failure is an OSError whose ``optlen`` is the length as
-    the kernel left it; SOL_MPTCP ones are classified as everywhere here.
+    the kernel left it; SOL_MPTCP ones are classified as everywhere here. A length beyond the one offered is
+    EPROTO.
 
     ValueError for a length beyond the buffer, and for options that can write elsewhere whatever the
     length: MPTCP_FULL_INFO with array pointers, TCP_ZEROCOPY_RECEIVE, TCP_AO_GET_KEYS, SO_GET_FILTER,
