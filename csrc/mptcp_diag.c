@@ -23,6 +23,12 @@ _Static_assert(MPTCP_INFO_ROOM % 8 == 0, "and ends so");
 _Static_assert(sizeof(struct nlmsghdr) >= 7, "the shortest message has room for its record");
 _Static_assert(sizeof(struct tcp_listener) <= sizeof(struct nlmsghdr) + sizeof(struct inet_diag_msg), "this too");
 
+/* What a failed call says: nothing but -1 and an errno is one. */
+static int refused(ssize_t result)
+{
+	return result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
+}
+
 int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, uint32_t states)
 {
 	const int all = family == AF_UNSPEC;
@@ -56,7 +62,7 @@ int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, u
 	header.nlmsg_len = (uint32_t)(sizeof(header) + parts[1].iov_len + attribute.nla_len);
 	sent = sendmsg(fd, &request, 0);
 	if (sent < 0)
-		return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
+		return refused(sent);
 	return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;
 }
 
@@ -252,9 +258,9 @@ static int receive_one(int fd, struct mptcp_diag_dump *dump)
 	ssize_t length = recvmsg(fd, &datagram, MSG_DONTWAIT);
 
 	if (length < 0) {
-		if (errno == EINTR)
-			return 0;
-		return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
+		const int failed = refused(length);
+
+		return failed == -EINTR ? 0 : failed;
 	}
 	if (datagram.msg_namelen != sizeof(sender) || sender.nl_family != AF_NETLINK)
 		return -EPROTO;
