@@ -41,9 +41,13 @@ ELSEWHERE = (
     "build",
     "docs",
     "emulate",
+    "fuzz",
     "gates",
     "house",
     "kernels*",
+    "lies",
+    "mutants",
+    "suite",
     "two_paths",
 )
 EVERYTHING = [f"--ignore-glob=*/test_{name}.py" for name in ELSEWHERE]

@@ -33,6 +33,7 @@ LEFT_OUT = {
     r"test_build\.py": "the build: setuptools, a compiler and git are not here",
     r"test_(docs|house)\.py": "about the checkout, of which only the tests are here",
     r"test_(benchmarks|two_paths)\.py": "about the benchmarks, which want a compiler and iproute2",
+    r"test_(fuzz|lies)\.py": "they compile C",
     r"test_(emulate|gates|mutants|kernels(_image)?)\.py": "about the host's side of this, and .ci",
     r"test_(selftest|ktap|cli)\.py": "about its command line and its processes; the guest runs it itself, twice",
     r"test_workflows\.py": "about files of the checkout",
