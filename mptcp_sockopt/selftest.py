@@ -217,6 +217,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code, however it ends."""
+    return _ktap.guard(lambda: run(argv))
+
+
+def run(argv: Sequence[str] | None) -> int:
     options = parser().parse_args(argv)
     families = sorted(set(options.families or [socket.AF_INET]))
     plans: dict[int, Plan] = {}
@@ -256,4 +261,4 @@ def scripts_of(
 
 
 if __name__ == "__main__":
-    sys.exit(_ktap.guard(main))
+    sys.exit(main())

@@ -159,7 +159,7 @@ def test_a_child_of_a_fork_in_the_middle_of_a_call_can_sample(mptcp_ends: Pair) 
             held.set()
             done.wait(60)
 
-    thread = threading.Thread(target=hold)
+    thread = threading.Thread(target=hold, daemon=True)
     thread.start()
     try:
         assert held.wait(60)

@@ -35,7 +35,7 @@ LEFT_OUT = {
     r"test_(benchmarks|two_paths)\.py": "about the benchmarks, which want a compiler and iproute2",
     r"test_(fuzz|lies)\.py": "they compile C",
     r"test_(emulate|gates|mutants|kernels(_image)?)\.py": "about the host's side of this, and .ci",
-    r"test_(selftest|ktap|cli)\.py": "about its command line and its processes; the guest runs it itself, twice",
+    r"test_(selftest|ktap|cli)\.py": "about command lines; the guest runs the self test itself, twice",
     r"test_workflows\.py": "about files of the checkout",
     r"test_suite\.py": "about the suite itself, on the host",
     r"test_reuseport_\w+\.py": "reuseport does not read MPTCP's options, and its tests want iproute2",
