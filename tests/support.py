@@ -251,11 +251,14 @@ def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
 
 # A refusal: a system call, its arguments by position, and the errno that it gets from now on.
 Refusal = tuple[str, Mapping[int, int], int]
-_GENERIC = {"socket": 198, "getsockname": 204, "getpeername": 205, "setsockopt": 208, "getsockopt": 209}
-_CALLS = {
-    "x86_64": {"socket": 41, "getsockname": 51, "getpeername": 52, "setsockopt": 54, "getsockopt": 55},
-    "aarch64": _GENERIC,
-    "riscv64": _GENERIC,
+_NAMES = ("socket", "getsockname", "getpeername", "setsockopt", "getsockopt")
+_GENERIC = (198, 204, 205, 208, 209)
+_CALLS = {  # by machine, and by the bits of the process
+    ("x86_64", 64): (41, 51, 52, 54, 55),
+    ("aarch64", 64): _GENERIC,
+    ("riscv64", 64): _GENERIC,
+    ("ppc64le", 64): (326, 331, 332, 339, 340),
+    ("armv7l", 32): (281, 286, 287, 294, 295),
 }
 
 
@@ -270,9 +273,10 @@ def where_refused(refusals: list[Refusal], function: Callable[[], T]) -> T:
 
 
 def _refuse(refusals: list[Refusal]) -> None:
-    calls = _CALLS.get(platform.machine())
-    if calls is None or sys.maxsize < 2**32:
+    numbers = _CALLS.get((platform.machine(), 8 * struct.calcsize("P")))
+    if numbers is None:
         raise Missing(f"a table of system calls for {platform.machine()}")
+    calls = dict(zip(_NAMES, numbers, strict=True))
     load, jump_if_equal, give, allow, refuse = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
     program = b""
     for call, arguments, number in refusals:

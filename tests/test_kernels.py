@@ -193,11 +193,12 @@ def test_damaged_lines_are_counted() -> None:
 
 
 def test_every_row_has_its_expectations_and_they_cover_what_was_asked_for() -> None:
-    """16 rows, 4 architectures, 8 series, from 5.10 to 7.x; one small set; none is expected in vain."""
+    """22 rows, 6 architectures, 12 series, from 5.10 to 7.x; one small set; none is expected in vain."""
     assert {row.name for row in ROWS} == rows.expectations().keys()
-    assert len(ROWS) >= 16
-    assert {row.arch for row in ROWS} == rows.ARCHES.keys() >= {"amd64", "arm64", "i386", "s390x"}
-    assert len({row.series for row in ROWS}) >= 8
+    assert len(ROWS) >= 22
+    assert {row.arch for row in ROWS} == rows.ARCHES.keys()
+    assert len(rows.ARCHES) >= 6
+    assert len({row.series for row in ROWS}) >= 12
     assert {row.name for row in ROWS} >= {name for names in rows.SMALL for name in names} - {"amd64-7.4"}
     required = {row.name for row in ROWS if row.required}
     assert required == {"amd64-5.10", "amd64-6.1", "amd64-6.12", "arm64-6.1", "arm64-6.12", "i386-6.1"}

@@ -79,7 +79,7 @@ class Running:
             self.end(process)
 
 
-def command_of(row: Row, kernel: Path, image: Path, logs: Path, plant: str) -> list[str]:
+def command_of(row: Row, kernel: Path, image: Path, logs: Path, limit: float, plant: str) -> list[str]:
     arch = ARCHES[row.arch]
     command = [
         *arch.qemu.split(),
@@ -90,7 +90,7 @@ def command_of(row: Row, kernel: Path, image: Path, logs: Path, plant: str) -> l
     for name in ports:
         command += ["-serial", f"file:{logs / row.name}.{name}"]
     # Mitigations guard nothing in here, and are slow to emulate.
-    words = f"console={arch.console} REPORT={arch.report} quiet panic=-1 mitigations=off"
+    words = f"console={arch.console} REPORT={arch.report} LIMIT={limit:g} quiet panic=-1 mitigations=off"
     if plant:
         words += f" PLANT={plant}"
     return [*command, "-kernel", str(kernel), "-initrd", str(image), "-append", words]
@@ -119,7 +119,7 @@ def boot(
         old.unlink()
     start = time.monotonic()
     problem, code = "", None
-    process = running.start(command_of(row, kernel, image, logs, plant), logs / f"{row.name}.qemu")
+    process = running.start(command_of(row, kernel, image, logs, limit, plant), logs / f"{row.name}.qemu")
     try:
         code = process.wait(limit)
     except subprocess.TimeoutExpired:

@@ -87,6 +87,27 @@ ARCHES = {
         "s390x",
         "s390x-manylinux",
     ),
+    "armhf": Arch(
+        "-armmp",
+        "bookworm trixie",
+        "qemu-system-arm -M virt -cpu cortex-a15",
+        "qemu-system-arm",
+        "ttyAMA0",
+        "ttyAMA0",
+        "armv7l",
+        "armv7l-manylinux",
+    ),
+    "ppc64el": Arch(
+        "-powerpc64le",
+        "bookworm trixie",
+        # Without what TCG cannot emulate, of which qemu would warn.
+        "qemu-system-ppc64 -M pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off",
+        "qemu-system-ppc",
+        "hvc0",
+        "hvc0",
+        "ppc64le",
+        "ppc64le-manylinux",
+    ),
 }
 
 
@@ -121,6 +142,10 @@ ROWS = [
     Row("i386", "6.5", False),
     Row("s390x", "6.1", False),
     Row("s390x", "6.12", False),
+    Row("armhf", "6.1", False),
+    Row("armhf", "6.12", False),
+    Row("ppc64el", "6.1", False),
+    Row("ppc64el", "6.12", False),
 ]
 
 # The quick set: of each line the first that can be had.
