@@ -121,7 +121,8 @@ def tcp_info_of(length: int) -> Belief:
         if isinstance(value, dict):
             if "rto" in value:
                 return {name: (old or 0) if ends[name] <= length else None for name, old in value.items()}
-            return {name: resized(part) for name, part in value.items()}
+            # What was removed is as it was when it was last read, which no lie was told of.
+            return {name: part if name == "removed" else resized(part) for name, part in value.items()}
         if isinstance(value, (list, tuple)):
             return type(value)(map(resized, value))
         return value

@@ -30,11 +30,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/_abi.py",
         "sockopt abi",
         ("and any(inside[_FULL_INFO_POINTERS])", "and False"),
-        ("    view[: len(inside)] = inside\n    if error:", "    if error:"),
+        ("    view[: len(inside)] = inside\n    in_bounds", "    in_bounds"),
         (
             'copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))\n    inside = memoryview(ffi.buffer(copy))[: max(0, length)]\n    inside[:] = view[: len(inside)]',
             'copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))\n    inside = memoryview(ffi.buffer(copy))[: max(0, length)]',
         ),
+    ),
+    *of(
+        "mptcp_sockopt/_abi.py",
+        "lies",
+        ("in_bounds = 0 <= reported <= len(inside)", "in_bounds = True"),
     ),
     *of(
         "mptcp_sockopt/_abi.py",

@@ -132,7 +132,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "csrc/mptcp_diag.c",
         "lies",
         ("return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;", "return 0;"),
-        ("if (errno == EINTR)\n\t\t\treturn 0;", ""),
+        ("return failed == -EINTR ? 0 : failed;", "return failed;"),
         ("if (datagram.msg_flags & MSG_TRUNC)\n\t\treturn -ENOBUFS;", ""),
     ),
     Mutation(

@@ -55,8 +55,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_views.py",
         "views values recorded subflows",
-        ("if self.flags & _KEY_OR_FALLBACK != _KEY:", "if self.flags & _KEY == 0:"),
-        ("return (self.write_seq - self.snd_una) % 2**64", "return self.write_seq - self.snd_una"),
+        ("if flags & _KEY_OR_FALLBACK == _KEY else", "if flags & _KEY else"),
+        ("(write_seq - snd_una) % 2**64", "write_seq - snd_una"),
         ("addrs = min(element_of_kernel - _ADDRS_SIZE, 8)", "addrs = 8"),
         ("count = min(count, room)", "pass"),
         ("and element <= element_of_kernel\n", ""),
