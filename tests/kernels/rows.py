@@ -28,6 +28,7 @@ class Python(NamedTuple):
 
 
 BOOKWORM = Python("python3.11", "bookworm")
+TRIXIE = Python("python3.13", "trixie")  # the first release with riscv64
 
 
 class Arch(NamedTuple):
@@ -108,6 +109,17 @@ ARCHES = {
         "ppc64le",
         "ppc64le-manylinux",
     ),
+    "riscv64": Arch(
+        "-riscv64",
+        "trixie",
+        "qemu-system-riscv64 -M virt",
+        "qemu-system-misc",
+        "ttyS0",
+        "ttyS0",
+        "riscv64",
+        "riscv64-manylinux",
+        TRIXIE,
+    ),
 }
 
 
@@ -146,6 +158,7 @@ ROWS = [
     Row("armhf", "6.12", False),
     Row("ppc64el", "6.1", False),
     Row("ppc64el", "6.12", False),
+    Row("riscv64", "6.12", False),
 ]
 
 # The quick set: of each line the first that can be had.
