@@ -77,6 +77,8 @@ PLACES = {
 }
 # Debian's mirrors hold these whole; and they are one of each kind: another processor, 32 bits, musl.
 MUST_RUN = {"aarch64", "i686", "x86_64-musllinux"}
+# Newer processors sign return addresses, and to emulate that takes five times as long.
+CPUS = {"aarch64": ("-cpu", "cortex-a57")}
 LOADERS = {"i386": "ld-linux.so.2", "amd64": "ld-linux-x86-64.so.2"}
 MUSL = {  # the architecture's name in Debian, and the emulator
     "x86_64-musllinux": ("amd64", ""),
@@ -216,7 +218,7 @@ def interpreter(place: Place, root: Path) -> list[str]:
     """The words that start that Python, from here."""
     python = root / "usr" / "bin" / place.python
     if place.emulator:
-        return [f"qemu-{place.emulator}-static", "-L", str(root), str(python)]
+        return [f"qemu-{place.emulator}-static", *CPUS.get(place.emulator, ()), "-L", str(root), str(python)]
     # Its own loader and libraries, so that it starts, and starts itself again, as any other program.
     loader = root / ("lib64" if place.debian == "amd64" else "lib") / LOADERS[place.debian]
     with alone(root):
