@@ -161,6 +161,17 @@ def test_the_changelog_dates_its_releases() -> None:
         assert re.fullmatch(r"\d+\.\d+\.\d+ - 20\d\d-[01]\d-[0-3]\d", release), release
 
 
+def test_the_changelog_has_each_kind_of_change_once_a_release() -> None:
+    """In the order of Keep a Changelog, with empty lines around every heading, and no line twice."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for release in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.+)$", release, re.MULTILINE)
+        assert kinds == [kind for kind in ("Added", "Changed", "Fixed") if kind in kinds], kinds
+    assert re.findall(r"[^\n]\n#|^#+ .*\n[^\n]", text, re.MULTILINE) == []
+    entries = [line for line in text.splitlines() if line.startswith("- ")]
+    assert sorted(entries) == sorted(set(entries))
+
+
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
