@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The border: the only importer of the compiled module. (_sock_diag.py is its other room.)
+"""The border: the only importer of the compiled module. (Its other rooms: _sock_diag.py, _rows.py.)
 
 Below this file stands the kernel's layout (csrc/mptcp_abi.h), above it Python objects. What must live
 here: descriptors, buffers, lengths, and the way from an errno to an exception. What this file must not

@@ -12,6 +12,7 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
+import reuseport
 from mptcp_sockopt._fields import Record
 
 ROOT = Path(__file__).parent.parent
@@ -90,12 +91,34 @@ def imports_of(path: Path) -> set[str]:
 
 
 def test_every_room_has_a_floor() -> None:
-    """And the map in CONTRIBUTING.md and in the package's docstring shows it."""
+    """And the map in the package's docstring shows it, as that of reuseport does."""
     rooms = {path.stem for path in PACKAGE.glob("*.py")} | {"cli"}
     assert rooms == set().union(*FLOORS)
-    contributing = (ROOT / "CONTRIBUTING.md").read_text()
-    for room in rooms:
-        assert re.search(rf"`mptcp_sockopt/{room}(\.py|/)`", contributing), room
+    others = {path.stem for path in REUSEPORT.glob("*.py")}
+    for package, names in ((mp, rooms), (reuseport, others)):
+        shown = re.findall(r"^    (?:csrc/)?([\w.]+)  ", package.__doc__ or "", re.MULTILINE)
+        assert sorted(shown) == sorted(set(shown))
+        assert names - {"__init__", "__main__"} <= set(shown)
+
+
+def test_the_table_of_rooms_is_whole() -> None:
+    """That of CONTRIBUTING.md: each source once, and nothing that is not there."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("| room | what is in it |")[1].split("\n\n")[0]
+    named: list[str] = []
+    for line in table.splitlines()[2:]:
+        for name in re.findall(r"`([^`]+)`", line.split(" | ")[0]):
+            if "/" in name or name == "build_ffi.py":
+                named.append(name)
+            elif name.startswith("."):  # the same with another suffix
+                named.append(named[-1].rpartition(".")[0] + name)
+            else:  # in the same folder
+                named.append(f"{named[-1].rpartition('/')[0]}/{name}")
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert sorted(named) == sorted(set(named))
+    folders = "csrc mptcp_sockopt reuseport benchmarks .ci .github/workflows".split()
+    sources = [path for folder in folders for path in (ROOT / folder).iterdir() if path.name != "__pycache__"]
+    found = {f"{path.relative_to(ROOT)}{'/' * path.is_dir()}" for path in sources if path.stat().st_size}
+    assert found - {"mptcp_sockopt/py.typed"} <= set(named)
 
 
 ROOMS = {path.stem: path for path in PACKAGE.glob("*.py")} | {"cli": PACKAGE / "cli" / "__init__.py"}
