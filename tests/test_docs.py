@@ -19,6 +19,7 @@ from mptcp_sockopt import _cases, _inq_cases, _socket_cases, selftest
 from mptcp_sockopt._version import KERNEL
 
 from . import test_diag_table
+from .kernels import rows
 from .support import in_private_network
 
 ROOT = Path(__file__).parent.parent
@@ -59,8 +60,8 @@ def test_the_example_of_docs_reuseport(mptcp: None) -> None:
 def test_the_table_of_docs_mptcp_diag_is_that_of_the_tests() -> None:
     """The same sockets in the same order, and each is told or not told as its proof says."""
     lines = (ROOT / "docs" / "mptcp_diag.md").read_text().split("| socket |")[1].split("\n\n")[0].splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    assert [(socket, answer.startswith("no")) for socket, answer in rows] == [
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [(socket, answer.startswith("no")) for socket, answer in cells] == [
         (socket, not told) for socket, (told, _) in test_diag_table.ROWS.items()
     ]
 
@@ -109,6 +110,23 @@ def test_the_kernels_checks_have_their_cases() -> None:
     cases = [case.func if isinstance(case, functools.partial) else case for case in cases]
     cases += [*_inq_cases.CASES, _socket_cases.unread, _socket_cases.look_up]
     assert named == {case.__doc__ for case in cases if case is not _cases.full_info_bogus}
+
+
+def test_the_options_of_the_self_test_are_all_shown() -> None:
+    """As its usage has them."""
+    (shown,) = re.findall(r"^mptcp-sockopt selftest (.+)$", README, re.MULTILINE)
+    usage = selftest.parser().format_usage().partition("selftest")[2]
+    assert re.findall(r"--?[\w-]+", shown) == re.findall(r"--?[\w-]+", usage)[1:]  # all but -h
+
+
+def test_the_kernels_are_as_many_as_said() -> None:
+    """Oldest, newest, and how many architectures, in every document that says it."""
+    series = sorted({row.series for row in rows.ROWS}, key=lambda name: [*map(int, name.split("."))])
+    number = "zero one two three four five six seven eight nine ten".split()[len(rows.ARCHES)]
+    assert f": {series[0]} to {series[-1]}, of {number} architectures" in README
+    unreleased = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
+    assert f"{number} architectures" in unreleased
+    assert f"on {number} architectures" in (ROOT / "docs" / "kernels.md").read_text()
 
 
 def test_units_and_releases_as_shown() -> None:
