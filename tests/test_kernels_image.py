@@ -140,6 +140,23 @@ def test_a_wheel_is_built_anew_when_any_of_its_sources_changes(tmp_path: Path, n
     assert wheels.digest(tmp_path) == seen[-1]
 
 
+def test_a_wheel_that_its_builder_refuses_is_not_taken_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder leaves it there to be looked at."""
+    builder = tmp_path / "wheels.py"
+    builder.write_text(
+        "import pathlib, sys\n"
+        "out = pathlib.Path(sys.argv[2])\n"
+        "(out / 'mptcp_sockopt-1-cp310-abi3-manylinux_2_17_x86_64.whl').touch()\n"
+        "sys.exit('it takes a name from nowhere')\n"
+    )
+    monkeypatch.setattr(wheels, "BUILDER", builder)
+    for _ in "ab":
+        with pytest.raises(Unobtainable, match="ended with 1:\nit takes a name from nowhere"):
+            wheels.build(tmp_path, "amd64")
+
+
 def test_modules_of_a_kernel(tmp_path: Path) -> None:
     """In a package of their own from 7.2; in a second archive behind the first, on its boundary of four."""
     binary = package("linux-binary-7.2.1-cloud-amd64", "7.2.1-1")

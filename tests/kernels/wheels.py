@@ -65,6 +65,8 @@ def _build(cache: Path, arch: str) -> Path:
         command = [sys.executable, str(BUILDER), "--out", str(folder), ARCHES[arch].target]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
+            for refused in folder.glob(f"*_{ARCHES[arch].wheel}.whl"):
+                refused.unlink()  # else the next row would take it
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
             raise Unobtainable(f".ci/wheels.py ended with {done.returncode}:\n{tail}")
     return folder
