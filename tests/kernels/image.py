@@ -115,6 +115,7 @@ def image(apt: Apt, packages: list[Package], wheel: Path, cache: Path) -> Path:
     check_wheel(site)
     checkout = tree / "checkout"
     shutil.copytree(ROOT / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "docs", checkout / "docs")  # tests ask whether their facts stand there
     shutil.copy(ROOT / "pyproject.toml", checkout)
     python = ARCHES[apt.arch].python.name
     compile_python(python, tree, "site", "checkout")
