@@ -252,7 +252,7 @@ def test_the_page_has_a_row_for_every_stage() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_is_what_the_page_says(stage: str) -> None:
+def test_a_stage_is_what_the_page_says(stage: str, mptcp: None) -> None:
     """State, live and status(), on real sockets."""
     state, live, status = in_private_network(STAGES[stage])
     assert [state, "yes" if live else "no", status] == rows("Which subflow is live")[stage]
@@ -320,7 +320,7 @@ def test_the_page_has_a_row_for_every_count() -> None:
 
 
 @pytest.mark.parametrize("case", COUNTS)
-def test_a_count_is_what_the_page_says(case: str) -> None:
+def test_a_count_is_what_the_page_says(case: str, mptcp: None) -> None:
     """Of the three counts of the kernel, and of ours."""
     found, page = in_private_network(COUNTS[case]), rows("Counting subflows")[case]
     if found[1] == "None":  # before 6.8

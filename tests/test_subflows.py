@@ -22,6 +22,7 @@ from .support import (
     exchange,
     has_full_info,
     in_private_network,
+    needs_full_info,
     run,
     until,
 )
@@ -154,8 +155,7 @@ def test_rows_are_narrow_again_when_a_wide_connection_is_gone(mptcp: None) -> No
     """Removed or closed: those that stay do not go on paying for it, and a wide one may come again."""
 
     def look() -> None:
-        if not has_full_info():
-            raise Missing("MPTCP_FULL_INFO, from Linux 6.5")
+        needs_full_info()
         with connections(4) as ends, paths(socket.AF_INET, 9) as (client, _):
             token = mp.mptcp_info(client).token
             sampler = mp.Sampler(ends, full=True)
