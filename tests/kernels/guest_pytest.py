@@ -29,6 +29,9 @@ MAY_LACK = (
     r"this kernel has no blackhole detection \(Linux 6\.12\)",
     r"a kernel that resets an MPTCP connection at SO_LINGER 0",  # 6.5.10, and 6.16 to 6.19.14, do not
     r"this kernel has no (byte counters|MPTCP_FULL_INFO)( \(Linux 6\.5\))?",  # 6.1 has not
+    r"a kernel (that counts bytes|with ages) of the connection",
+    r"a kernel that takes a reset for a fallback",
+    r"TCP Fast Open of MPTCP listeners: .*",  # from 6.2
     r"a table of system calls for (i686|s390x)",  # their socket calls are one, with pointers: no filter sees
 )
 
