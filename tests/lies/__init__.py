@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Every reader under every lie of a kernel: ``python -m tests.lies`` prints the table (``--short``: without
-variations; ``--json``).
+variations; ``--json``, and with it ``--first``: ends after the first lie that is not right).
 
     liar.c     preloaded, it bends the answers of getsockopt, getsockname, getpeername, sendmsg and recvmsg
     told       the lies, the errnos that may come of each, and what must be believed of it

@@ -230,8 +230,11 @@ def of_values() -> Lies:
                     f"{name}: {field} {value:#x}",
                     lie._replace(variation=value not in (0, 1, 1_000_000, 2**32 - 1)),
                 )
+        # After a few attempts. An element of tcp_info has so much more room than it takes that this lie
+        # comes sooner to more subflows than a kernel has.
+        given_up = codes("EAGAIN", "EPROTO") if name == "MPTCP_TCPINFO" else codes("EAGAIN")
         for ahead in (1, 9, 100):
-            lie = Lie((tell(*place, ROOM, ahead),), codes("EPROTO", "EAGAIN"), variation=ahead == 100)
+            lie = Lie((tell(*place, ROOM, ahead),), given_up, variation=ahead == 100)
             yield f"{name}: {ahead} more than room", lie
             lie = Lie((tell(*place, ROOM, ahead, 0, 1),), NONE, variation=ahead == 100)
             yield f"{name}: {ahead} more than room, once", lie
