@@ -60,6 +60,15 @@ def test_an_unknown_option_is_unsupported(mptcp_ends: Pair) -> None:
     assert caught.value.errno == errno.EOPNOTSUPP
 
 
+@pytest.mark.parametrize("level", [socket.SOL_SOCKET, socket.SOL_TCP])
+def test_options_of_other_levels_say_nothing_of_mptcp(level: int, tcp_ends: Pair) -> None:
+    """What TCP does not know is a plain OSError, on a plain TCP socket too."""
+    with pytest.raises(OSError) as caught:
+        mp.getsockopt_into(tcp_ends[0], level, 9999, bytearray(8))
+    assert type(caught.value) is OSError
+    assert caught.value.errno == errno.ENOPROTOOPT
+
+
 def test_the_family_of_exceptions() -> None:
     """Everything is an OSError; one except clause catches ours."""
     assert issubclass(mp.NotMPTCPError, mp.MPTCPError)
