@@ -16,14 +16,10 @@ class Mutation(NamedTuple):
     """A text that stands in a file once, and what stands there instead."""
 
     file: str
-    tests: str  # the room's own test files, by what stands between test_ and .py
+    tests: str  # the files that must notice, the quickest first, by what stands between test_ and .py
     old: str
     new: str
     equivalent: str = ""  # why no test can tell the two apart
-
-    def __str__(self) -> str:
-        old, new = (" ".join(text.split()) for text in (self.old, self.new))
-        return f"{old!r} -> {new!r}"
 
 
 def of(file: str, tests: str, *pairs: tuple[str, str]) -> tuple[Mutation, ...]:

@@ -14,12 +14,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_abi.py",
-        "abi bounds errors",
+        "errors abi bounds",
         ("            checked(sock, fd)  # refused before the kernel was asked: what is no descriptor\n", ""),
     ),
     *of(
         "mptcp_sockopt/_abi.py",
-        "lies bounds",
+        "bounds lies",
         (
             "while not length and (left := left - 1):\n            _, count",
             "while not length:\n            _, count",
@@ -43,12 +43,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_abi.py",
-        "older_kernels sockopt errors",
+        "older_kernels",
         ("        answer = _answer(fd, call, lib.speaks_mptcp(fd))", "        answer = 1"),
     ),
     *of(
         "mptcp_sockopt/_abi.py",
-        "bounds lies errors",
+        "errors bounds lies",
         (
             "option, number = _ASKED[-answer >> 12], -answer & lib.MOST_ERRNO",
             "option, number = _ASKED[-answer >> 12], -answer",
@@ -57,16 +57,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_abi.py",
         "errors",
-        ("        problem.option = option\n    return problem", "    return problem"),
+        ("        problem.option = option\n", "        pass\n"),
     ),
     *of(
         "mptcp_sockopt/_abi.py",
-        "sockopt errors abi",
+        "errors sockopt abi",
         ("if level == SOL_MPTCP and -error in", "if -error in"),
     ),
     *of(
         "mptcp_sockopt/_rows.py",
-        "sampler sampler_changes sampler_calls bounds",
+        "sampler_changes sampler bounds sampler_calls",
         ("tokens[fd] if before.get(fd) == number else 0", "tokens.get(fd, 0)"),
         ("if len(spare) < _SPARE:", "if True:"),
         ("if block is None or len(block) != words:", "if block is None:"),
@@ -87,7 +87,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_sock_diag.py",
-        "lies sock_diag",
+        "sock_diag lies",
         ("if self.c.size >= _LARGEST:", "if False:"),
     ),
     *of(
@@ -100,12 +100,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_sock_diag.py",
-        "diag_listeners sock_diag",
+        "sock_diag diag_listeners",
         ("if any(one.is_mptcp or one.privileged for one in inside):\n        return 0", "pass"),
     ),
     *of(
         "mptcp_sockopt/_descriptor.py",
-        "bounds abi errors",
+        "errors abi bounds",
         ("if not isinstance(fd, int) or isinstance(fd, bool):", "if not isinstance(fd, int):"),
     ),
     *of(

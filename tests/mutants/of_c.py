@@ -6,7 +6,7 @@ from . import Mutation, of
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_sockopt.c",
-        "lies bounds",
+        "bounds fuzz lies",
         (
             "return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;\n}\n\nint sockopt_get",
             "return -errno;\n}\n\nint sockopt_get",
@@ -23,11 +23,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("return kernel >= least && kernel <= MOST_STRUCT", "return kernel <= MOST_STRUCT"),
         ("kernel <= MOST_STRUCT && kernel % 4 == 0", "kernel % 4 == 0"),
         ("user == (kernel < room ? kernel : room)", "user != 0"),
+        ("user == (kernel < room ? kernel : room)", "(!user || user == (kernel < room ? kernel : room))"),
         ("\tclear(info, 0, MPTCP_INFO_ROOM);\n", ""),
         ("\tclear(info, 0, TCP_INFO_ROOM);\n", ""),
         (
             "LEAST_MPTCP_INFO, MPTCP_INFO_ROOM);\n\treturn length >= 0 &&",
             "0, MPTCP_INFO_ROOM);\n\treturn length >= 0 &&",
+        ),
+        (
+            "(int)offsetof(struct mptcp_full_info, mptcp_info) + LEAST_MPTCP_INFO",
+            "(int)offsetof(struct mptcp_full_info, mptcp_info)",
         ),
         ("return length >= 0 && !are_tcp_infos(info, 1, 0) ? -EPROTO : length;", "return length;"),
         ("header->size_subflow_data != sizeof(*header) || count > MOST_SUBFLOWS", "count > MOST_SUBFLOWS"),
@@ -43,6 +48,14 @@ MUTATIONS: tuple[Mutation, ...] = (
             "if (header->size_arrays_user != slots",
         ),
         ("header->size_arrays_user != slots || !is_mptcp_info(", "!is_mptcp_info("),
+        (
+            "!are_sizes(header->size_sfinfo_kernel, header->size_sfinfo_user, LEAST_SUBFLOW_INFO,\n\t\t       SUBFLOW_INFO_ROOM) ||",
+            "",
+        ),
+        (
+            "SUBFLOW_INFO_ROOM) ||\n\t    !are_sizes(header->size_tcpinfo_kernel, header->size_tcpinfo_user, LEAST_SUBFLOW_TCP_INFO,\n\t\t       TCP_INFO_ROOM))",
+            "SUBFLOW_INFO_ROOM))",
+        ),
         ("addrs_at = header->size_sfinfo_kernel == LEAST_SUBFLOW_INFO ? 4 : 8;", "addrs_at = 8;"),
         ("if (count < slots && tcp_info[", "if (0 && tcp_info["),
         ("memset(full, 0, FULL_INFO_ROOM + before * arrays);", ""),
@@ -56,7 +69,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "abi bounds sockopt",
+        "sockopt abi bounds",
         ("if (fd < 0)\n\t\treturn -EBADF;", ""),
     ),
     *of(
@@ -66,22 +79,22 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "subflows sockopt lies",
+        "sockopt subflows fuzz lies",
         ("if (count > fit)\n\t\treturn 0;", "if (count > fit)\n\t\treturn length;"),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "subflows lies",
+        "sockopt subflows fuzz lies",
         ("if (count > slots)\n\t\treturn 0;", "if (count > slots)\n\t\treturn length;"),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "abi sockopt",
+        "sockopt abi",
         ("header->subflow_info = 0;\n", ""),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "abi errors sockopt",
+        "errors sockopt abi",
         ("if (type != SOCK_STREAM)\n\t\treturn 0;", ""),
     ),
     *of(
@@ -91,7 +104,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "older_kernels errors",
+        "errors older_kernels",
         ("if (living)\n\t\treturn REFUSED_OPTION;", ""),
     ),
     *of(
@@ -115,36 +128,30 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sampler sampler_changes bounds",
+        "sampler_changes sampler bounds fuzz",
         ("if (filled < head)\n\t\t\tmemset(row + filled, 0, (size_t)(head - filled));", ""),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sampler bounds lies",
+        "sampler bounds fuzz lies",
         ("filled = length < 0 || length > rows->scratch_size ? 0 :", "filled = length < 0 ? 0 :"),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sockopt abi errors",
+        "errors sockopt abi",
         ("names->sa_family_remote = names->sa_family;\n", ""),
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "lies",
+        "fuzz lies",
         ("return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;", "return 0;"),
         ("return failed == -EINTR ? 0 : failed;", "return failed;"),
         ("if (datagram.msg_flags & MSG_TRUNC)\n\t\treturn -ENOBUFS;", ""),
-    ),
-    Mutation(
-        "csrc/mptcp_diag.c",
-        "lies",
-        "if (length > MPTCP_DIAG_DATAGRAM)\n\t\treturn -EPROTO;",
-        "",
-        equivalent="recvmsg() returns more than the room only with MSG_TRUNC among the flags given, and the lengths that follow are checked against size again",
+        ("if (length > MPTCP_DIAG_DATAGRAM)\n\t\treturn -EPROTO;", ""),
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "sock_diag sock_diag_parser lies",
+        "sock_diag_parser fuzz lies",
         ("attribute.nla_len < sizeof(attribute) || attribute.nla_len > left", "attribute.nla_len > left"),
         (
             "attribute.nla_len < sizeof(attribute) || attribute.nla_len > left",
