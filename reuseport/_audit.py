@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=_count(1, 10**5), default=1000, metavar="N", help="a second (1000)")
     parser.add_argument("--restarts", type=_count(5, 10_000), default=5, metavar="N", help="5 at least (5)")
     parser.add_argument(
-        "--every", type=float, default=1.5, metavar="SECONDS", help="between two restarts (1.5)"
+        "--every", type=_pause, default=1.5, metavar="SECONDS", help="between two restarts (1.5; at most 60)"
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    parser.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD")
+    parser.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="the server, and its words")
     parser.epilog = (
         "The load goes on until both counts are reached. Lost are connections that were refused, reset, "
         "ended without an answer (eof), or had none for 5 s (stalled). Slow ones (over 0.5 s) and HTTP "
@@ -73,10 +73,17 @@ def _count(least: int, most: int) -> Callable[[str], int]:
     return count
 
 
+def _pause(text: str) -> float:
+    seconds = _report.positive(float)(text)
+    if seconds > 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 60 seconds")
+    return seconds
+
+
 def run(options: argparse.Namespace) -> int:
     command = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
-    if not command or not 0 < options.every <= 60:
-        print("reuseport audit: needs -- CMD..., and 0 < --every <= 60", file=sys.stderr)
+    if not command:
+        print("reuseport audit: error: no command: reuseport audit [options] -- CMD...", file=sys.stderr)
         return _report.USAGE
     expected = max(options.conns / options.rate, options.every * (options.restarts + 1))
     cap = 30 + 3 * expected

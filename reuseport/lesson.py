@@ -161,6 +161,7 @@ def die_with_parent() -> None:
 
 def all_tests(options: argparse.Namespace) -> int:
     """The seed's three tests; 0 if all came as expected."""
+    need_loopback(options.family)
     if options.port is None:
         # Another one each time, because the third test leaves a connection in TIME_WAIT behind: for a
         # minute, the first test would fail on the same port.
@@ -178,6 +179,17 @@ def all_tests(options: argparse.Namespace) -> int:
     code = FAIL if wrong else PASS
     print(verdict_line("lesson", f"3 tests, {wrong} not as expected", code))
     return code
+
+
+def need_loopback(family: int) -> None:
+    """CannotRun where nobody is reached over it: that would look like an answer of the lesson."""
+    host = _net.LOOPBACK[family]
+    try:
+        with _net.listen((host, 0), family=family) as server, _net.open_socket(family, mptcp=False) as sock:
+            sock.settimeout(5)
+            sock.connect(_net.name(server))
+    except OSError as error:
+        raise CannotRun(f"TCP does not work over {host}: {error}") from None
 
 
 def refused(options: argparse.Namespace, *words: str) -> list[Row]:
@@ -220,7 +232,7 @@ def shared(options: argparse.Namespace) -> list[Row]:
 
 def as_expected(who: str, expected: list[str], observed: list[str]) -> bool:
     """Print the two beside each other; whether they are the same."""
-    print(f"  {who}  {'expected':<42}observed")
+    print(f"{who}  {'expected':<36}observed")
     for one, other in itertools.zip_longest(expected, observed, fillvalue=""):
-        print(f"            {one:<42}{other}{'' if one == other else '   <- not as expected'}")
+        print(f"          {one:<36}{other}{'' if one == other else '   <- not as expected'}")
     return expected == observed

@@ -309,12 +309,15 @@ def table(found: Sequence[Finding]) -> Iterator[str]:
             second = words(cell.second.reuse) + (", other uid" if cell.second.other_uid else "")
             row = outcomes.setdefault((words(cell.first.reuse), second), {})
             row.setdefault(cell.lifecycle, set()).add(observed.removesuffix(": EADDRINUSE"))
-    yield "Which step is refused (EADDRINUSE) on one port, where the addresses overlap; elsewhere none is."
+    yield "Which step is refused (EADDRINUSE) on one port, where the addresses overlap."
+    yield "Where they do not, none is."
     yield ""
     columns = list(dict.fromkeys(finding.cell.lifecycle for finding in found))
-    for (first, second), row in {("first", "second"): {c: {c} for c in columns}, **outcomes}.items():
-        steps = "".join(f"{'/'.join(sorted(row[column])):<17}" for column in columns)
-        yield f"{first:<11}{second:<21}{steps}".rstrip()
+    rows = [("first", "second", *columns)]
+    rows += [(*options, *("/".join(sorted(row[c])) for c in columns)) for options, row in outcomes.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        yield "  ".join(map(str.ljust, cells, widths)).rstrip()
 
 
 def words(reuse: Reuse) -> str:

@@ -150,10 +150,16 @@ def test_what_cannot_be_audited(command: tuple[str, ...], reason: str) -> None:
 
 
 def test_usage() -> None:
-    """No command, fewer than five restarts, unknown signal: 2."""
+    """No command, fewer than five restarts, unknown signal, no pause or a long one: 2."""
     with contextlib.redirect_stderr(io.StringIO()):
         assert audit()[0] == 2
-        for arguments in (["--restarts", "4"], ["--restart", "NONE"], ["--port", "0"]):
+        for arguments in (
+            ["--restarts", "4"],
+            ["--restart", "NONE"],
+            ["--port", "0"],
+            ["--every", "0"],
+            ["--every", "61"],
+        ):
             with pytest.raises(SystemExit) as ended:
                 audit(*arguments, *toy("careful"))
             assert ended.value.code == 2

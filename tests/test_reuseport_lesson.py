@@ -13,7 +13,7 @@ import pytest
 from reuseport import _net, lesson
 from reuseport.__main__ import main
 
-from .support import DEADLINE, in_private_network, run, started
+from .support import DEADLINE, in_private_network, needs, run, started
 
 LESSON = (sys.executable, "-m", "reuseport", "lesson")
 
@@ -34,6 +34,21 @@ def test_the_three_tests_twice_in_a_row() -> None:
         done = run(*LESSON, "all")
         assert done.returncode == 0, done.stdout
         assert done.stdout.endswith("LESSON: 3 tests, 0 not as expected: PASS\n")
+        assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_without_loopback_there_is_no_verdict() -> None:
+    """What nobody can connect to teaches nothing: exit status 3, and the reason."""
+
+    def outcomes() -> list[tuple[int, str, str]]:
+        lo = run(needs("ip", "iproute2"), "link", "set", "lo", "down")
+        assert lo.returncode == 0, lo.stderr
+        ended = [run(*LESSON, "all", *family) for family in ((), ("-6",))]
+        return [(done.returncode, done.stdout, done.stderr) for done in ended]
+
+    for (code, out, err), host in zip(in_private_network(outcomes), ("127.0.0.1", "::1"), strict=True):
+        assert (code, out) == (3, "")
+        assert err.startswith(f"reuseport: cannot run here: TCP does not work over {host}: ")
 
 
 def test_mptcp_and_ipv6_teach_the_same(mptcp: None) -> None:
