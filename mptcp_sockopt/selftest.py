@@ -179,7 +179,7 @@ def why_not(family: int) -> str | None:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mptcp_sockopt.selftest",
+        prog="mptcp-sockopt selftest",
         description=f"Test this kernel's MPTCP socket-option layer: every check of the kernel's own "
         f"mptcp_sockopt.c, mptcp_inq.c and look-up by token (tools/testing/selftests/net/mptcp, as of "
         f"Linux {KERNEL}), and those that they lack.",

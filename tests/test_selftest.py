@@ -160,7 +160,7 @@ def test_usage_errors(words: list[str]) -> None:
     """Exit 2, and the usage on stderr."""
     found = run(*COMMAND, *words)
     assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr.startswith("usage: python -m mptcp_sockopt.selftest")
+    assert found.stderr.startswith("usage: mptcp-sockopt selftest")
 
 
 def test_help_states_the_exit_codes() -> None:

@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     width = max(len(name) for name, _, _ in COMMANDS)
     parser = argparse.ArgumentParser(
         prog="mptcp-sockopt",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
         description="What is Linux doing with my Multipath TCP connection?",
         epilog="commands:\n" + "\n".join(f"  {name:<{width}}  {purpose}" for name, _, purpose in COMMANDS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
         choices=[name for name, _, _ in COMMANDS],
         help="one of those below; COMMAND --help says more",
     )
-    parser.add_argument("words", metavar="...", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    words = parser.add_argument("words", metavar="...", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    words.required = False  # else it is named too where COMMAND is missing
     return parser
 
 
