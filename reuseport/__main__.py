@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reuseport",
         description="Does my listening port share fairly, and lose nobody at a restart?",
-        epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here.",
+        epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here, or "
+        "nothing proven.",
     )
     parser.add_argument("--version", action="version", version=f"reuseport of mptcp-sockopt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

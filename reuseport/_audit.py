@@ -37,19 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw", action="store_true", help="connect and wait for the first byte, instead of HTTP GET /"
     )
-    parser.add_argument("--conns", type=_count(1, 10**7), default=10_000, metavar="N", help="(10000)")
-    parser.add_argument("--rate", type=_count(1, 10**5), default=1000, metavar="N", help="a second (1000)")
-    parser.add_argument("--restarts", type=_count(5, 10_000), default=5, metavar="N", help="5 at least (5)")
+    parser.add_argument(
+        "--conns", type=_count(1, 10**7), default=10_000, metavar="N", help="connections (10000)"
+    )
+    parser.add_argument(
+        "--rate", type=_count(1, 10**5), default=1000, metavar="N", help="connections/s (1000)"
+    )
+    parser.add_argument("--restarts", type=_count(5, 10_000), default=5, metavar="N", help="5 or more (5)")
     parser.add_argument(
         "--every", type=_pause, default=1.5, metavar="SECONDS", help="between two restarts (1.5; at most 60)"
     )
-    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="the server, and its words")
     parser.epilog = (
         "The load goes on until both counts are reached. Lost are connections that were refused, reset, "
         "ended without an answer (eof), or had none for 5 s (stalled). Slow ones (over 0.5 s) and HTTP "
         "answers of 500 and more are reported, and not lost. "
-        "Exit status: 0 none lost, 1 some, 3 cannot run here."
+        "Exit status: 0 none lost, 1 some, 2 usage, 3 cannot run here."
     )
 
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         help="how long a waiting connection is watched before ZOMBIE is said (default 0.5)",
     )
     parser.epilog = (
-        "Exit status: 0 nothing wrong, 1 a flag was raised or nobody listens, 3 cannot run here. "
+        "Exit status: 0 nothing wrong, 1 a flag was raised or nobody listens, 2 usage, 3 cannot run here. "
         "SHADOWED: another listener takes some of its traffic. MIXED-PROTO: MPTCP clients that reach the TCP "
         "listener of the group fall back. ZOMBIE: connections wait and none is accepted. FULL: new "
         "connections are dropped. STRANGERS: another program shares the port and gets some connections. "

@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     server.add_argument("words", nargs="*", type=_word, metavar="reuse_addr|reuse_port", help="set it first")
     client = parts.add_parser("client", help="connect, end")
     all_of_it = parts.add_parser("all", help="the three tests: expected beside observed; 0 if they agree")
+    server.description = "The seed's server: bind, listen, accept one client, end."
+    client.description = "The seed's client: connect, end."
+    all_of_it.description = "The seed's three tests: what is expected beside what is observed."
     for part, default in ((server, "3333"), (client, "3333"), (all_of_it, "a free one")):
         part.add_argument("--port", type=_net.port, help=f"default: {default}")
         part.add_argument("--mptcp", action="store_true", help="MPTCP sockets")
