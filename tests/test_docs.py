@@ -17,6 +17,8 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _cases, _inq_cases, _socket_cases, selftest
 from mptcp_sockopt._version import KERNEL
+from reuseport import matrix, roll
+from reuseport.__main__ import COMMANDS
 
 from . import test_diag_table
 from .kernels import rows
@@ -29,6 +31,8 @@ SOURCE = "https://github.com/mptcp-sockopt/mptcp-sockopt"
 OWN = re.compile(
     r"https://(?:github|raw\.githubusercontent)\.com/mptcp-sockopt/mptcp-sockopt/(?:blob/|tree/)?main/([\w./-]+)"
 )
+
+COUNT = "zero one two three four five six seven eight nine ten eleven twelve".split()
 
 
 def test_the_session_of_the_readme(mptcp: None) -> None:
@@ -55,6 +59,17 @@ def test_the_example_of_docs_reuseport(mptcp: None) -> None:
     names: dict[str, Any] = {}
     exec(code, names)
     assert (names["report"].late, names["old"].fileno(), names["new"].fileno()) == (0, -1, -1)
+
+
+def test_docs_reuseport_has_every_command_and_strategy() -> None:
+    """And the figures of its table are those of the code."""
+    page = (ROOT / "docs" / "reuseport.md").read_text()
+    table = page.split("| command | what |")[1].split("\n\n")[0]
+    assert [name for name, _, _ in COMMANDS if not re.search(rf"`(reuseport )?{name}\b", table)] == []
+    assert f" {len(matrix.cells()):,} pairs of sockets" in table
+    assert f"{COUNT[len(roll.STRATEGIES)]} strategies" in table
+    strategies = page.split("| strategy | loses |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", strategies, re.MULTILINE) == list(roll.STRATEGIES)
 
 
 def test_the_table_of_docs_mptcp_diag_is_that_of_the_tests() -> None:
@@ -122,7 +137,7 @@ def test_the_options_of_the_self_test_are_all_shown() -> None:
 def test_the_kernels_are_as_many_as_said() -> None:
     """Oldest, newest, and how many architectures, in every document that says it."""
     series = sorted({row.series for row in rows.ROWS}, key=lambda name: [*map(int, name.split("."))])
-    number = "zero one two three four five six seven eight nine ten".split()[len(rows.ARCHES)]
+    number = COUNT[len(rows.ARCHES)]
     assert f": {series[0]} to {series[-1]}, of {number} architectures" in README
     unreleased = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
     assert f"{number} architectures" in unreleased
