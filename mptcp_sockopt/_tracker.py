@@ -178,7 +178,7 @@ class Tracker:
         self._sock = sock
         # The last snapshot, its socket's inode, the time of the tick after it; every subflow that is gone.
         self._seen: tuple[Snapshot | None, int, int, tuple[Subflow, ...]] = None, 0, 0, ()
-        self._updating: Tracker | None = None
+        self._updating: tuple[Tracker, int] | None = None
 
     def update(self) -> Update:
         """Take a snapshot(), and say what has changed since the previous one.
@@ -186,9 +186,10 @@ class Tracker:
         Raises as snapshot(), and RuntimeError in the middle of another update(). The next update then
         compares with the last that succeeded.
         """
-        if self._updating is self:  # in a copy it is the original
+        here = self, os.getpid()  # a copy, or a forked child's, is not in the middle of that update
+        if self._updating == here:
             raise RuntimeError("Tracker.update() was called in the middle of an update() of the same Tracker")
-        self._updating = self
+        self._updating = here
         try:
             before, inode, since, gone = self._seen
             start = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)

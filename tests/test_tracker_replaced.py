@@ -7,6 +7,7 @@ import copy
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,7 +16,17 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _tracker
 
-from .support import LOOPBACK, exchange, in_a_child, mptcp_pair, reset, until, where_refused
+from .support import (
+    DEADLINE,
+    LOOPBACK,
+    at_work,
+    exchange,
+    in_a_child,
+    mptcp_pair,
+    reset,
+    until,
+    where_refused,
+)
 from .test_older_kernels import FULL_INFO
 from .test_tracker import NONE, Pair, carry, deltas, of_connection
 from .test_tracker_events import disconnect
@@ -288,6 +299,35 @@ def test_an_update_in_the_middle_of_an_update(mptcp_ends: Pair, monkeypatch: pyt
     for _ in range(2):  # a failure frees it as well
         with pytest.raises(ValueError, match="closed"):
             tracker.update()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # with threads: that is the point
+def test_a_child_of_a_fork_in_the_middle_of_an_update_can_update(mptcp_ends: Pair) -> None:
+    """The update of the parent's other thread never ends in the child, which need not wait for it."""
+    client, accepted = mptcp_ends
+    reached, done = threading.Event(), threading.Event()
+
+    class Slow:
+        """Holds the second update up, in this process."""
+
+        asked = 0
+
+        def fileno(self) -> int:
+            self.asked += 1
+            if self.asked == 4:  # one at the start, two in each update
+                reached.set()
+                assert done.wait(DEADLINE)
+            return client.fileno()
+
+    tracker = mp.Tracker(Slow())
+    tracker.update()
+    carry(client, accepted, 30)
+    with at_work(tracker.update):
+        try:
+            assert reached.wait(DEADLINE)
+            assert in_a_child(lambda: deltas(tracker.update())) == of_connection(client, 30, 30, 0, 0)
+        finally:
+            done.set()
 
 
 def test_updates_by_a_signal_handler_add_up(mptcp: None) -> None:
