@@ -32,6 +32,8 @@ _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _REQUEST = struct.Struct("=BBBxI 2s2s16s16sIQ")  # inet_diag_req_v2
 _MESSAGE = struct.Struct("=BBBB 2s2s16s16sIQ IIIII")  # inet_diag_msg
 _ATTEMPTS = 10
+_MOST = 1 << 26  # bytes of an answer: half a million sockets of one port
+_LEAST = 1 << 12  # what a datagram counts for, however little it brings
 
 Address = tuple[str, int]
 
@@ -249,36 +251,56 @@ def _dump(family: int, states: int, port: int) -> list[bytes]:
 
 
 def _answer(netlink: socket.socket) -> list[bytes] | None:
-    """The payloads of a dump; None if it was interrupted by a change, and has to be asked for again."""
+    """The payloads of a dump; None if it was interrupted by a change, and has to be asked for again.
+
+    OSError for what is no answer, and for one without an end: it is EMSGSIZE beyond _MOST bytes.
+    """
     bodies: list[bytes] = []
-    interrupted = False
-    while True:
-        for kind, flags, body in _messages(netlink.recv(1 << 16)):
+    interrupted, room = False, _MOST
+    while room > 0:
+        data = netlink.recv(1 << 16)
+        room -= max(len(data), _LEAST)
+        for kind, flags, body in _messages(data):
             interrupted |= bool(flags & _NLM_F_DUMP_INTR)
             if kind == _NLMSG_ERROR or (kind == _NLMSG_DONE and len(body) >= 4):
-                (error,) = struct.unpack_from("=i", body)
+                (error,) = struct.unpack_from("=i", body.ljust(4, b"\0"))
                 if error < 0:
                     raise OSError(-error, f"sock_diag: {os.strerror(-error)}")
+            if kind == _NLMSG_ERROR:
+                raise _broken("an error without a number")
             if kind == _NLMSG_DONE:
                 return None if interrupted else bodies
             if kind == _SOCK_DIAG_BY_FAMILY:
+                if len(body) < _MESSAGE.size:
+                    raise _broken(f"{len(body)} bytes about a socket")
                 bodies.append(body)
+    raise OSError(errno.EMSGSIZE, f"sock_diag: the sockets of this port take more than {_MOST >> 20} MiB")
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    while len(data) >= _HEADER.size:
+    while data:
+        if len(data) < _HEADER.size:
+            raise _broken(f"{len(data)} bytes left, less than a header")
         length, kind, flags, _, _ = _HEADER.unpack_from(data)
+        if not _HEADER.size <= length <= len(data):
+            raise _broken(f"a message of {length} bytes, of which {len(data)} are there")
         yield kind, flags, data[_HEADER.size : length]
-        data = data[max((length + 3) & ~3, _HEADER.size) :]
+        data = data[(length + 3) & ~3 :]
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
     found = {}
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
+    while data:
+        length, kind = struct.unpack_from("=HH", data.ljust(4, b"\0"))
+        if not 4 <= length <= len(data):
+            raise _broken(f"an attribute of {length} bytes, of which {len(data)} are there")
         found[kind] = data[4:length]
-        data = data[max((length + 3) & ~3, 4) :]
+        data = data[(length + 3) & ~3 :]
     return found
+
+
+def _broken(found: str) -> OSError:
+    return OSError(errno.EPROTO, f"sock_diag: {found}")
 
 
 def _addresses(fields: tuple[Any, ...]) -> tuple[Address, Address]:

@@ -172,9 +172,10 @@ def answer(*messages: tuple[int, int, bytes]) -> list[bytes] | None:
 def test_ends_of_a_dump() -> None:
     """Done, refused (in either way), or interrupted by a change and to be repeated."""
     multi, interrupted, error, done, data = 2, 0x10, 2, 3, 20
-    assert answer((data, multi, b"one"), (data, multi, b"two"), (done, multi, bytes(4))) == [b"one", b"two"]
-    assert answer((data, multi | interrupted, b"one"), (done, multi, bytes(4))) is None
-    assert answer((data, multi, b"one"), (done, multi | interrupted, bytes(4))) is None
+    one, two = b"one".ljust(72), b"two".ljust(72)
+    assert answer((data, multi, one), (data, multi, two), (done, multi, bytes(4))) == [one, two]
+    assert answer((data, multi | interrupted, one), (done, multi, bytes(4))) is None
+    assert answer((data, multi, one), (done, multi | interrupted, bytes(4))) is None
     for kind in (error, done):
         with pytest.raises(OSError, match="sock_diag: ") as caught:
             answer((kind, 0, struct.pack("=i", -errno.EPERM) + bytes(16)))
@@ -255,3 +256,59 @@ def test_a_process_that_cannot_be_read_is_told() -> None:
         found, unreadable = in_private_network(look)
         assert unreadable
         assert os.getpid() not in [owner.pid for owner in found.get(inode, [])]
+
+
+def message(kind: int, body: bytes, length: int | None = None) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body) if length is None else length, kind, 0, 1, 0) + body
+
+
+ROW, DONE = message(20, bytes(72)), message(3, bytes(4))
+
+
+@pytest.mark.parametrize(
+    ("datagram", "number"),
+    [
+        (message(2, b""), errno.EPROTO),
+        (message(2, bytes(4)), errno.EPROTO),
+        (message(2, struct.pack("=i", -errno.ENOENT)), errno.ENOENT),
+        (message(20, bytes(71)), errno.EPROTO),
+        (message(20, bytes(72), length=15), errno.EPROTO),
+        (message(20, bytes(72), length=89), errno.EPROTO),
+        (ROW + DONE[:15], errno.EPROTO),
+    ],
+)
+def test_what_is_no_answer_is_an_error(datagram: bytes, number: int) -> None:
+    """Of the system, with its number: never struct.error, never a wait for more."""
+    netlink, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with netlink, kernel:
+        netlink.settimeout(DEADLINE)
+        kernel.send(datagram)
+        with pytest.raises(OSError, match="sock_diag: ") as caught:
+            _diag._answer(netlink)
+        assert caught.value.errno == number
+
+
+@pytest.mark.parametrize("raw", [b"\0", b"\3\0\1\0", b"\5\0\1\0", bytes(4)])
+def test_broken_attributes_are_an_error(raw: bytes) -> None:
+    """Shorter than their header, or longer than what is there."""
+    with pytest.raises(OSError, match="an attribute of") as caught:
+        _diag._attributes(raw)
+    assert caught.value.errno == errno.EPROTO
+
+
+@pytest.mark.parametrize("datagram", [ROW * 100, b""], ids=["rows", "nothing"])
+def test_an_answer_without_end_has_a_bound(datagram: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose datagrams bring nothing; one within the bound is whole."""
+    monkeypatch.setattr(_diag, "_MOST", 2 * max(len(datagram), _diag._LEAST))
+    for end, enough in ((DONE, True), (datagram, False)):
+        netlink, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with netlink, kernel:
+            netlink.settimeout(DEADLINE)
+            for part in (datagram, end):
+                kernel.send(part)
+            if enough:
+                assert len(_diag._answer(netlink) or []) == len(datagram) // len(ROW)
+            else:
+                with pytest.raises(OSError, match="take more than") as caught:
+                    _diag._answer(netlink)
+                assert caught.value.errno == errno.EMSGSIZE
