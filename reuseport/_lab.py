@@ -26,8 +26,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from mptcp_sockopt._sandbox import why_refused
-
 from ._children import Handle as Handle
 from ._children import close_from
 from ._children import in_child as in_child
@@ -62,8 +60,25 @@ def enter_private_network() -> None:
         _furnish()
         _made.add(_identity())
     except OSError as error:
-        why = why_refused(error)
+        off = ", ".join(f"{name}={value}" for name, value in _SWITCHES if _sysctl(name) == value)
+        why = f"{error}, with {off}" if off else str(error)
         raise CannotRun(f"a private network namespace may not be made here: {why}") from error
+
+
+# With these values a system has no namespaces, or none for users without privilege.
+_SWITCHES = (
+    ("user.max_user_namespaces", "0"),
+    ("user.max_net_namespaces", "0"),
+    ("kernel.unprivileged_userns_clone", "0"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1"),
+)
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return Path("/proc/sys", name.replace(".", "/")).read_text().strip()
+    except OSError:
+        return None  # this kernel has no such switch
 
 
 def _enter_as_root_of_a_new_user_namespace() -> None:

@@ -83,7 +83,7 @@ def test_a_refused_namespace_is_named() -> None:
         exhaust()
 
     try:
-        words = r"private network namespace.*: network namespaces are disabled \(user\.max_net_namespaces=0\)"
+        words = r"private network namespace.*No space left on device, with user\.max_net_namespaces=0$"
         with pytest.raises(CannotRun, match=words):
             _lab.in_child(in_a_user_namespace, seconds=SECONDS)
     except PermissionError as error:

@@ -186,7 +186,7 @@ def test_without_a_namespace_it_cannot_run(
     assert main(["matrix"]) == 3
     captured = capsys.readouterr()
     assert "a private network namespace may not be made here" in captured.err
-    assert "may not be made here: Operation not permitted: " in captured.err
+    assert "may not be made here: [Errno 1] unshare: Operation not permitted" in captured.err
     assert captured.out == ""
 
 
