@@ -170,9 +170,7 @@ class View(bytes):
     def _check(self) -> None:
         """ValueError for recorded bytes that contradict themselves. Those of a reader are not asked."""
         if self._small:
-            field = self.fields[
-                self._small
-            ]  # and not the attribute, which a subclass may have in its own way
+            field = self.fields[self._small]  # not the attribute: a subclass may show it in its own way
             refuse_turned(type(self), field.__get__(self), field.place.size)
 
     @classmethod
@@ -269,7 +267,9 @@ class Record:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._names += tuple(vars(cls).get("__slots__", ()))
+        slots = vars(cls).get("__slots__", ())
+        names = (slots,) if isinstance(slots, str) else slots
+        cls._names += tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
     def __init__(self, *parts: object) -> None:
         for name, part in zip(self._names, parts, strict=True):

@@ -321,7 +321,7 @@ class MPTCPFullInfo(View):
 
     def _check(self) -> None:
         _refuse_turned_head(type(self), self)
-        if not _has_shape(self) or any(path.local is path.remote is None for path in self.subflows):
+        if not _has_shape(self) or any(path.local is None and path.remote is None for path in self.subflows):
             raise ValueError(f"{type(self).__name__} of {len(self)} bytes: its header does not fit them")
         self.info._check()
         for path in self.subflows:

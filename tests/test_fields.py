@@ -8,6 +8,7 @@ import pickle
 import random
 import socket
 import sys
+import weakref
 from typing import Any, Literal
 
 import pytest
@@ -307,3 +308,13 @@ def test_a_subclass_of_a_record_is_one() -> None:
     longer = Longer(3, path.addrs, path.tcp_info, "over the air")
     assert (longer.id, longer.note) == (3, "over the air")  # type: ignore[attr-defined]
     assert longer != Longer(3, path.addrs, path.tcp_info, "by cable")
+
+
+@pytest.mark.parametrize("slots", ["__weakref__", ("__weakref__",), ("__dict__", "__weakref__")], ids=str)
+def test_what_python_keeps_in_an_object_is_no_part_of_a_record(slots: object) -> None:
+    """A subclass can be weakly referenced, with the parts of its parent alone."""
+    path = mp.MPTCPFullInfo(full_info(2)).subflows[1]
+    one = type("Seen", (mp.Subflow,), {"__slots__": slots})(path.id, path.addrs, path.tcp_info)
+    assert weakref.ref(one)() is one
+    assert copy.copy(one) == one
+    assert repr(one) == repr(path).replace("Subflow", "Seen")
