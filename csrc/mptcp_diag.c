@@ -61,9 +61,7 @@ int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, u
 	attribute.nla_len = sizeof(attribute) + sizeof(protocol);
 	header.nlmsg_len = (uint32_t)(sizeof(header) + parts[1].iov_len + attribute.nla_len);
 	sent = sendmsg(fd, &request, 0);
-	if (sent < 0)
-		return refused(sent);
-	return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;
+	return sent == (ssize_t)header.nlmsg_len ? 0 : refused(sent);
 }
 
 int tcp_listeners_request(int fd, const struct mptcp_diag_dump *dump)
@@ -86,9 +84,7 @@ int tcp_listeners_request(int fd, const struct mptcp_diag_dump *dump)
 
 	_Static_assert(sizeof(request) == sizeof(request.header) + sizeof(request.of_tcp), "no padding");
 	sent = sendto(fd, &request, sizeof(request), 0, (struct sockaddr *)&kernel, sizeof(kernel));
-	if (sent < 0)
-		return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
-	return sent == (ssize_t)sizeof(request) ? 0 : -EPROTO;
+	return sent == (ssize_t)sizeof(request) ? 0 : refused(sent);
 }
 
 /* The payload of an attribute among others; NULL if it is not there, and *length is then 0, or -1 if the

@@ -20,10 +20,10 @@ const char *mptcp_sockopt_version(void)
 	return MPTCP_SOCKOPT_VERSION;
 }
 
-/* What a failed call says: nothing but an errno is one. */
-static int refused(void)
+/* What a failed call says: nothing but -1 and an errno is one. */
+static int refused(int result)
 {
-	return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
+	return result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
 }
 
 int sockopt_get(int fd, int level, int option, void *value, int *length)
@@ -36,9 +36,7 @@ int sockopt_get(int fd, int level, int option, void *value, int *length)
 	/* MPTCP_INFO takes a negative length as "everything" and would write it all. */
 	failed = getsockopt(fd, level, option, *length < 0 ? NULL : value, &left);
 	*length = (int)left;
-	if (failed)
-		return failed == -1 ? refused() : -EPROTO;
-	return 0;
+	return failed ? refused(failed) : 0;
 }
 
 /* As sockopt_get, but returns the length, which is that of a struct. */
@@ -143,9 +141,7 @@ static int get_subflow_data(int fd, int option, struct mptcp_subflow_data *heade
 		return -EPROTO;
 	if (count > fit)
 		return 0;
-	if (!(addrs ? are_addrs : are_tcp_infos)(elements, count, header->size_user))
-		return -EPROTO;
-	return length;
+	return (addrs ? are_addrs : are_tcp_infos)(elements, count, header->size_user) ? length : -EPROTO;
 }
 
 int mptcp_get_subflow_data(int fd, int option, void *data, int size)
@@ -274,9 +270,7 @@ int socket_ask(int fd, int question)
 
 int tcp_protocol_of(int domain, int type, int protocol)
 {
-	if (!is_family((uint16_t)domain))
-		return 0;
-	if (type != SOCK_STREAM)
+	if (!is_family((uint16_t)domain) || type != SOCK_STREAM)
 		return 0;
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP ? protocol : 0;
 }
@@ -399,7 +393,7 @@ int socket_name(int fd, int peer, struct mptcp_subflow_addrs *names)
 	int failed = peer ? getpeername(fd, name, &length) : getsockname(fd, name, &length);
 
 	if (failed) {
-		failed = failed == -1 ? refused() : -EPROTO;
+		failed = refused(failed);
 		if (!peer || failed != -ENOTCONN)
 			return failed;
 		names->sa_family_remote = names->sa_family;

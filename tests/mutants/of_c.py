@@ -8,10 +8,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "csrc/mptcp_sockopt.c",
         "bounds fuzz lies",
         (
-            "return errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;\n}\n\nint sockopt_get",
-            "return -errno;\n}\n\nint sockopt_get",
+            "result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;\n}\n\nint sockopt_get",
+            "result == -1 ? -errno : -EPROTO;\n}\n\nint sockopt_get",
         ),
-        ("return failed == -1 ? refused() : -EPROTO;", "return refused();"),
+        ("return result == -1 && errno > 0", "return errno > 0"),
         ("length < least || length > room || length % 4 ?", "length > room || length % 4 ?"),
         ("length < least || length > room || length % 4 ?", "length < least || length % 4 ?"),
         ("length < least || length > room || length % 4 ?", "length < least || length > room ?"),
@@ -41,7 +41,10 @@ MUTATIONS: tuple[Mutation, ...] = (
             "header->size_subflow_data != sizeof(*header)",
         ),
         ("if (length != (int)(sizeof(*header) + (count < fit ? count : fit) * header->size_user))", "if (0)"),
-        ("if (!(addrs ? are_addrs : are_tcp_infos)(elements, count, header->size_user))", "if (0)"),
+        (
+            "return (addrs ? are_addrs : are_tcp_infos)(elements, count, header->size_user) ? length : -EPROTO;",
+            "return length;",
+        ),
         ("if (length == -EPROTO)\n\t\theader->size_subflow_data = 0;", ""),
         (
             "if (count > MOST_SUBFLOWS || header->size_arrays_user != slots",
@@ -95,7 +98,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_sockopt.c",
         "errors sockopt abi",
-        ("if (type != SOCK_STREAM)\n\t\treturn 0;", ""),
+        (" || type != SOCK_STREAM", ""),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
@@ -144,7 +147,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_diag.c",
         "fuzz lies",
-        ("return sent == (ssize_t)header.nlmsg_len ? 0 : -EPROTO;", "return 0;"),
+        ("return sent == (ssize_t)header.nlmsg_len ? 0 : refused(sent);", "return 0;"),
         ("return failed == -EINTR ? 0 : failed;", "return failed;"),
         ("if (datagram.msg_flags & MSG_TRUNC)\n\t\treturn -ENOBUFS;", ""),
         ("if (length > MPTCP_DIAG_DATAGRAM)\n\t\treturn -EPROTO;", ""),
