@@ -178,6 +178,8 @@ class MPTCPDiag:
         both. ValueError for any other, and for a field that this kernel does not report.
         """
         info = self._info or _INFO_END  # of today, where nothing was found
+        if name not in MPTCPDiagMsg.fields and name not in MPTCPInfo.fields:
+            raise ValueError(f"neither MPTCPDiagMsg nor MPTCPInfo has a field {name!r}")
         if name in MPTCPDiagMsg.fields:
             return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info)
         return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info)
@@ -227,7 +229,7 @@ class MPTCPDiag:
 _CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)
 
 
-def mptcp_diag(*, listening: bool = False) -> MPTCPDiag:
+def mptcp_diag(*, listening: bool = False, limit: int = _sock_diag.LIMIT) -> MPTCPDiag:
     """Every MPTCP connection of the network namespace, of any process: sock_diag(7).
 
     Without privilege. No descriptor is needed, and a connection that fell back is told too. All IPv4 and
@@ -244,13 +246,17 @@ def mptcp_diag(*, listening: bool = False) -> MPTCPDiag:
     The kernel walks its table in steps: a row is of one moment, the whole is not, and a connection that
     comes or goes meanwhile may be missing or, rarely, make another one missing or told twice (by
     ``info.token``). UnsupportedOptionError where the kernel has no mptcp_diag; OSError with EAGAIN if each
-    of several dumps was disturbed, ENOBUFS if each lost something, EMSGSIZE if the rows take more than
-    32 MiB (some 200,000 connections), EPROTO for an answer that no kernel gives. May be called from any
-    thread, and lets other threads run while the kernel works.
+    of several dumps was disturbed, ENOBUFS if each lost something, EMSGSIZE if the rows take more than limit
+    bytes, EPROTO for an answer that no kernel gives. May be called from any thread, and lets other threads
+    run while the kernel works.
+
+    limit is for the answer that never ends. The default of 32 MiB is enough for some 200,000 connections (168
+    bytes each on Linux 7.3, and for a moment half as much again while the memory grows); a machine that has
+    more wants more.
     """
     time = _time.monotonic_ns()
-    rows, info = _sock_diag.dump(_CONNECTIONS)
+    rows, info = _sock_diag.dump(_CONNECTIONS, limit)
     if not listening:
         return MPTCPDiag(time, info, rows)
-    listeners, info, missing = _sock_diag.listeners(info)
+    listeners, info, missing = _sock_diag.listeners(info, limit)
     return MPTCPDiag(time, info, b"".join((rows, listeners)), missing)

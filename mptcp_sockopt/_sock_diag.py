@@ -23,7 +23,8 @@ INFO_AT: int = ffi.sizeof(ffi.typeof("struct inet_diag_msg"))
 
 _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
-_LARGEST: int = lib.MOST_RECORDS
+#: Bytes of records that a dump may bring, if the caller says nothing else.
+LIMIT: int = lib.MOST_RECORDS
 # First buffers that are not in use, as in _abi.py: one that was written to before is 5 % of a small dump.
 # No more than these are kept, however many threads once asked at a time.
 _free: deque[Any] = deque(maxlen=2)
@@ -44,7 +45,8 @@ def stride_of(info: int) -> int:
 class _Dump:
     """struct mptcp_diag_dump, and the memory that it points to."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit // 8 * 8
         self.is_full = False
         self.c: Any = ffi.new("struct mptcp_diag_dump *")
         try:
@@ -64,7 +66,7 @@ class _Dump:
     def take(self) -> memoryview:
         """The records, without much more memory than they take; to be called last."""
         rows = self.rows()
-        if self.c.size > _FIRST_SIZE:  # by what it has doubled: almost half of it is used
+        if self.c.size > _FIRST_SIZE:  # it was doubled, or less: almost half of it is used
             return rows.toreadonly()
         copy = memoryview(bytes(rows))
         _free.append(self._records)
@@ -81,10 +83,10 @@ class _Dump:
             return result
         while not (result := lib.mptcp_diag_receive(fd, self.c)):
             if self.c.size - self.c.used < lib.MPTCP_DIAG_DATAGRAM:
-                if self.c.size >= _LARGEST:
+                if self.c.size >= self.limit:
                     self.is_full = True
                     return -errno.EMSGSIZE
-                self._use(_allocate("uint64_t[]", self.c.size // 8 * 2))
+                self._use(_allocate("uint64_t[]", min(2 * self.c.size, self.limit) // 8))
         return min(result, 0)
 
     @property
@@ -92,16 +94,18 @@ class _Dump:
         return bool(lib.LEAST_MPTCP_INFO <= self.c.info < _TCP_INFO)
 
 
-def dump(states: int) -> tuple[memoryview, int]:
+def dump(states: int, limit: int = LIMIT) -> tuple[memoryview, int]:
     """Records of the MPTCP sockets in these states (1 << state), as csrc/mptcp_diag.h says.
 
     The records, and how many bytes of mptcp_info are in each (0 if there are no records).
     """
+    if limit < _FIRST_SIZE:
+        raise ValueError(f"a limit of {limit} bytes: the smallest is {_FIRST_SIZE}")
     for _ in range(_ATTEMPTS):
-        result, found = _attempt(states, socket.AF_UNSPEC)
+        result, found = _attempt(states, socket.AF_UNSPEC, limit=limit)
         # Nothing found proves nothing: it may be a kernel that looked for TCP sockets.
         if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
-            result, found = _attempt(states, socket.AF_INET, socket.AF_INET6)
+            result, found = _attempt(states, socket.AF_INET, socket.AF_INET6, limit=limit)
         if result == 0 and not found.c.interrupted:
             return found.take(), found.c.info
         _raise_unless_disturbed(result, found)
@@ -120,8 +124,8 @@ def _raise_unless_disturbed(result: int, found: _Dump) -> None:
     if found.c.barren > lib.MOST_BARREN:
         raise OSError(errno.EPROTO, "mptcp_diag(): datagrams came that brought nothing")
     if found.is_full:
-        size = f"{_LARGEST >> 10} KiB"
-        raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size}")
+        size = f"{found.limit >> 10} KiB"
+        raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size} (limit)")
     if result not in _DISTURBED:
         raise _failure(-result)
 
@@ -131,7 +135,7 @@ def _disturbed(result: int) -> OSError:
     return OSError(-result or errno.EAGAIN, why)
 
 
-def _attempt(states: int, *families: int, tcp: bool = False) -> tuple[int, _Dump]:
+def _attempt(states: int, *families: int, limit: int, tcp: bool = False) -> tuple[int, _Dump]:
     """One dump for each family, on a new netlink socket, which has no other dump under way.
 
     0 or -errno, and what came. With tcp, of the TCP listeners.
@@ -140,7 +144,7 @@ def _attempt(states: int, *families: int, tcp: bool = False) -> tuple[int, _Dump
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
     except OSError as error:
         raise _failure(error.errno or errno.EIO) from None
-    result, found = 0, _Dump()
+    result, found = 0, _Dump(limit)
     found.c.tcp = tcp
     with netlink:
         for family in families:
@@ -175,7 +179,7 @@ _TCP_INFO_OF_6_2 = layout("tcp_info", "tcpi_")["rehash"].end
 NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
 
 
-def listeners(info: int) -> tuple[bytes, int, str | None]:
+def listeners(info: int, limit: int = LIMIT) -> tuple[bytes, int, str | None]:
     """Records of the MPTCP listeners, bytes of mptcp_info in each, and a sentence if some may be missing.
 
     info: bytes of mptcp_info that this kernel was seen to give, or 0.
@@ -184,7 +188,7 @@ def listeners(info: int) -> tuple[bytes, int, str | None]:
     know the address of those that its path manager made. But inside of every MPTCP listener is one of TCP,
     with the same inode, and TCP's table misses none. So this is the union, by inode.
     """
-    rows, seen = dump(1 << lib.TCP_LISTEN)
+    rows, seen = dump(1 << lib.TCP_LISTEN, limit)
     info = seen or info or lib.LEAST_MPTCP_INFO
     stride = stride_of(info)
     told: dict[int, bytearray] = {}  # a dump that takes several datagrams may tell a listener twice
@@ -192,7 +196,7 @@ def listeners(info: int) -> tuple[bytes, int, str | None]:
         record = bytearray(rows[start : start + stride])
         told[_message(record).idiag_inode] = record
     told.pop(0, None)  # is being closed
-    table = _tcp_listeners()
+    table = _tcp_listeners(limit)
     if table is None:
         missing = "listeners that share a port may be missing: this kernel has no tcp_diag"
         return b"".join(told.values()), info, missing
@@ -235,11 +239,11 @@ def _in_doubt(inside: Any, told: dict[int, bytearray]) -> int:
     return sum(one.msg.idiag_inode not in told for one in inside)
 
 
-def _tcp_listeners() -> memoryview | None:
+def _tcp_listeners(limit: int) -> memoryview | None:
     """Of struct tcp_listener; None where the kernel cannot."""
     result = 0
     for _ in range(_ATTEMPTS):
-        result, found = _attempt(0, socket.AF_UNSPEC, tcp=True)
+        result, found = _attempt(0, socket.AF_UNSPEC, limit=limit, tcp=True)
         if result == 0 and not found.c.interrupted:
             return found.take()
         if -result in _LACKING:

@@ -203,13 +203,13 @@ Table = list[tuple[int, bool, bool, int]]  # inode, is_mptcp, privileged, bytes 
 def believe(monkeypatch: pytest.MonkeyPatch, told: list[int], table: Table | None) -> None:
     """The kernel's dump of MPTCP listeners has these inodes, TCP's table these rows."""
     rows = b"".join(struct.pack("=BB66xI", V4, mp.TCPState.LISTEN, number) + bytes(48) for number in told)
-    monkeypatch.setattr(_sock_diag, "dump", lambda states: (memoryview(rows), 48 if told else 0))
+    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit: (memoryview(rows), 48 if told else 0))
     records = table and b"".join(
         struct.pack("=BB2sH62xIBBHI", V4, mp.TCPState.LISTEN, b"", number, number, mptcp, full, info, 0)
         for number, mptcp, full, info in table
     )
     listed = None if records is None else memoryview(records or b"")
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda: listed)
+    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda limit: listed)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_tcps_table_says_what_a_listener_is(monkeypatch: pytest.MonkeyPatch) -> 
     mine = message.pack(V6, 7, 0, 0, b"\0\0", b"", any_host, b"", 0, 1, 2, 0, 0, 0, 0, 9) + info_of(48)
     its = message.pack(V6, 10, 0, 0, b"\0P", b"", one_host, b"", 3, 8, 8, 0, 4, 5, 6, 9)
     its += struct.pack("=BBHI", 1, 0, 280, 0)
-    monkeypatch.setattr(_sock_diag, "dump", lambda states: (memoryview(mine), 48))
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda: memoryview(its))
+    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit: (memoryview(mine), 48))
+    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda limit: memoryview(its))
     records, info, _ = _sock_diag.listeners(0)
     (row,) = mp.MPTCPDiag(0, info, records)
     assert (row.state, row.local, row.ifindex) == (10, (socket.inet_ntop(V6, one_host), 80, 0, 0), 3)
@@ -299,8 +299,8 @@ def test_a_disturbed_dump_of_tcps_table(
     """An OSError, of mptcp_diag(listening=True) alone. 0 stands for NLM_F_DUMP_INTR."""
     attempt, tries = _sock_diag._attempt, []
 
-    def disturb(states: int, *families: int, tcp: bool = False) -> tuple[int, Any]:
-        answer, found = attempt(states, *families, tcp=tcp)
+    def disturb(states: int, *families: int, limit: int, tcp: bool = False) -> tuple[int, Any]:
+        answer, found = attempt(states, *families, limit=limit, tcp=tcp)
         if tcp:
             tries.append(tcp)
             found.c.interrupted = 1

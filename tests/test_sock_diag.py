@@ -123,8 +123,8 @@ def test_a_disturbed_dump_is_made_again(
     """A few times; then it is an OSError. 0 stands for NLM_F_DUMP_INTR."""
     attempt, left = _sock_diag._attempt, [3]
 
-    def disturb(states: int, *families: int) -> tuple[int, Any]:
-        answer, found = attempt(states, *families)
+    def disturb(states: int, *families: int, limit: int) -> tuple[int, Any]:
+        answer, found = attempt(states, *families, limit=limit)
         if left[0]:
             left[0] -= 1
             found.c.interrupted = 1
@@ -150,18 +150,22 @@ def test_any_other_errno_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said in words, and not taken for a table that changed."""
+    """Said in words, and not taken for a table that changed. The caller may raise it."""
     monkeypatch.setattr(_sock_diag, "_free", [])
     monkeypatch.setattr(_sock_diag, "_FIRST_SIZE", 1 << 15)
-    monkeypatch.setattr(_sock_diag, "_LARGEST", 1 << 16)
+    small = (1 << 16) + 7
 
     def look() -> str:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         with connections(1):
-            assert len(mp.mptcp_diag()) == 2
-        with connections(150), pytest.raises(OSError, match="the sockets take more than") as caught:
-            mp.mptcp_diag()
+            assert len(mp.mptcp_diag(limit=small)) == 2
+        with connections(150):
+            with pytest.raises(OSError, match="the sockets take more than 64 KiB") as caught:
+                mp.mptcp_diag(limit=small)
+            assert len(mp.mptcp_diag(limit=2 * small)) == len(mp.mptcp_diag()) == 300
         assert caught.value.errno == errno.EMSGSIZE
+        with pytest.raises(ValueError, match="a limit of 32767 bytes"):
+            mp.mptcp_diag(limit=(1 << 15) - 1)
         return str(caught.value)
 
     in_private_network(look)

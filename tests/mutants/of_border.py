@@ -88,7 +88,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_sock_diag.py",
         "sock_diag lies",
-        ("if self.c.size >= _LARGEST:", "if False:"),
+        ("if self.c.size >= self.limit:", "if False:"),
+        ("self.limit = limit // 8 * 8", "self.limit = limit"),
     ),
     *of(
         "mptcp_sockopt/_sock_diag.py",
