@@ -108,7 +108,7 @@ def layout(struct_name: str, prefix: str = "") -> dict[str, Place]:
 _KEPT = 4
 # 8 KiB hold nine subflows, the most that the in-kernel path manager makes; a larger buffer is made for its
 # call and not kept.
-_BUFFER_SIZE = 8192
+BUFFER_SIZE = 8192
 # A larger buffer has room for a few that come before the next call; who has more all the time is a liar.
 MORE = 8
 _ATTEMPTS = 4
@@ -184,7 +184,7 @@ def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
     try:
         buffer = free.pop()
     except IndexError:
-        buffer = _new_buffer(_BUFFER_SIZE)
+        buffer = _new_buffer(BUFFER_SIZE)
     pointer, view = buffer
     try:
         length, left = _get_subflow_data(fd, option, pointer, len(view)), _ATTEMPTS
@@ -220,10 +220,10 @@ def read_full_info(sock: object, make: type[V]) -> V:
     try:
         buffer = _pop_full()
     except IndexError:
-        buffer = (*_new_buffer(_BUFFER_SIZE), memoryview(b""), 0)
+        buffer = (*_new_buffer(BUFFER_SIZE), memoryview(b""), 0)
     pointer, whole, view, size = buffer
     try:
-        length = _get_full_info(fd, pointer, _BUFFER_SIZE)
+        length = _get_full_info(fd, pointer, BUFFER_SIZE)
     except OverflowError:
         length = -errno.EBADF
     if length > 0:

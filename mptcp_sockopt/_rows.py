@@ -38,7 +38,7 @@ class Rows:
         if option == _abi.MPTCP_INFO:
             names, self._room = ["mptcp_info"], lib.MPTCP_INFO_ROOM
         else:  # with one subflow
-            names, self._room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], _abi._BUFFER_SIZE
+            names, self._room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], _abi.BUFFER_SIZE
         self._narrow = self._stride = _whole_words(sum(ffi.sizeof(f"struct {name}") for name in names))
         self._scratch = _new_scratch(self._room)
         self._asked: tuple[dict[int, int], tuple[int, ...], Any, Any]
@@ -66,9 +66,7 @@ class Rows:
         """The descriptors, time.monotonic_ns() before the call, the stride, and the block of socket_rows."""
         _, fds, numbers, tokens = self._asked
         spare, count = self._spare, len(fds)
-        left = _ATTEMPTS
-        while left:
-            left -= 1
+        for _ in range(_ATTEMPTS):
             scratch, stride = self._scratch, self._stride
             room = ffi.sizeof(scratch)
             size = count * (stride + 3 * _INT)

@@ -168,7 +168,7 @@ def test_arrays_grow_until_all_subflows_fit(
     tcp_infos, addresses = mp.mptcp_tcpinfo(client), mp.mptcp_subflow_addrs(client)
     small: list[Any] = []
     small_full: list[Any] = []
-    monkeypatch.setattr(_abi, "_BUFFER_SIZE", 300)  # room for a header, and for none of the elements
+    monkeypatch.setattr(_abi, "BUFFER_SIZE", 300)  # room for a header, and for none of the elements
     monkeypatch.setattr(_abi, "_free", dict.fromkeys(_abi._free, small))
     monkeypatch.setattr(_abi, "_pop_full", small_full.pop)
     monkeypatch.setattr(_abi, "_push_full", small_full.append)
@@ -195,7 +195,7 @@ def test_elements_that_do_not_fit_are_asked_for_again(
         assert len(sizes) <= 2, f"buffers of {sizes} bytes were not enough"
         return new_buffer(size)
 
-    monkeypatch.setattr(_abi, "_BUFFER_SIZE", 64)
+    monkeypatch.setattr(_abi, "BUFFER_SIZE", 64)
     monkeypatch.setattr(_abi, "_free", {option: [] for option in _abi._free})
     monkeypatch.setattr(_abi, "_new_buffer", count_buffers)
     assert len(read(mptcp_ends[0])) == len(found) == 1
@@ -243,7 +243,7 @@ def test_a_buffer_is_given_back_after_it_was_read(
     exchange(client, server)
     token, names = mp.mptcp_info(client).token, (client.getsockname(), client.getpeername())
     free, free_info, free_full, free_tcp = Trampled(), Trampled(), Trampled(), Trampled()
-    monkeypatch.setattr(_abi, "_BUFFER_SIZE", size)
+    monkeypatch.setattr(_abi, "BUFFER_SIZE", size)
     monkeypatch.setattr(_abi, "_free", dict.fromkeys(_abi._free, free))
     monkeypatch.setattr(_abi, "_free_tcp", free_tcp)
     for name, buffers in (("info", free_info), ("full", free_full)):

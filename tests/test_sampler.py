@@ -221,7 +221,7 @@ def test_more_subflows_than_there_is_room_for_are_read_again(
 ) -> None:
     """Both the place that the kernel writes to and the rows grow."""
     needs_full_info()
-    monkeypatch.setattr(_abi, "_BUFFER_SIZE", lib.mptcp_full_info_room(0))
+    monkeypatch.setattr(_abi, "BUFFER_SIZE", lib.mptcp_full_info_room(0))
     sampler = mp.Sampler(mptcp_ends, full=True)
     sampler._rows._stride = 8
     sample = sampler.sample()
