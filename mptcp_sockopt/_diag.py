@@ -178,10 +178,10 @@ class MPTCPDiag:
         both. ValueError for any other, and for a field that this kernel does not report.
         """
         info = self._info or _INFO_END  # of today, where nothing was found
-        if name not in MPTCPDiagMsg.fields and name not in MPTCPInfo.fields:
-            raise ValueError(f"neither MPTCPDiagMsg nor MPTCPInfo has a field {name!r}")
         if name in MPTCPDiagMsg.fields:
             return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info)
+        if name not in MPTCPInfo.fields:
+            raise ValueError(f"neither MPTCPDiagMsg nor MPTCPInfo has a field {name!r}")
         return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info)
 
     def __len__(self) -> int:

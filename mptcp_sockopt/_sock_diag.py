@@ -229,8 +229,8 @@ def _message(record: bytearray) -> Any:
 def _in_doubt(inside: Any, told: dict[int, bytearray]) -> int:
     """How many listeners of TCP's table may be inside of MPTCP ones that were not told.
 
-    None where the kernel tells the ULP: since 6.15 to anybody, before to CAP_NET_ADMIN. None either where its
-    dump of MPTCP listeners, which always tells the first of a bucket, told none.
+    Not one where the kernel tells the ULP: since 6.15 to anybody, before to CAP_NET_ADMIN. Nor where its dump
+    of MPTCP listeners, which always tells the first of a bucket, told nothing.
     """
     if any(one.is_mptcp or one.privileged for one in inside):
         return 0
