@@ -104,7 +104,8 @@ class MPTCPInfo(View):
         "bytes",
     )  # fmt: skip
     bytes_received = newer(
-        "6.5", "Payload received in order, counted on arrival, read or not; with that of the peer's SYN.",
+        "6.5",
+        "Payload received in order, counted on arrival, read or not; from 6.7 with that of the peer's SYN.",
         "bytes",
     )  # fmt: skip
     bytes_acked = newer(

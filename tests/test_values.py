@@ -208,7 +208,9 @@ def test_data_of_a_syn_is_not_in_the_connection_s_counters(mptcp: None) -> None:
                 accepted, _ = server.accept()
                 with accepted:
                     client.sendall(b"y" * 50)
-                    until(lambda: mp.mptcp_info(accepted).bytes_received == 150, "all to come")
+                    from_6_8 = mp.mptcp_info(client).subflows_total is not None
+                    sums = (150,) if from_6_8 else (50, 150)  # before 6.7 the SYN's data is in none
+                    until(lambda: mp.mptcp_info(accepted).bytes_received in sums, "all to come")
                     until(lambda: mp.mptcp_info(client).unacked_bytes == 0, "all to be acknowledged")
                     ours, (tcp_info,) = mp.mptcp_info(client), mp.mptcp_tcpinfo(client)
                     if not tcp_info.options & 32:
