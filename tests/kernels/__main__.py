@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there as well")
     parser.add_argument("--list", action="store_true", help="name the rows and their packages; boot none")
     parser.add_argument("--offline", action="store_true", help="ask no mirror for its index")
-    parser.add_argument("--limit", metavar="SECONDS", type=float, default=600, help="for one guest (600)")
+    parser.add_argument("--limit", metavar="SECONDS", type=float, default=1200, help="for one guest (1200)")
     parser.add_argument("--record", metavar="DIR", type=Path, help="write each kernel's bytes there")
     parser.add_argument("--write-docs", action="store_true", help="write docs/kernels.md and .json")
     # For tests of this command: something that must not pass.

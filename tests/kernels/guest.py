@@ -143,7 +143,7 @@ def run_tests(require_mptcp: bool) -> None:
         *["--require-mptcp"] * require_mptcp,
         *files,
         cwd=str(CHECKOUT),
-        limit=float(os.environ.get("LIMIT", "600")),  # the host's for all of it; a busy one is given more
+        limit=float(os.environ.get("LIMIT", "1200")),  # the host's for all of it; a busy one is given more
     )
     found["out"] = found["out"][-30000:] if found["code"] else ""
     counts = json.loads(COUNTS.read_text()) if COUNTS.exists() else None
