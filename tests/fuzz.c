@@ -29,8 +29,11 @@
 
 static uint64_t state;
 static long long round_number, answers, good, refusals, records, ended, broken;
-static int marked; /* this answer is a right one */
+static int marked; /* this answer is full of STALE_BYTE, and right unless bent */
+static int bent;
+static uint32_t written; /* elements in the last answer of MPTCP_FULL_INFO */
 static int sparse; /* this one leaves most bytes as they are */
+static socklen_t told; /* the length of the last small value, or name */
 
 /* ----------------------------------------------------------------------------------------------- chance */
 
@@ -109,7 +112,7 @@ static void make_tcp(void *info, size_t size)
 
 static void make_addrs(void *addrs, size_t size)
 {
-	const uint16_t family = one_in(2) ? AF_INET : AF_INET6;
+	const uint16_t family = one_in(100) && !marked ? (uint16_t)(odd() & 0x7f7f) : one_in(2) ? AF_INET : AF_INET6;
 
 	if (!sparse)
 		memset(addrs, marked ? STALE_BYTE : 0, size);
@@ -121,10 +124,16 @@ static void make_addrs(void *addrs, size_t size)
 	put16(addrs, offsetof(struct mptcp_subflow_addrs, sa_family_remote), one_in(100) && !marked ? (uint16_t)(odd() & 0x7f7f) : family);
 }
 
+/* Of a struct in this kernel: usual, or any. */
+static uint32_t size_or(uint32_t usual)
+{
+	return one_in(16) && !marked ? odd() : usual;
+}
+
 static void answer_arrays(int option, void *value, uint32_t size, socklen_t *length)
 {
 	struct mptcp_subflow_data *header = value;
-	const uint32_t kernel = option == MPTCP_TCPINFO ? 280 : 256;
+	const uint32_t kernel = size_or(option == MPTCP_TCPINFO ? 280 : 256);
 	const uint32_t user = header->size_user < kernel ? header->size_user : kernel;
 	uint32_t fit, n, i;
 
@@ -143,20 +152,23 @@ static void answer_arrays(int option, void *value, uint32_t size, socklen_t *len
 
 static void answer_full(struct mptcp_full_info *full, uint32_t size, socklen_t *length)
 {
-	const uint32_t slots = full->size_arrays_user, sf = one_in(8) ? 260 : 264;
+	const uint32_t slots = full->size_arrays_user, sf = one_in(8) ? 260 : 264, tcp = size_or(280);
+	const uint32_t step = tcp < full->size_tcpinfo_user ? tcp : full->size_tcpinfo_user;
 	char *elements = (char *)(uintptr_t)full->subflow_info, *infos = (char *)(uintptr_t)full->tcp_info;
 	uint32_t n, i;
 
 	CHECK(!full->num_subflows && !full->size_tcpinfo_kernel && !full->size_sfinfo_kernel);
-	full->size_tcpinfo_kernel = full->size_tcpinfo_user = 280;
+	full->size_tcpinfo_kernel = tcp;
+	full->size_tcpinfo_user = step;
 	full->size_sfinfo_kernel = full->size_sfinfo_user = sf;
 	full->num_subflows = marked ? slots : chance() % (slots + 3);
 	n = full->num_subflows < slots ? full->num_subflows : slots;
+	written = n;
 	for (i = 0; i < n; i++) {
 		if (!sparse)
 			memset(elements + i * sf, marked ? STALE_BYTE : 0, 8);
 		make_addrs(elements + i * sf + (sf == 260 ? 4 : 8), 256);
-		make_tcp(infos + i * 280, 280);
+		make_tcp(infos + i * step, step);
 	}
 	*length = (socklen_t)(offsetof(struct mptcp_full_info, mptcp_info) + 96);
 	if (*length > size)
@@ -184,7 +196,7 @@ int getsockopt(int fd, int level, int option, void *value, socklen_t *length)
 {
 	const uint32_t size = *length;
 
-	(void)fd;
+	CHECK(fd >= 0);
 	answers++;
 	sparse = !marked && one_in(4);
 	if (!marked && one_in(12)) {
@@ -210,9 +222,11 @@ int getsockopt(int fd, int level, int option, void *value, socklen_t *length)
 		memcpy(value, &small, sizeof(small));
 		if (one_in(16))
 			*length = odd();
+		told = *length;
 		return 0;
 	}
-	if (!marked && one_in(2))
+	bent = one_in(marked ? 4 : 2);
+	if (bent)
 		bend(level, option, value, size, length);
 	return 0;
 }
@@ -225,7 +239,7 @@ static int name(void *at, socklen_t *length)
 		errno = one_in(2) ? ENOTCONN : (int)odd();
 		return one_in(8) ? (int)odd() : -1;
 	}
-	*length = one_in(4) ? odd() : one_in(2) ? 16 : 28;
+	told = *length = one_in(4) ? odd() : one_in(2) ? 16 : 28;
 	scatter(at, size, 16);
 	put16(at, 0, one_in(4) ? (uint16_t)odd() : *length == 16 ? AF_INET : AF_INET6);
 	return 0;
@@ -253,13 +267,34 @@ static void check_bytes(const void *at, int length)
 static void check_result(int result, int size)
 {
 	CHECK(result <= size && result >= -MOST_ERRNO);
+	CHECK(!marked || bent || result >= 0 || result == -EINVAL); /* for what is too small */
 	if (result > 0)
 		good++;
 	else
 		refusals++;
 }
 
-static void check_arrays(const struct mptcp_subflow_data *header, int result, int size)
+/* The elements of one array: their sizes, and what stands in each, a state or at addrs_at two families. */
+static void check_elements(const char *at, uint32_t count, uint32_t kernel, uint32_t user, uint32_t least,
+			   uint32_t room, int addrs_at)
+{
+	CHECK(kernel % 4 == 0 && kernel >= least && kernel <= MOST_STRUCT);
+	CHECK(user == (kernel < room ? kernel : room));
+	for (; count--; at += user) {
+		const char *addrs = at + addrs_at;
+		uint16_t local, remote;
+
+		if (addrs_at < 0) {
+			CHECK(*at > 0 && *at <= MOST_STATE);
+			continue;
+		}
+		memcpy(&local, addrs + offsetof(struct mptcp_subflow_addrs, sa_family), sizeof(local));
+		memcpy(&remote, addrs + offsetof(struct mptcp_subflow_addrs, sa_family_remote), sizeof(remote));
+		CHECK(local == remote && (local == AF_INET || local == AF_INET6));
+	}
+}
+
+static void check_arrays(const struct mptcp_subflow_data *header, int option, int result, int size)
 {
 	check_result(result, size);
 	if (result > 0)
@@ -268,13 +303,21 @@ static void check_arrays(const struct mptcp_subflow_data *header, int result, in
 	if (result == 0)
 		CHECK(header->num_subflows <= MOST_SUBFLOWS &&
 		      sizeof(*header) + header->num_subflows * header->size_user > (uint32_t)size);
-	if (result > 0)
-		check_bytes(header, result);
+	if (result <= 0)
+		return;
+	if (option == MPTCP_SUBFLOW_ADDRS)
+		check_elements((const char *)(header + 1), header->num_subflows, header->size_kernel,
+			       header->size_user, LEAST_SUBFLOW_ADDRS, SUBFLOW_ADDRS_ROOM, 0);
+	else
+		check_elements((const char *)(header + 1), header->num_subflows, header->size_kernel,
+			       header->size_user, LEAST_SUBFLOW_TCP_INFO, TCP_INFO_ROOM, -1);
+	check_bytes(header, result);
 }
 
 static void check_full(const struct mptcp_full_info *full, int result, int size)
 {
 	const int head = (int)offsetof(struct mptcp_full_info, mptcp_info);
+	const char *end;
 
 	check_result(result, size);
 	CHECK(result < 0 || full->num_subflows <= MOST_SUBFLOWS);
@@ -283,12 +326,20 @@ static void check_full(const struct mptcp_full_info *full, int result, int size)
 	if (result <= 0)
 		return;
 	CHECK(!full->subflow_info && !full->tcp_info);
+	CHECK(!marked || full->num_subflows == written);
 	CHECK(result >= head + LEAST_MPTCP_INFO +
 			 (int)(full->num_subflows * (full->size_sfinfo_user + full->size_tcpinfo_user)));
+	end = (const char *)full + result - full->num_subflows * full->size_tcpinfo_user;
+	check_elements(end, full->num_subflows, full->size_tcpinfo_kernel, full->size_tcpinfo_user,
+		       LEAST_SUBFLOW_TCP_INFO, TCP_INFO_ROOM, -1);
+	check_elements(end - full->num_subflows * full->size_sfinfo_user, full->num_subflows,
+		       full->size_sfinfo_kernel, full->size_sfinfo_user, LEAST_SUBFLOW_INFO, SUBFLOW_INFO_ROOM,
+		       full->size_sfinfo_kernel == LEAST_SUBFLOW_INFO ? 4 : 8);
 	check_bytes(full, result);
 }
 
-/* The same block twice, as the callers do: a right answer, and then any. */
+/* The same block again, as the callers do: a marked answer, and then any. Also of a marked one
+ * that is refused nothing may be left. */
 static void read_one(void)
 {
 	const int subflows = (int)(chance() % 5);
@@ -315,11 +366,12 @@ static void read_one(void)
 			result = tcp_get_info(3, block);
 			check_result(result, size);
 			CHECK(result < 0 || (result >= LEAST_TCP_INFO && result % 4 == 0));
+			CHECK(result < 0 || (*(char *)block > 0 && *(char *)block <= MOST_STATE));
 			if (result > 0)
 				check_bytes(block, result);
 			break;
 		case 2:
-			check_arrays((void *)block, mptcp_get_subflow_data(3, option, block, size), size);
+			check_arrays((void *)block, option, mptcp_get_subflow_data(3, option, block, size), size);
 			break;
 		default:
 			check_full((void *)block, mptcp_get_full_info(3, block, size), size);
@@ -331,12 +383,15 @@ static void read_one(void)
 static void ask_one(void)
 {
 	struct mptcp_subflow_addrs *names = calloc(1, sizeof(*names));
+	uint64_t info[MPTCP_INFO_ROOM / 8];
 	int result, question;
 
 	marked = 0;
+	CHECK(mptcp_get_info(-1, info) == -EBADF);
 	question = (int)(chance() % 7) + ASK_SO_DOMAIN - 1;
 	result = socket_ask(3, question);
 	CHECK(result <= MOST_PROTOCOL && result >= -(question << 12 | MOST_ERRNO));
+	CHECK(result < 0 || told == sizeof(int));
 	result = tcp_protocol(3);
 	CHECK(result == 0 || result == IPPROTO_TCP || result == IPPROTO_MPTCP || result < -MOST_ERRNO);
 	result = speaks_mptcp(3);
@@ -345,7 +400,7 @@ static void ask_one(void)
 	CHECK((result >= REFUSED_OTHER && result <= REFUSED_OPTION) || result < -MOST_ERRNO);
 	result = socket_name(3, 0, names);
 	CHECK(result <= 0 && result >= -MOST_ERRNO);
-	CHECK(result || names->sa_family == AF_INET || names->sa_family == AF_INET6);
+	CHECK(result || (names->sa_family == AF_INET && told == 16) || (names->sa_family == AF_INET6 && told == 28));
 	result = socket_name(3, 1, names);
 	CHECK(result <= 0 && result >= -MOST_ERRNO);
 	free(names);

@@ -9,6 +9,7 @@ import pytest
 
 from .mutants import Mutation
 from .mutants import __main__ as mutants
+from .support import Missing
 
 ROOT = Path(__file__).parent.parent
 KILLED, LIVES = Mutation("a", "", "x", "y"), Mutation("b", "", "x", "y")
@@ -55,3 +56,23 @@ def test_a_text_that_stands_twice_does_not_apply(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     assert mutants.applies(KILLED, tmp_path)
     assert not mutants.applies(LIVES, tmp_path)
+
+
+def test_three_fates() -> None:
+    """Of a mistake that a test notices, of one that none can, of a text that leaves no program."""
+    file, licence = "mptcp_sockopt/_growth.py", "# SPDX-License-Identifier: MIT"
+    mutations = (
+        Mutation(file, "growth", "return None if _ran_back(growth) else growth", "return growth"),
+        Mutation(file, "growth", licence, "# none"),
+        Mutation(file, "growth", licence, "("),
+    )
+    try:
+        verdicts = list(mutants.run(mutations, jobs=1))
+    except (mutants.CannotRun, FileNotFoundError) as problem:
+        raise Missing(f"a compiler and Python.h: {problem}") from None
+    assert [verdict.fate for verdict in verdicts] == ["killed", "LIVES", "GONE"]
+    assert verdicts[0].by.startswith("tests/test_growth.py::")
+    assert (mutants.place(mutations[1]), mutants.change(mutations[2])) == (
+        f"{file}:1",
+        f"  - {licence}\n  + (",
+    )

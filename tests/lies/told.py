@@ -240,13 +240,18 @@ def of_values() -> Lies:
             yield f"{name}: {ahead} more than room, once", lie
     addrs = _places("mptcp_subflow_info")["addrs"]
     first = _abi.ffi.sizeof("struct mptcp_subflow_data")
+    ends = _places("mptcp_subflow_addrs")
     for family in (0, 1, 10, 99, 0xFFFF):
-        lie = Lie(
-            (tell(*ANSWERS["MPTCP_FULL_INFO"], ELEMENT, addrs, family),), variation=family not in (0, 10)
-        )
-        yield f"MPTCP_FULL_INFO: family {family}", lie
-        telling = tell(*ANSWERS["MPTCP_SUBFLOW_ADDRS"], WORD, first, family)
-        yield f"MPTCP_SUBFLOW_ADDRS: family {family}", Lie((telling,), variation=lie.variation)
+        variation = family not in (0, 10)
+        for name, kind, at in (("MPTCP_FULL_INFO", ELEMENT, addrs), ("MPTCP_SUBFLOW_ADDRS", WORD, first)):
+            local, remote = [
+                tell(*ANSWERS[name], kind, at + ends[end], family)
+                for end in ("sa_family", "sa_family_remote")
+            ]
+            yield f"{name}: family {family}", Lie((local,), variation=variation)
+            # An IPv4 address read as one of IPv6 is another address, and nobody could tell.
+            if family != 10:
+                yield f"{name}: family {family} of both ends", Lie((local, remote), variation=variation)
     token = _places("mptcp_info")["mptcpi_token"]
 
     def with_token(raw: bytes) -> bytes:

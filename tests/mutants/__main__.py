@@ -70,6 +70,9 @@ class Workshop:
             else:
                 shutil.copy(ROOT / name, folder / name)
         (folder / "objects").mkdir()
+        self.temporary = folder / "tmp"  # what killed tests leave
+        self.temporary.mkdir()
+        self.temporary.chmod(0o1777)
         generate = f"import build_ffi; build_ffi.make_ffi().emit_c_code({GENERATED!r})"
         problem = self.said(sys.executable, "-c", generate) or self.compile(
             *sorted(str(path.relative_to(folder)) for path in folder.glob("csrc/*.c")), GENERATED
@@ -138,6 +141,7 @@ class Workshop:
         options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--require-mptcp"]
         words = [sys.executable, "-m", "pytest", *options, *tests]
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment["TMPDIR"] = str(self.temporary)
         environment.pop("PYTEST_ADDOPTS", None)
         with tempfile.TemporaryFile() as output:
             self.tests = subprocess.Popen(

@@ -6,7 +6,7 @@ from . import Mutation, of
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_sockopt.c",
-        "bounds fuzz lies",
+        "fuzz lies bounds",
         (
             "result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;\n}\n\nint sockopt_get",
             "result == -1 ? -errno : -EPROTO;\n}\n\nint sockopt_get",
@@ -72,7 +72,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sockopt abi bounds",
+        "fuzz",
         ("if (fd < 0)\n\t\treturn -EBADF;", ""),
     ),
     *of(
@@ -102,7 +102,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "errors sockopt abi",
+        "older_kernels",
         ("return error == EOPNOTSUPP;", "return 1;"),
     ),
     *of(
@@ -155,7 +155,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_diag.c",
         "sock_diag_parser fuzz lies",
-        ("attribute.nla_len < sizeof(attribute) || attribute.nla_len > left", "attribute.nla_len > left"),
+        (
+            "attribute.nla_len < sizeof(attribute) || attribute.nla_len > left",
+            "attribute.nla_len == 0 || attribute.nla_len > left",
+        ),
         (
             "attribute.nla_len < sizeof(attribute) || attribute.nla_len > left",
             "attribute.nla_len < sizeof(attribute)",
@@ -169,7 +172,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("memset(record + msg + dump->info, 0, dump->stride - msg - dump->info);", ""),
         ("if (header.nlmsg_seq != dump->sequence)\n\t\t\tgoto next;", ""),
         ("if (header.nlmsg_flags & NLM_F_DUMP_INTR)\n\t\t\tdump->interrupted = 1;", ""),
-        ("header.nlmsg_len < sizeof(header) || header.nlmsg_len > left", "header.nlmsg_len > left"),
+        (
+            "header.nlmsg_len < sizeof(header) || header.nlmsg_len > left",
+            "header.nlmsg_len == 0 || header.nlmsg_len > left",
+        ),
         ("header.nlmsg_len < sizeof(header) || header.nlmsg_len > left", "header.nlmsg_len < sizeof(header)"),
         ("return error >= -MOST_ERRNO ? error : -EPROTO;", "return error;"),
         (
