@@ -245,6 +245,25 @@ def test_memory_comes_back_when_the_last_view_of_it_is_gone(mptcp_ends: Pair) ->
     assert last.column("token")[1] == token
 
 
+def test_memory_for_more_sockets_is_not_kept(mptcp_ends: Pair) -> None:
+    """Once some are gone, it is as that of a Sampler which never had them."""
+    sampler, another = mp.Sampler(mptcp_ends), mp.Sampler(mptcp_ends[:1])
+    sampler.sample()
+    sampler.remove(mptcp_ends[1])
+    for one in (sampler, another):
+        one.sample()
+    assert list(map(len, sampler._rows._spare)) == list(map(len, another._rows._spare))
+
+
+def test_wide_rows_become_narrow_again(mptcp_ends: Pair) -> None:
+    """After a sample in which none took half of one; before that they stay."""
+    sampler = mp.Sampler(mptcp_ends)
+    narrow = sampler.sample()._stride
+    for stride, after in ((narrow + 8, narrow + 8), (4000, narrow)):
+        sampler._rows._stride = stride
+        assert [sampler.sample()._stride for _ in range(3)] == [stride, after, after]
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_memory_that_came_back_tells_nothing(full: bool, mptcp_ends: Pair) -> None:
     """Whatever was in it: failed rows are zeros in every column, and good ones hold their own bytes only."""

@@ -171,7 +171,7 @@ MALFORMED = {
     "longer than anything": cut(ONE, 0, 2**32 - 1, "=I"),
     "shorter than inet_diag_msg": cut(ONE, 0, 16 + 71, "=I"),
     "an attribute of length 0": cut(ONE, 88, 0),
-    "an attribute shorter than its header": cut(ONE, 88, 3),
+    "an attribute shorter than its header": about(1, info_of(96), before=struct.pack("=HH", 3, 8)),
     "an attribute longer than the message": cut(ONE, 96, 101),
     "mptcp_info of two lengths": ONE + about(2, info_of(88)),
     "a second socket without mptcp_info": ONE + message(BY_FAMILY, socket_number(2)),
