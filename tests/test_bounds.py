@@ -164,6 +164,13 @@ class Answers:
         return self.numbers.pop(0) if len(self.numbers) > 1 else self.numbers[0]
 
 
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_bool_is_no_descriptor(wrong: bool) -> None:
+    """Though it is an int; and it has no fileno() that the words could be about."""
+    with pytest.raises(TypeError, match="a socket or a file descriptor is needed, not bool"):
+        mp.status(wrong)
+
+
 @pytest.mark.parametrize("kind", [lambda fd: Decimal(fd) + Decimal("0.7"), float, str, bool, lambda fd: None])
 def test_a_fileno_that_is_no_int_is_refused_by_every_reader(
     kind: Any, mptcp_ends: tuple[socket.socket, socket.socket]

@@ -190,6 +190,14 @@ def test_addresses_of_every_kind(mptcp: None) -> None:
             assert (row.local, row.ifindex) == (server.getsockname(), lo)
             assert row.local[2:] == (0, lo)
             assert row.remote == ("::", 0, 0, 0)
+        _sandbox.add_address("fec0::1")  # of the deprecated site-local ones: these have no scope
+        with mp.create_socket(socket.AF_INET6, fallback=False) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+            server.bind(("fec0::1", 0))
+            server.listen()
+            (row,) = mp.mptcp_diag(listening=True)
+            assert (row.local, row.ifindex) == (server.getsockname(), lo)
+            assert row.local[2:] == (0, 0)
         with (
             mp.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server,
             mp.create_socket(socket.AF_INET6, fallback=False) as client,

@@ -32,6 +32,16 @@ def test_a_length_that_no_compiler_gives_is_a_value_error(length: int) -> None:
         mp.MPTCPFullInfo(full_info(1, info=length))
 
 
+@pytest.mark.parametrize(("word", "size"), [(0, 276), (2, 268)])
+def test_a_kernel_gives_no_more_than_it_has(word: int, size: int) -> None:
+    """An element longer than the kernel's own struct is a ValueError, and one as long is none."""
+    raw = bytearray(full_info(1, element=320))
+    mp.MPTCPFullInfo(raw)
+    raw[4 * word : 4 * word + 4] = size.to_bytes(4, sys.byteorder)
+    with pytest.raises(ValueError, match="its header does not fit"):
+        mp.MPTCPFullInfo(raw)
+
+
 HEADER = (0, 1, 2, 4, 8, 255, 256, 259, 260, 261, 264, 279, 280, 281, 320, 2**16, 2**31, 2**32 - 1)
 
 

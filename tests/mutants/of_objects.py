@@ -54,7 +54,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_views.py",
-        "views values recorded subflows",
+        "views fields values",
         ("if flags & _KEY_OR_FALLBACK == _KEY else", "if flags & _KEY else"),
         ("(write_seq - snd_una) % 2**64", "write_seq - snd_una"),
         ("addrs = min(element_of_kernel - _ADDRS_SIZE, 8)", "addrs = 8"),
@@ -76,7 +76,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_tracker.py",
-        "tracker tracker_events tracker_replaced growth",
+        "growth tracker tracker_replaced tracker_events",
         ("if self._updating == here:", "if False:"),
         ("here = self, os.getpid()", "here = self, 0"),
         ("known = before.subflows if same_socket else ()", "known = before.subflows"),
