@@ -291,7 +291,8 @@ def conclude(verdicts: Sequence[Verdict]) -> int:
     for verdict in verdicts:
         if verdict.fate != "killed":
             print(f"\n{verdict.fate}: {place(verdict.mutation)}", change(verdict.mutation), sep="\n")
-            print(textwrap.fill(verdict.by, WIDTH, initial_indent="  ", subsequent_indent="  "))
+            if verdict.by:
+                print(textwrap.fill(verdict.by, WIDTH, initial_indent="  ", subsequent_indent="  "))
     share = f"{killed / (killed + lives):.1%}" if killed + lives else "none"
     print(
         f"\nMUTANTS: {killed} of {killed + lives} killed ({share}), {fates.count('equivalent')} equivalent, "

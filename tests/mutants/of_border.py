@@ -96,8 +96,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "diag_listeners",
         "if inode in told or (inode and one.is_mptcp):",
         "if inode and one.is_mptcp:",
-        equivalent="since Linux 6.15 TCP's table names the ULP of each listener that was told, to anybody; the "
-        "condition is for kernels before, and what is joined there is equal but for the cookie here",
+        equivalent="since Linux 6.15 TCP's table names the ULP of each MPTCP listener to anybody, so each that "
+        "was told passes the second half too; the first is for older kernels",
     ),
     *of(
         "mptcp_sockopt/_sock_diag.py",
