@@ -6,7 +6,7 @@ from . import Mutation, of
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_sockopt.c",
-        "fuzz lies bounds",
+        "fuzz",
         (
             "result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;\n}\n\nint sockopt_get",
             "result == -1 ? -errno : -EPROTO;\n}\n\nint sockopt_get",
@@ -15,7 +15,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("length < least || length > room || length % 4 ?", "length > room || length % 4 ?"),
         ("length < least || length > room || length % 4 ?", "length < least || length % 4 ?"),
         ("length < least || length > room || length % 4 ?", "length < least || length > room ?"),
-        ("return info->mptcpi_flags != UNWRITTEN_FLAGS;", "return 1;"),
         ("if (!is_family(local) || remote != local)", "if (!is_family(local))"),
         ("if (!is_family(local) || remote != local)", "if (remote != local)"),
         ("if (state == 0 || state > MOST_STATE)", "if (state > MOST_STATE)"),
@@ -35,7 +34,6 @@ MUTATIONS: tuple[Mutation, ...] = (
             "(int)offsetof(struct mptcp_full_info, mptcp_info)",
         ),
         ("return length >= 0 && !are_tcp_infos(info, 1, 0) ? -EPROTO : length;", "return length;"),
-        ("header->size_subflow_data != sizeof(*header) || count > MOST_SUBFLOWS", "count > MOST_SUBFLOWS"),
         (
             "header->size_subflow_data != sizeof(*header) || count > MOST_SUBFLOWS",
             "header->size_subflow_data != sizeof(*header)",
@@ -50,7 +48,6 @@ MUTATIONS: tuple[Mutation, ...] = (
             "if (count > MOST_SUBFLOWS || header->size_arrays_user != slots",
             "if (header->size_arrays_user != slots",
         ),
-        ("header->size_arrays_user != slots || !is_mptcp_info(", "!is_mptcp_info("),
         (
             "!are_sizes(header->size_sfinfo_kernel, header->size_sfinfo_user, LEAST_SUBFLOW_INFO,\n\t\t       SUBFLOW_INFO_ROOM) ||",
             "",
@@ -66,9 +63,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("length != sizeof(value) || value < questions[index].least", "value < questions[index].least"),
         ("value < questions[index].least || value > questions[index].most", "value > questions[index].most"),
         ("value < questions[index].least || value > questions[index].most", "value < questions[index].least"),
-        ("if (living < 0)\n\t\treturn living;", ""),
-        ("if (!peer || failed != -ENOTCONN)", "if (!peer)"),
         ("length == sizeof(struct kernel_sockaddr_in) && *family == AF_INET)", "*family == AF_INET)"),
+    ),
+    *of(
+        "csrc/mptcp_sockopt.c",
+        "lies",
+        ("return failed == -1 ? refused() : -EPROTO;", "return refused();"),
+        ("header->size_subflow_data != sizeof(*header) || count > MOST_SUBFLOWS", "count > MOST_SUBFLOWS"),
+        ("header->size_arrays_user != slots || !is_mptcp_info(", "!is_mptcp_info("),
+        ("if (!peer || failed != -ENOTCONN)", "if (!peer)"),
+    ),
+    *of(
+        "csrc/mptcp_sockopt.c",
+        "bounds",
+        ("return info->mptcpi_flags != UNWRITTEN_FLAGS;", "return 1;"),
+        ("if (living < 0)\n\t\treturn living;", ""),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
@@ -82,12 +91,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sockopt subflows fuzz lies",
+        "fuzz",
         ("if (count > fit)\n\t\treturn 0;", "if (count > fit)\n\t\treturn length;"),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sockopt subflows fuzz lies",
+        "fuzz",
         ("if (count > slots)\n\t\treturn 0;", "if (count > slots)\n\t\treturn length;"),
     ),
     *of(
@@ -131,12 +140,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sampler_changes sampler bounds fuzz",
+        "sampler_changes sampler",
         ("if (filled < head)\n\t\t\tmemset(row + filled, 0, (size_t)(head - filled));", ""),
     ),
     *of(
         "csrc/mptcp_sockopt.c",
-        "sampler bounds fuzz lies",
+        "fuzz",
         ("filled = length < 0 || length > rows->scratch_size ? 0 :", "filled = length < 0 ? 0 :"),
     ),
     *of(
@@ -146,7 +155,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "fuzz lies",
+        "lies",
         ("return sent == (ssize_t)header.nlmsg_len ? 0 : refused(sent);", "return 0;"),
         ("return failed == -EINTR ? 0 : failed;", "return failed;"),
         ("if (datagram.msg_flags & MSG_TRUNC)\n\t\treturn -ENOBUFS;", ""),
@@ -154,7 +163,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "sock_diag_parser fuzz lies",
+        "sock_diag_parser fuzz",
         (
             "attribute.nla_len < sizeof(attribute) || attribute.nla_len > left",
             "attribute.nla_len == 0 || attribute.nla_len > left",
@@ -188,12 +197,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "diag_listeners sock_diag_parser reuseport_inspect",
+        "diag_listeners",
         ("value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name))", "value != NULL"),
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "diag_listeners sock_diag_parser",
+        "diag_listeners",
         ("found.privileged = !!find_attribute(", "!!find_attribute("),
     ),
 )
