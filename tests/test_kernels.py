@@ -274,7 +274,7 @@ def test_a_list_waits_for_no_other_run(
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["i386", "6.1", "required", "GONE"], ["i386", "6.5", "optional", "GONE"],
     ]  # fmt: skip
-    assert main(["--list", "--only", "vax"]) == 2
+    assert main(["--list", "--only", "vax", "--cache", str(tmp_path)]) == 2
 
 
 def test_the_command_tells_its_options() -> None:
