@@ -362,7 +362,9 @@ def test_a_column_is_that_field_of_all_rows(mptcp: None) -> None:
             assert len(set(found.column("token"))) == len(ends)
             assert found.column("token").readonly
             for name in ("cookie", "local", "info", "nonsense"):
-                with pytest.raises(ValueError, match=f"neither MPTCPDiagMsg nor MPTCPInfo has a field '{name}'"):
+                with pytest.raises(
+                    ValueError, match=f"neither MPTCPDiagMsg nor MPTCPInfo has a field '{name}'"
+                ):
                     found.column(name)
 
     in_private_network(look)
