@@ -68,7 +68,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_sockopt.c",
         "lies",
-        ("return failed == -1 ? refused() : -EPROTO;", "return refused();"),
         ("header->size_subflow_data != sizeof(*header) || count > MOST_SUBFLOWS", "count > MOST_SUBFLOWS"),
         ("header->size_arrays_user != slots || !is_mptcp_info(", "!is_mptcp_info("),
         ("if (!peer || failed != -ENOTCONN)", "if (!peer)"),
