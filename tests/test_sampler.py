@@ -23,6 +23,7 @@ from .support import (
     mptcp_pair,
     needs_full_info,
     tcp_pair,
+    until,
     where_refused,
 )
 from .test_older_kernels import BEFORE_5_16, FULL_INFO, IS_MPTCP
@@ -196,15 +197,30 @@ def test_full_rows_are_what_mptcp_full_info_returns(count: int, family: int) -> 
     in_private_network(look)
 
 
+def sampled_at_rest(
+    sampler: mp.Sampler[Any], ends: list[socket.socket]
+) -> tuple[mp.Sample[Any], list[mp.MPTCPFullInfo]]:
+    """A sample, and what each socket answers before it and after it alike."""
+    samples, answers = [], [list(map(mp.mptcp_full_info, ends))]
+
+    def at_rest_around_it() -> bool:
+        samples.append(sampler.sample())
+        answers.append(list(map(mp.mptcp_full_info, ends)))
+        before, after = ([at_rest(one.info) for one in all_ends] for all_ends in answers[-2:])
+        return before == after
+
+    until(at_rest_around_it, "a connection at rest")
+    return samples[-1], answers[-1]
+
+
 def assert_full_rows(client: socket.socket, accepted: socket.socket, count: int) -> None:
     with mp.create_socket(fallback=False) as alone:
-        sampler = mp.Sampler([alone, client, accepted], full=True)
+        sampler = mp.Sampler(ends := [alone, client, accepted], full=True)
         for _ in range(2):  # the second one knows how long rows are
-            sample = sampler.sample()
+            sample, answers = sampled_at_rest(sampler, ends)
             assert sample.errnos.tolist() == [0, 0, 0]
             rows = list(sample)
-            for row, sock in zip(rows, (alone, client, accepted), strict=True):
-                now = mp.mptcp_full_info(sock)
+            for row, now in zip(rows, answers, strict=True):
                 assert isinstance(row, mp.MPTCPFullInfo)
                 assert len(row) == len(now)
                 assert at_rest(row.info) == at_rest(now.info)
