@@ -248,7 +248,7 @@ def install(place: Place, wheel: Path, site: Path) -> None:
     run(*pip, "pytest")
     if place.pypi:
         run(*pip, *binary, f"--python-version={place.pypi}", "cffi")
-    for name in ("tests", "pyproject.toml", "csrc"):
+    for name in ("tests", "docs", "pyproject.toml", "csrc"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, site / name)
 
