@@ -39,6 +39,11 @@ def at_rest(info: Any) -> dict[str, int | None]:
     return {name: value for name, value in info.asdict().items() if name not in AGES}
 
 
+def await_rest(*socks: socket.socket) -> None:
+    """Until the last acknowledgement has come, which may be later than the last byte."""
+    until(lambda: not any(mp.mptcp_info(sock).unacked_bytes for sock in socks), "rest")
+
+
 # --------------------------------------------------------------------------------- rows and columns
 
 
@@ -46,6 +51,7 @@ def test_rows_are_what_mptcp_info_returns(mptcp_ends: Pair) -> None:
     """In the order of the sockets, for both ends, and for whatever may be passed as a socket."""
     client, accepted = mptcp_ends
     exchange(client, accepted)
+    await_rest(client, accepted)
     sampler = mp.Sampler([client, accepted.fileno()])
     sample = sampler.sample()
     assert [at_rest(row) for row in sample] == [at_rest(mp.mptcp_info(sock)) for sock in mptcp_ends]

@@ -32,7 +32,7 @@ from .support import (
     rounds,
     until,
 )
-from .test_sampler import AGES, at_rest
+from .test_sampler import AGES, at_rest, await_rest
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -207,6 +207,7 @@ def test_sockets_come_and_go_and_old_samples_stay(family: int) -> None:
         sampler.remove(one[0])
         exchange(*one, 1000)
         exchange(*two, 1000)
+        await_rest(*one, *two)
         second = sampler.sample()
         assert second.fds == sampler.fds == tuple(sock.fileno() for sock in (one[1], *two))
         assert [at_rest(row) for row in second] == [at_rest(mp.mptcp_info(s)) for s in (one[1], *two)]
