@@ -151,7 +151,7 @@ def test_a_shortage_is_no_verdict(error: Exception, strict: bool, capsys: pytest
 
     inside = functools.partial(settle_all, {0: passes, 1: fails_with(error)})
     for script in (inside, outside):
-        code = _ktap.run(["a", "b", "c"], {"script": script}, strict=strict, seconds=5)
+        code = _ktap.run(["a", "b", "c"], {"script": script}, strict=strict, seconds=60)
         lines = capsys.readouterr().out.splitlines()
         assert (code, lines[:3]) == (3, ["TAP version 13", "1..3", "ok 1 a"])
         assert len(lines) == 4
@@ -185,7 +185,7 @@ def test_what_a_shortage_elsewhere_broke_has_not_failed(
         os.write(told, b"x")
 
     monkeypatch.setattr(selectors, "DefaultSelector", SuffererFirst)
-    code = _ktap.run(["a", "b"], {"suffers": suffers, "lacks": lacks}, strict=False, seconds=5)
+    code = _ktap.run(["a", "b"], {"suffers": suffers, "lacks": lacks}, strict=False, seconds=60)
     os.close(short)
     os.close(told)
     lines = capsys.readouterr().out.splitlines()
@@ -203,7 +203,7 @@ def test_a_process_that_somebody_killed_is_no_verdict(
         settle.case(0, passes)
         os.kill(os.getpid(), number)
 
-    code = _ktap.run(["a", "b"], {"script": killed}, strict=False, seconds=5)
+    code = _ktap.run(["a", "b"], {"script": killed}, strict=False, seconds=60)
     lines = capsys.readouterr().out.splitlines()
     assert (code, lines[2:]) == (3, ["ok 1 a", f"Bail out! script ended with signal {int(number)}"])
 
@@ -224,7 +224,7 @@ def test_a_fork_that_is_refused_is_no_verdict(
     scripts = {name: lambda settle: time.sleep(60) for name in "abc"}
     monkeypatch.setattr(os, "fork", refuse)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert _ktap.guard(lambda: _ktap.run(["a"], scripts, strict=True, seconds=5)) == 3
+    assert _ktap.guard(lambda: _ktap.run(["a"], scripts, strict=True, seconds=60)) == 3
     assert capsys.readouterr().out.splitlines()[2:] == [
         "Bail out! [Errno 11] Resource temporarily unavailable"
     ]
