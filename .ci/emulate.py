@@ -34,11 +34,12 @@ from workshop import ROOT, TARGETS, Failed, alone, cache_folder, enter_workshop,
 
 # What needs no kernel: views over the bytes that kernels returned.
 DECODING = ("test_views.py", "test_recorded.py")
-# Not: what looks at the checkout's own files, and reuseport, which is Python alone.
+# Not: what looks at the checkout's own files or at an installed script, and reuseport, which is Python alone.
 ELSEWHERE = (
     "reuseport_*",
     "benchmarks",
     "build",
+    "cli",
     "docs",
     "emulate",
     "fuzz",
