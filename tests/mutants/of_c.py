@@ -11,7 +11,6 @@ MUTATIONS: tuple[Mutation, ...] = (
             "result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;\n}\n\nint sockopt_get",
             "result == -1 ? -errno : -EPROTO;\n}\n\nint sockopt_get",
         ),
-        ("return result == -1 && errno > 0", "return errno > 0"),
         ("length < least || length > room || length % 4 ?", "length > room || length % 4 ?"),
         ("length < least || length > room || length % 4 ?", "length < least || length % 4 ?"),
         ("length < least || length > room || length % 4 ?", "length < least || length > room ?"),
@@ -68,6 +67,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_sockopt.c",
         "lies",
+        ("return result == -1 && errno > 0", "return errno > 0"),
         ("header->size_subflow_data != sizeof(*header) || count > MOST_SUBFLOWS", "count > MOST_SUBFLOWS"),
         ("header->size_arrays_user != slots || !is_mptcp_info(", "!is_mptcp_info("),
         ("if (!peer || failed != -ENOTCONN)", "if (!peer)"),
