@@ -189,7 +189,7 @@ def need_loopback(family: int) -> None:
     host = _net.LOOPBACK[family]
     try:
         with _net.listen((host, 0), family=family) as server, _net.open_socket(family, mptcp=False) as sock:
-            sock.settimeout(5)
+            sock.settimeout(2)
             sock.connect(_net.name(server))
     except OSError as error:
         raise CannotRun(f"TCP does not work over {host}: {error}") from None

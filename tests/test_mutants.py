@@ -58,6 +58,7 @@ def test_a_text_that_stands_twice_does_not_apply(tmp_path: Path) -> None:
     assert not mutants.applies(LIVES, tmp_path)
 
 
+@pytest.mark.slow
 def test_three_fates() -> None:
     """Of a mistake that a test notices, of one that none can, of a text that leaves no program."""
     file, licence = "mptcp_sockopt/_growth.py", "# SPDX-License-Identifier: MIT"

@@ -31,7 +31,15 @@ def reuseport(*words: str, code: int = 0, timeout: float = 60) -> Any:
     return result
 
 
-@pytest.mark.parametrize("words", [[], ["--mptcp"], ["-6"], ["--mptcp", "-6"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([], id=""),
+        pytest.param(["--mptcp"], id="--mptcp", marks=pytest.mark.slow),
+        pytest.param(["-6"], id="-6", marks=pytest.mark.slow),
+        pytest.param(["--mptcp", "-6"], id="--mptcp -6"),
+    ],
+)
 @pytest.mark.parametrize("strategy", SAFE)
 def test_safe_strategies_lose_nobody(strategy: str, words: list[str], mptcp: None) -> None:
     """Over both protocols and both families."""
@@ -83,6 +91,7 @@ def test_the_drain_loses_what_is_predicted() -> None:
     pytest.fail(f"lost, predicted, delay: {seen}")
 
 
+@pytest.mark.slow
 def test_over_a_wire_the_newest_loses_nobody() -> None:
     """It steers, and knows who is in a handshake."""
     needs("ip", "iproute2")

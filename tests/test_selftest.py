@@ -214,7 +214,7 @@ def test_subflow_endpoints_do_not_disturb(family: int) -> None:
         _sandbox.add_endpoint("127.0.0.2")
         _sandbox.add_endpoint("fd00::2")
         problems = []
-        for _ in range(rounds(5)):
+        for _ in range(rounds(2)):
             found = run(*COMMAND, *FLAG[family])
             if found.returncode:
                 problems.append(found.stdout)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,12 @@ def test_without_loopback_there_is_one_skip(tmp_path: Path) -> None:
 
     def look() -> list[tuple[int, str]]:
         subprocess.run([ip, "link", "set", "lo", "down"], check=True)
-        return [pytest_of(tmp_path, SOCKETS, PURE, options=more) for more in ((), ("--require-mptcp",))]
+        with ThreadPoolExecutor() as pool:  # each waits for seconds
+            return list(
+                pool.map(
+                    lambda more: pytest_of(tmp_path, SOCKETS, PURE, options=more), ((), ("--require-mptcp",))
+                )
+            )
 
     (code, out), (required, failures) = in_private_network(look)
     assert code == 0, out
