@@ -115,7 +115,8 @@ def mirror() -> str:
     for uri, *label in found:
         if label == ["Debian"]:
             return uri
-    raise Failed(f"apt knows no archive of Debian, only {sorted({words[0] for words in found})}: --mirror")
+    known = ", ".join(sorted({words[0] for words in found})) or "none at all (apt-get update)"
+    raise Failed(f"apt's indexes know no archive of Debian, which is what --mirror names; they know: {known}")
 
 
 def fetch(

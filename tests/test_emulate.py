@@ -145,6 +145,23 @@ def planted_mirror(real: str, *missing: str) -> Iterator[str]:
             thread.join()
 
 
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ("", "none at all (apt-get update)"),
+        ("http://a/ Google\nhttp://b/ Debian-Security\n", "http://a/, http://b/"),
+    ],
+)
+def test_a_host_whose_indexes_name_no_archive(
+    emulate: Any, monkeypatch: pytest.MonkeyPatch, told: str, known: str
+) -> None:
+    """An image of a machine that comes without indexes, or another distribution's."""
+    monkeypatch.setattr(emulate, "run", lambda *words: told)
+    with pytest.raises(emulate.Failed) as caught:
+        emulate.mirror()
+    assert str(caught.value).endswith(f"they know: {known}")
+
+
 @pytest.fixture
 def real(emulate: Any) -> str:
     if not shutil.which("apt-get"):
