@@ -64,7 +64,8 @@ class MPTCPInfo(View):
 
     subflows = always(
         "Subflows besides the initial one, joins that are not answered yet included; 0 on a connection with "
-        "one path.", "subflows", "5.9",
+        "one path. Counted in a byte, which wraps: of 300 it says 44; `live_count` does not.",
+        "subflows", "5.9",
     )  # fmt: skip
     add_addr_signal = always("ADD_ADDR that this side has announced.", "addresses", "5.9")
     add_addr_accepted = always(
@@ -114,8 +115,9 @@ class MPTCPInfo(View):
         "does not. After a fallback what was handed to TCP, and one more.", "bytes",
     )  # fmt: skip
     subflows_total = newer(
-        "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more.", "subflows"
-    )
+        "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more. Counted in a "
+        "byte, which wraps: 0 where `subflows` is 255; `live_count` does not.", "subflows",
+    )  # fmt: skip
     endp_laminar_max = newer("6.18", "Endpoints configured as `laminar`; 0 on 6.10 to 6.17.", "endpoints")
     endp_fullmesh_max = newer("6.19", "Endpoints configured as `fullmesh`; 0 on 6.10 to 6.18.", "endpoints")
     last_data_sent = newer(
