@@ -115,8 +115,8 @@ class MPTCPInfo(View):
         "does not. After a fallback what was handed to TCP, and one more.", "bytes",
     )  # fmt: skip
     subflows_total = newer(
-        "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more. Counted in a "
-        "byte, which wraps: 0 where `subflows` is 255; `live_count` does not.", "subflows",
+        "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more. Counted in "
+        "a byte, which wraps: 0 where `subflows` is 255; `live_count` does not.", "subflows",
     )  # fmt: skip
     endp_laminar_max = newer("6.18", "Endpoints configured as `laminar`; 0 on 6.10 to 6.17.", "endpoints")
     endp_fullmesh_max = newer("6.19", "Endpoints configured as `fullmesh`; 0 on 6.10 to 6.18.", "endpoints")
@@ -157,6 +157,7 @@ _family = struct.Struct(_ADDRS["sa_family"].format).unpack_from
 _scope_id = struct.Struct(_SOCKADDR_IN6["scope_id"].format).unpack_from
 
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _ENDS = (_ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset)
 
 
@@ -295,7 +296,7 @@ def _has_shape(full_info: bytes) -> bool:
     info_end, count, element, addrs, tcp_info = _shape(full_info)
     info = info_end - _INFO_AT
     return (
-        info >= MPTCPInfo._smallest
+        MPTCPInfo._smallest <= info <= _abi.MPTCP_INFO_ROOM
         and info % MPTCPInfo._aligned == 0
         and max(_ID.end, addrs) + _ADDRS_SIZE <= element_of_kernel <= _LARGEST
         and 0 < tcp_info_of_kernel <= _LARGEST
@@ -303,6 +304,12 @@ def _has_shape(full_info: bytes) -> bool:
         and tcp_info <= tcp_info_of_kernel
         and (count == 0 or (addrs + _ADDRS_SIZE <= element and tcp_info > 0))
     )
+
+
+def _can_be(path: Subflow) -> bool:
+    """Whether it has two ends of one family, and a state: else the arrays lie elsewhere."""
+    local, remote = [_family(path.addrs, start)[0] for start in _ENDS]
+    return local == remote and local in _FAMILIES and 0 < path.tcp_info.state <= _abi.MOST_STATE
 
 
 def _refuse_turned_head(view: type[View], full_info: bytes) -> None:
@@ -324,12 +331,15 @@ class MPTCPFullInfo(View):
 
     def _check(self) -> None:
         _refuse_turned_head(type(self), self)
-        if not _has_shape(self) or any(path.local is None and path.remote is None for path in self.subflows):
+        fits = _has_shape(self)
+        if fits:
+            self.info._check()
+            for path in self.subflows:
+                path.addrs._check()
+                path.tcp_info._check()
+                fits = fits and _can_be(path)
+        if not fits:
             raise ValueError(f"{type(self).__name__} of {len(self)} bytes: its header does not fit them")
-        self.info._check()
-        for path in self.subflows:
-            path.addrs._check()
-            path.tcp_info._check()
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:

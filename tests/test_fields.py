@@ -100,7 +100,7 @@ def test_full_info_of_sizes_that_fit_the_bytes_and_no_kernel() -> None:
             mp.MPTCPFullInfo(impossible)
 
 
-@pytest.mark.parametrize(("at", "number", "size"), [(48, 2, 4), (144, 2, 2), (272, 10, 2), (416, 1460, 4)])
+@pytest.mark.parametrize(("at", "number", "size"), [(48, 2, 4), (144, 2, 2), (272, 2, 2), (416, 1460, 4)])
 def test_a_part_of_full_info_of_the_other_byte_order(at: int, number: int, size: int) -> None:
     """flags, the two families and snd_mss of a subflow are looked at as in the views of their own."""
     raw = bytearray(full_info(1))

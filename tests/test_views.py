@@ -221,7 +221,7 @@ def test_full_info_of_every_kernel(layout: dict[str, int], count: int) -> None:
     assert view.info == pattern(layout.get("info", 96))
     assert [path.id for path in view.subflows] == [2 * n - 1 for n in range(1, count + 1)]
     assert [path.local for path in view.subflows] == [(f"10.0.0.{n}", 1000 + n) for n in range(1, count + 1)]
-    assert all(path.remote == ("2001:db8::1", 443, 0, 0) for path in view.subflows)
+    assert all(path.remote == ("192.0.2.1", 443) for path in view.subflows)
     assert [len(path.tcp_info) for path in view.subflows] == [layout.get("tcp_info", 280)] * count
     # The first one is in state CLOSE: removed, but still listed.
     assert [path.live for path in view.subflows] == [n > 1 for n in range(1, count + 1)]
@@ -246,6 +246,30 @@ def test_full_info_that_does_not_fit_its_header(cut: int) -> None:
         mp.MPTCPFullInfo(raw[:-cut])
     with pytest.raises(ValueError, match="its header does not fit"):
         mp.MPTCPFullInfo(raw + bytes(cut))
+
+
+@pytest.mark.parametrize("more", [128, 256, 264, 280, 544, 1088])
+@pytest.mark.parametrize("count", [1, 2])
+def test_full_info_with_more_behind_it(count: int, more: int) -> None:
+    """The arrays would start elsewhere, as at the remote end of a path."""
+    for element in (260, 264, 320):
+        raw = full_info(count, element=element)
+        for behind in (bytes(more), b"\2\0" * (more // 2), raw[-more:]):
+            if len(behind) == more:
+                with pytest.raises(ValueError, match="MPTCPFullInfo of"):
+                    mp.MPTCPFullInfo(raw + behind)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(8, 0), (8, 10), (8, 1), (136, 0), (136, 10), (264, 0), (264, 32), (264, 255)]
+)
+def test_full_info_of_what_no_subflow_is(at: int, value: int) -> None:
+    """Two ends of one family, IPv4 or IPv6, and a state of TCP, as the reader demands."""
+    raw = bytearray(full_info(1))
+    assert mp.MPTCPFullInfo(bytes(raw)).num_subflows == 1
+    raw[40 + 96 + at] = value
+    with pytest.raises(ValueError, match="MPTCPFullInfo of"):
+        mp.MPTCPFullInfo(bytes(raw))
 
 
 @pytest.mark.parametrize("element", [200, 256, 259])

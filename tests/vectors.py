@@ -160,7 +160,7 @@ def full_info(
     there = min(count, room)
     at = 4 if (element_of_kernel or element) == 260 else 8
     for n in range(1, there + 1):
-        addresses = sockaddr(f"10.0.0.{n}", 1000 + n) + sockaddr("2001:db8::1", 443)
+        addresses = sockaddr(f"10.0.0.{n}", 1000 + n) + sockaddr("192.0.2.1", 443)
         raw += (struct.pack("=I", 2 * n - 1).ljust(at, b"\0") + addresses).ljust(element, b"\xaa")
     for n in range(1, there + 1):
         raw += bytes([7 if n == 1 else 1]) + pattern(tcp_info - 1)
