@@ -239,24 +239,27 @@ def mptcp_diag(*, listening: bool = False, limit: int = _sock_diag.LIMIT) -> MPT
     TCP peer, and connections that fell back before their first packet: those made while the kernel has given
     MPTCP up (sysctl net.mptcp.blackhole_timeout, Linux 6.12).
 
-    With listening, listeners too: all of those that share a port, and the kernel's own for an endpoint with a
-    port, whose ``inode`` no process has. Before Linux 6.15 some can be missing unless the caller has
-    CAP_NET_ADMIN; ``missing`` then says so. The kernel walks two more tables for them, which takes longer.
+    With listening, listeners too: all of those that share a port, and the kernel's own for an endpoint with
+    a port, whose ``inode`` no process has. Before Linux 6.15 some can be missing unless the caller has
+    CAP_NET_ADMIN; ``missing`` then says so, and on any kernel where the tables did not stay the same for as
+    long as it takes to tell. The kernel walks two more tables for them, which takes longer.
 
     The kernel walks its table in steps: a row is of one moment, the whole is not, and a connection that
     comes or goes meanwhile may be missing or, rarely, make another one missing or told twice (by
     ``info.token``). UnsupportedOptionError where the kernel has no mptcp_diag; OSError with EAGAIN if each
-    of several dumps was disturbed, ENOBUFS if each lost something, EMSGSIZE if the rows take more than limit
-    bytes, EPROTO for an answer that no kernel gives. May be called from any thread, and lets other threads
-    run while the kernel works.
+    of several dumps was disturbed, ENOBUFS if each lost something, EMSGSIZE if the rows, listeners included,
+    take more than limit bytes, EPROTO for an answer that no kernel gives. May be called from any thread, and
+    lets other threads run while the kernel works.
 
-    limit is for the answer that never ends. The default of 32 MiB is enough for some 200,000 connections (168
-    bytes each on Linux 7.3, and for a moment half as much again while the memory grows); a machine that has
-    more wants more.
+    limit is for the answer that never ends. The default of 32 MiB is enough for some 200,000 connections
+    (168 bytes each on Linux 7.3); a machine that has more wants more. For a moment the memory is half as
+    much again while it grows, with listening up to three times the rows. TCP's listeners are no rows: as
+    many are looked at as take limit bytes or, if that is more, 32 MiB (80 bytes each), and beyond that it is
+    EMSGSIZE too.
     """
     time = _time.monotonic_ns()
     rows, info = _sock_diag.dump(_CONNECTIONS, limit)
     if not listening:
         return MPTCPDiag(time, info, rows)
-    listeners, info, missing = _sock_diag.listeners(info, limit)
-    return MPTCPDiag(time, info, b"".join((rows, listeners)), missing)
+    rows, info, missing = _sock_diag.listeners(info, limit, rows)
+    return MPTCPDiag(time, info, rows, missing)

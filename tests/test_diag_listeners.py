@@ -13,6 +13,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -203,13 +204,23 @@ Table = list[tuple[int, bool, bool, int]]  # inode, is_mptcp, privileged, bytes 
 def believe(monkeypatch: pytest.MonkeyPatch, told: list[int], table: Table | None) -> None:
     """The kernel's dump of MPTCP listeners has these inodes, TCP's table these rows."""
     rows = b"".join(struct.pack("=BB66xI", V4, mp.TCPState.LISTEN, number) + bytes(48) for number in told)
-    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit: (memoryview(rows), 48 if told else 0))
+    monkeypatch.setattr(
+        _sock_diag, "dump", lambda states, limit, before: (memoryview(rows), 48 if told else 0)
+    )
     records = table and b"".join(
         struct.pack("=BB2sH62xIBBHI", V4, mp.TCPState.LISTEN, b"", number, number, mptcp, full, info, 0)
         for number, mptcp, full, info in table
     )
     listed = None if records is None else memoryview(records or b"")
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda limit: listed)
+    monkeypatch.setattr(_sock_diag, "_tcp_listeners", partial(bring, listed))
+
+
+def bring(listed: memoryview | None, limit: int, union: Any) -> bool:
+    """As _tcp_listeners(), in two batches; None: the kernel cannot."""
+    if listed is not None:
+        for batch in (listed[:80], listed[80:]):
+            union.take(batch)
+    return listed is not None
 
 
 @pytest.mark.parametrize(
@@ -229,6 +240,10 @@ def believe(monkeypatch: pytest.MonkeyPatch, told: list[int], table: Table | Non
         ([], [(1, False, False, 232), (2, False, False, 232)], [], 2),
         # One ended, another began to listen between the two.
         ([1], [(2, True, False, 280)], [1, 2], 0),
+        # One ended between the two, on a kernel that is known to tell the ULP: no reason for doubt.
+        ([1], [(2, False, False, 280), (3, False, False, 280)], [1], 0),
+        # One that was told is there without its name: the kernel withholds it, however new it looks.
+        ([1], [(1, False, False, 280), (2, False, False, 280)], [1], 1),
         ([], [], [], 0),
         # The kernel tells the same one twice.
         ([1, 1, 2], [(2, True, False, 280), (1, True, False, 280)], [1, 2], 0),
@@ -253,6 +268,23 @@ def test_what_is_missing_is_said(
     assert pickle.loads(pickle.dumps(found)).missing == found.missing
 
 
+def test_a_listener_that_is_gone_is_no_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only one that was told ended before TCP's table was read: read again, and then no guess."""
+    believe(monkeypatch, [1], [(2, False, False, 248)])
+    calls, once = [], _sock_diag.dump
+
+    def dump(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return once(*arguments)
+
+    monkeypatch.setattr(_sock_diag, "dump", dump)
+    records, info, missing = _sock_diag.listeners(48)
+    assert [row.inode for row in mp.MPTCPDiag(0, info, records)] == [1]
+    assert "came and went" in (missing or "")
+    assert "6.15" not in (missing or "")
+    assert len(calls) == 4
+
+
 def test_without_tcp_diag(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel's own dump told, and the reason why there may be more."""
     believe(monkeypatch, [1, 2], None)
@@ -268,8 +300,8 @@ def test_tcps_table_says_what_a_listener_is(monkeypatch: pytest.MonkeyPatch) -> 
     mine = message.pack(V6, 7, 0, 0, b"\0\0", b"", any_host, b"", 0, 1, 2, 0, 0, 0, 0, 9) + info_of(48)
     its = message.pack(V6, 10, 0, 0, b"\0P", b"", one_host, b"", 3, 8, 8, 0, 4, 5, 6, 9)
     its += struct.pack("=BBHI", 1, 0, 280, 0)
-    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit: (memoryview(mine), 48))
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda limit: memoryview(its))
+    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit, before: (memoryview(mine), 48))
+    monkeypatch.setattr(_sock_diag, "_tcp_listeners", partial(bring, memoryview(its)))
     records, info, _ = _sock_diag.listeners(0)
     (row,) = mp.MPTCPDiag(0, info, records)
     assert (row.state, row.local, row.ifindex) == (10, (socket.inet_ntop(V6, one_host), 80, 0, 0), 3)
@@ -299,7 +331,7 @@ def test_a_disturbed_dump_of_tcps_table(
     """An OSError, of mptcp_diag(listening=True) alone. 0 stands for NLM_F_DUMP_INTR."""
     attempt, tries = _sock_diag._attempt, []
 
-    def disturb(states: int, *families: int, limit: int, tcp: bool = False) -> tuple[int, Any]:
+    def disturb(states: int, *families: int, limit: int, tcp: Any = None) -> tuple[int, Any]:
         answer, found = attempt(states, *families, limit=limit, tcp=tcp)
         if tcp:
             tries.append(tcp)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 import socket
@@ -149,6 +150,27 @@ def test_any_other_errno_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.errno == errno.ENOMEM
 
 
+def test_what_is_no_row_does_not_count(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listeners of plain TCP are looked at, and never kept; they have a bound of their own."""
+    monkeypatch.setattr(_sock_diag, "_FIRST_SIZE", 1 << 15)
+    monkeypatch.setattr(_sock_diag, "LIMIT", 1 << 15)
+
+    def look() -> None:
+        with contextlib.ExitStack() as stack:
+            number = 450
+            for port in range(1000, 1000 + number):
+                sock = stack.enter_context(socket.socket())
+                sock.bind(("127.0.0.1", port))
+                sock.listen()
+            assert len(mp.mptcp_diag(listening=True, limit=number * 80)) == 0
+            with pytest.raises(OSError, match="TCP's listeners take more than") as caught:
+                mp.mptcp_diag(listening=True, limit=number * 80 - 1)
+            assert caught.value.errno == errno.EMSGSIZE
+            assert len(mp.mptcp_diag(limit=1 << 15)) == 0
+
+    in_private_network(look)
+
+
 def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said in words, and not taken for a table that changed. The caller may raise it."""
     monkeypatch.setattr(_sock_diag, "_free", [])
@@ -159,10 +181,13 @@ def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch)
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         with connections(1):
             assert len(mp.mptcp_diag(limit=small)) == 2
-        with connections(150):
-            with pytest.raises(OSError, match="the sockets take more than 64 KiB") as caught:
-                mp.mptcp_diag(limit=small)
-            assert len(mp.mptcp_diag(limit=2 * small)) == len(mp.mptcp_diag()) == 300
+        with connections(200):
+            rows = len(mp.mptcp_diag()) * _sock_diag.stride_of(len(mp.mptcp_diag()[0].info))
+            assert rows > 1 << 15
+            for listening, take in ((False, rows), (True, rows + rows // 400)):
+                with pytest.raises(OSError, match="the sockets take more than") as caught:
+                    mp.mptcp_diag(listening=listening, limit=take - 1)
+                assert len(mp.mptcp_diag(listening=listening, limit=take)) == 400 + listening
         assert caught.value.errno == errno.EMSGSIZE
         with pytest.raises(ValueError, match="a limit of 32767 bytes"):
             mp.mptcp_diag(limit=(1 << 15) - 1)
