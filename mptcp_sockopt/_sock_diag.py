@@ -100,7 +100,8 @@ class _Dump:
             if self.c.size - self.c.used < lib.MPTCP_DIAG_DATAGRAM:
                 # A datagram more than the limit is room enough to see that it is exceeded.
                 most = self.limit + lib.MPTCP_DIAG_DATAGRAM
-                self._use(_allocate("uint64_t[]", in_words(min(2 * self.c.size, most))))
+                size = 2 * self.c.size
+                self._use(_allocate("uint64_t[]", in_words(size if size < self.limit else most)))
         return min(result, 0)
 
     @property
