@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import _netlink, _sandbox
 
 from .support import (
     LOOPBACK,
@@ -151,6 +152,56 @@ def fresh_or_bound(family: int) -> None:
         assert states(listening=True) == []
 
 
+def ended_and_open(family: int) -> None:
+    with mptcp_pair(family) as (client, server):
+        exchange(client, server)
+        tokens = {inode(sock): mp.mptcp_info(sock).token for sock in (client, server)}
+        client.shutdown(socket.SHUT_RDWR)
+        assert server.recv(1) == b""
+        server.shutdown(socket.SHUT_RDWR)
+        until(lambda: {state for _, state in states()} == {State.CLOSE}, "the end")
+        assert {row.inode: row.info.token for row in mp.mptcp_diag()} == tokens
+
+
+def destroy(sock: socket.socket) -> None:
+    """``ss -K``: the kernel aborts the TCP socket of the initial subflow, which sends a RST."""
+    destroy, all_ones = 21, 2**32 - 1
+    family = sock.family
+    ends = [sock.getsockname(), sock.getpeername()]
+    ident = struct.pack(">HH", *(end[1] for end in ends))
+    ident += b"".join(socket.inet_pton(family, end[0]).ljust(16, b"\0") for end in ends)
+    ident += struct.pack("=III", 0, all_ones, all_ones)
+    request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, all_ones) + ident
+    sock_diag = 4
+    with _netlink.connected(sock_diag) as netlink:
+        try:
+            _netlink.call(netlink, destroy, request)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM):
+                raise
+            raise Missing(f"SOCK_DESTROY: {error.strerror}") from None
+
+
+def only_path_reset(family: int) -> None:
+    with mptcp_pair(family) as (client, server):
+        exchange(client, server)
+        listed = states()
+        destroy(client)
+        until(lambda: {mp.status(sock) for sock in (client, server)} == {mp.Status.CLOSED}, "the RST")
+        assert [number for number, _ in states()] == [number for number, _ in listed]
+        assert State.CLOSE not in dict(states()).values()
+
+
+def only_path_reset_and_closed(family: int) -> None:
+    with mptcp_pair(family) as (client, server):
+        exchange(client, server)
+        destroy(client)
+        until(lambda: {mp.status(sock) for sock in (client, server)} == {mp.Status.CLOSED}, "the RST")
+        client.close()
+        server.close()
+        until(lambda: states() == [], "the end")
+
+
 def ended(family: int) -> None:
     with mptcp_pair(family) as (client, server):
         exchange(client, server)
@@ -209,8 +260,11 @@ ROWS: dict[str, tuple[bool, Callable[[int], None]]] = {
     "listening, one of several on a port (SO_REUSEPORT)": (YES, sharing_a_port),
     "listening for an endpoint with a port": (YES, the_kernels_own),
     "fresh, or bound only": (NO, fresh_or_bound),
-    "ended at both sides": (NO, ended),
-    "reset": (NO, was_reset),
+    "ended at both sides, not closed by its process": (YES, ended_and_open),
+    "ended and closed at both sides": (NO, ended),
+    "its only path reset (RST), not closed by its process": (YES, only_path_reset),
+    "its only path reset (RST), and closed": (NO, only_path_reset_and_closed),
+    "reset as a whole (SO_LINGER 0: MP_FASTCLOSE)": (NO, was_reset),
     "handshake that the last ACK did not end": (NO, handshake_in_flight),
     "fell back before its first packet": (NO, connected_while_mptcp_was_given_up),
     "accepted by an MPTCP listener from a plain TCP peer": (NO, accepted_from_tcp),
