@@ -64,6 +64,7 @@ class _Lib:
     MOST_TYPE: Final[int]
     MOST_PROTOCOL: Final[int]
     MOST_ERRNO: Final[int]
+    MOST_REFUSALS: Final[int]
     MOST_BARREN: Final[int]
     MOST_RECORDS: Final[int]
     MPTCP_DIAG_DATAGRAM: Final[int]

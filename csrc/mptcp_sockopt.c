@@ -356,14 +356,18 @@ int mptcp_get_rows(struct socket_rows *rows)
 	int longest = 0, i;
 
 	for (i = 0; i < count; i++, row += stride) {
-		int length = get_row(rows, rows->fds[i]), refusal = 0, filled;
+		int length, filled, refusal = 0, tries = MOST_REFUSALS;
 
-		if (length == -EOPNOTSUPP || length == -ENOPROTOOPT) {
-			refusal = mptcp_refusal(rows->fds[i]);
-			if (refusal < 0) {
-				length = -(-refusal & MOST_ERRNO);
-				refusal = -refusal >> 12;
-			}
+		/* MPTCP, and refused: the kernel lacks the option, or the socket was connected again in between. */
+		do {
+			length = get_row(rows, rows->fds[i]);
+			refusal = 0;
+			if (length == -EOPNOTSUPP || length == -ENOPROTOOPT)
+				refusal = mptcp_refusal(rows->fds[i]);
+		} while (refusal == REFUSED_OPTION && --tries);
+		if (refusal < 0) {
+			length = -(-refusal & MOST_ERRNO);
+			refusal = -refusal >> 12;
 		} else if (length >= 0 && is_another(&rows->tokens[i], info->mptcpi_token)) {
 			length = -ESTALE;
 			refusal = ANOTHER_CONNECTION;

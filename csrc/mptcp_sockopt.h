@@ -31,6 +31,8 @@
 #define MOST_TYPE 15
 #define MOST_PROTOCOL 65535
 #define MOST_ERRNO 4095
+/* How often a socket that speaks MPTCP refuses an option until it is the kernel that lacks it. */
+#define MOST_REFUSALS 4
 /* Of a dump: datagrams without a record, and bytes of records. */
 #define MOST_BARREN 16
 #define MOST_RECORDS 33554432

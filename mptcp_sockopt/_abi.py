@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
 from collections import deque
 
@@ -114,6 +115,8 @@ BUFFER_SIZE = 8192
 # A larger buffer has room for a few that come before the next call; who has more all the time is a liar.
 MORE = 8
 _ATTEMPTS = 4
+#: How often a reader is refused by a socket that speaks MPTCP: it may be connected again in between.
+_TRIES: int = lib.MOST_REFUSALS
 _free: dict[int, deque[tuple[Any, memoryview]]] = {
     option: deque(maxlen=_KEPT) for option in (MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS)
 }
@@ -139,7 +142,7 @@ _push_info = _free_info.append
 _get_info = lib.mptcp_get_info
 
 
-def read_info(sock: object, make: type[V]) -> V:
+def read_info(sock: object, make: type[V], left: int = _TRIES) -> V:
     """MPTCP_INFO, as the kernel wrote it.
 
     The call that is made most. What it costs beside the system call is counted by benchmarks/calls.py,
@@ -164,7 +167,10 @@ def read_info(sock: object, make: type[V]) -> V:
         if length < 0:
             _push_info(buffer)
             checked(sock, fd)  # refused before the kernel was asked: what is no descriptor
-            raise failure(fd, "MPTCP_INFO", length)
+            problem = failure(fd, "MPTCP_INFO", length, left=left)
+            if problem is None:
+                return read_info(fd, make, left - 1)
+            raise problem
         view = memoryview(ffi.buffer(pointer, length))
         buffer = pointer, view, length
     result = _new_bytes(make, view)
@@ -180,7 +186,7 @@ _ELEMENT_ROOM: dict[int, int] = {
 _get_subflow_data = lib.mptcp_get_subflow_data
 
 
-def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
+def read_elements(fd: int, option: int, make: type[V], left: int = _TRIES) -> tuple[V, ...]:
     """MPTCP_TCPINFO or MPTCP_SUBFLOW_ADDRS: one element for each subflow, however many there are."""
     free = _free[option]
     try:
@@ -189,13 +195,16 @@ def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
         buffer = _new_buffer(BUFFER_SIZE)
     pointer, view = buffer
     try:
-        length, left = _get_subflow_data(fd, option, pointer, len(view)), _ATTEMPTS
-        while not length and (left := left - 1):
+        length, tries = _get_subflow_data(fd, option, pointer, len(view)), _ATTEMPTS
+        while not length and (tries := tries - 1):
             _, count, _, _ = _SUBFLOW_DATA.unpack_from(view)
             pointer, view = _new_buffer(_SUBFLOW_DATA.size + (count + MORE) * _ELEMENT_ROOM[option])
             length = _get_subflow_data(fd, option, pointer, len(view))
         if length <= 0:
-            raise failure(fd, _OPTION_NAMES[option], length)
+            problem = failure(fd, _OPTION_NAMES[option], length, left=left)
+            if problem is None:
+                return read_elements(fd, option, make, left - 1)
+            raise problem
         header, _, _, stride = _SUBFLOW_DATA.unpack_from(view)
         starts = range(header, length, stride)
         return tuple([_new_bytes(make, view[start : start + stride]) for start in starts])
@@ -211,7 +220,7 @@ _pop_full = _free_full.pop
 _push_full = _free_full.append
 
 
-def read_full_info(sock: object, make: type[V]) -> V:
+def read_full_info(sock: object, make: type[V], left: int = _TRIES) -> V:
     """MPTCP_FULL_INFO, compacted as csrc/mptcp_sockopt.h says. Written for speed, as read_info()."""
     try:
         fd = sock.fileno()  # type: ignore[attr-defined]
@@ -235,8 +244,8 @@ def read_full_info(sock: object, make: type[V]) -> V:
         result = _new_bytes(make, view)
         _push_full(buffer)
         return result
-    left = _ATTEMPTS
-    while not length and (left := left - 1):
+    tries = _ATTEMPTS
+    while not length and (tries := tries - 1):
         (count,) = struct.unpack_from("=I", whole, _FULL_INFO["num_subflows"].offset)
         room = lib.mptcp_full_info_room(count + MORE)
         pointer, whole = _new_buffer(room)
@@ -244,7 +253,10 @@ def read_full_info(sock: object, make: type[V]) -> V:
     _push_full(buffer)
     if length <= 0:
         checked(sock, fd)
-        raise failure(fd, "MPTCP_FULL_INFO", length)
+        problem = failure(fd, "MPTCP_FULL_INFO", length, left=left)
+        if problem is None:
+            return read_full_info(fd, make, left - 1)
+        raise problem
     return _new_bytes(make, whole[:length])
 
 
@@ -282,7 +294,7 @@ def _getsockopt(fd: int, level: int, option: int, pointer: Any, length: int) -> 
 _FULL_INFO_POINTERS = slice(_FULL_INFO["subflow_info"].offset, _FULL_INFO["tcp_info"].end)
 
 
-def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -> int:
+def read_into(fd: int, level: int, option: int, view: memoryview, length: int, left: int = _TRIES) -> int:
     """getsockopt(2) through the bytes of view; returns the length that the kernel reported."""
     # The kernel gets a copy that no other thread can change between the check and the call.
     copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))
@@ -298,7 +310,12 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -
         if level == SOL_MPTCP:
             name = _OPTION_NAMES.get(option, name)
         message = f"getsockopt({name}) on fd {fd}: the kernel answered {reported} of {len(inside)} bytes"
-        problem = failure(fd, name, error, level) if error else OSError(errno.EPROTO, message)
+        problem = OSError(errno.EPROTO, message)
+        if error:
+            has_refused = failure(fd, name, error, level=level, left=left)
+            if has_refused is None:
+                return read_into(fd, level, option, view, length, left - 1)
+            problem = has_refused
         problem.optlen = reported  # type: ignore[attr-defined]  # of OSError, documented at getsockopt_into
         raise problem
     return reported
@@ -339,8 +356,34 @@ def listens(fd: int, call: str) -> bool:
     return bool(_answer(fd, call, lib.socket_ask(fd, lib.ASK_SO_ACCEPTCONN)))
 
 
-def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError:
-    """The exception for a read of option that returned error: -errno, or 0 for what never had room."""
+def _has_option(name: str) -> bool | None:
+    """Whether this kernel knows an option, from a socket that nobody connects; None: no such socket."""
+    number = next((number for number, known in _OPTION_NAMES.items() if known == name), None)
+    if number is None:
+        return None
+    try:
+        fresh = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+    except OSError:
+        return None
+    with fresh:
+        buffer = ffi.new("uint64_t[]", in_words(BUFFER_SIZE))
+        if number == MPTCP_INFO:
+            length = lib.mptcp_get_info(fresh.fileno(), buffer)
+        elif number == MPTCP_FULL_INFO:
+            length = lib.mptcp_get_full_info(fresh.fileno(), buffer, BUFFER_SIZE)
+        else:
+            length = lib.mptcp_get_subflow_data(fresh.fileno(), number, buffer, BUFFER_SIZE)
+    if length >= 0:
+        return True
+    return False if -length in (errno.EOPNOTSUPP, errno.ENOPROTOOPT) else None
+
+
+def failure(fd: int, option: str, error: int, *, level: int = SOL_MPTCP, left: int = 1) -> OSError | None:
+    """The exception for a read of option that returned error: -errno, or 0 for what never had room.
+
+    The refusal and the question why are two calls. None: ask once more (left says how often in all), for a
+    socket that speaks MPTCP has refused, and this kernel is not seen to lack the option.
+    """
     if not error:
         reason = f"its subflows became more during each of {_ATTEMPTS} reads"
         return OSError(errno.EAGAIN, f"getsockopt({option}) on fd {fd}: {reason}")
@@ -349,6 +392,13 @@ def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError
         refusal = lib.mptcp_refusal(fd)
         if refusal < 0:
             return failed(fd, option, -refusal & lib.MOST_ERRNO, -refusal >> 12)
+        if refusal == lib.REFUSED_OPTION:
+            has = _has_option(option)
+            if has is not False and left > 1:
+                return None
+            if has:
+                why = f"it was connected again during each of {_TRIES} reads"
+                return OSError(errno.EAGAIN, f"getsockopt({option}) on fd {fd}: {why}")
     return failed(fd, option, -error, refusal)
 
 

@@ -4,9 +4,9 @@
 ``sock`` is, everywhere, a file descriptor, anything with ``fileno()``, or anything with
 ``get_extra_info("socket")`` (an asyncio transport or StreamWriter). Wrong types are TypeError, closed objects
 ValueError, both before the kernel is asked; _errors.py says what the kernel's refusals become. An answer
-that no kernel gives is OSError with EPROTO, and EAGAIN means that the subflows became more during each of
-several reads. Every function may be called from any thread, and lets other threads run while the kernel
-works.
+that no kernel gives is OSError with EPROTO, and EAGAIN means that the subflows became more, or the socket was
+connected again, during each of several reads. Every function may be called from any thread, and lets other
+threads run while the kernel works.
 """
 
 from __future__ import annotations

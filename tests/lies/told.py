@@ -166,6 +166,9 @@ def of_errnos() -> Lies:
     for code in ("EOPNOTSUPP", "ENOPROTOOPT"):
         refused = tell(MPTCP, -1, FAIL, getattr(errno, code))
         yield f"SOL_MPTCP: {code}", Lie((refused,), codes(code), without_options)
+        # As a socket answers that is connected again between the refusal and the question why.
+        if code == "EOPNOTSUPP":
+            yield "SOL_MPTCP: EOPNOTSUPP once", Lie((tell(MPTCP, -1, FAIL, errno.EOPNOTSUPP, 0, 1),), NONE)
         for name in ("SO_TYPE", "SO_PROTOCOL", "SO_DOMAIN", "TCP_IS_MPTCP"):
             asking = ("mptcp_info", "mptcp_tcpinfo", "mptcp_subflow_addrs", "mptcp_full_info")
             tellings = refused, tell(*SMALL[name], FAIL, errno.EIO)

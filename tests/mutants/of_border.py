@@ -21,10 +21,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/_abi.py",
         "bounds lies",
         (
-            "while not length and (left := left - 1):\n            _, count",
+            "while not length and (tries := tries - 1):\n            _, count",
             "while not length:\n            _, count",
         ),
-        ("while not length and (left := left - 1):\n        (count,)", "while not length:\n        (count,)"),
+        (
+            "while not length and (tries := tries - 1):\n        (count,)",
+            "while not length:\n        (count,)",
+        ),
     ),
     *of(
         "mptcp_sockopt/_abi.py",
