@@ -43,6 +43,7 @@ _AGES = (
 )
 _AGREED = 7  # bits of TCPInfo.options: timestamps, SACK, window scale
 _TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
+_CLOSED = (TCPState.LAST_ACK, TCPState.CLOSE)
 _FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
 
 
@@ -99,14 +100,15 @@ def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow |
 
 
 def _same_ends(old: Subflow, new: Subflow) -> bool:
-    """By the two addresses. getpeername() knows no peer while TCP connects, and none once it is closed."""
+    """By the two addresses. getpeername() knows no peer while TCP connects, and none once it is closed: in a
+    connection that fell back from LAST_ACK on, while what was queued still goes."""
     was, state = old.tcp_info.state, new.tcp_info.state
     if old.local != new.local or (was == TCPState.CLOSE and state != TCPState.CLOSE):
         return False
     return (
         old.remote == new.remote
         or (was == TCPState.SYN_SENT and not _has_peer(old))
-        or (state == TCPState.CLOSE and not _has_peer(new))
+        or (state in _CLOSED and not _has_peer(new))
     )
 
 

@@ -33,7 +33,7 @@ class TCPState(enum.IntEnum):
     NEW_SYN_RECV = _STATES["NEW_SYN_RECV"]
 
 
-#: A subflow in one of these can carry data: the truth behind ``live`` and ``live_count``.
+#: The handshake is complete, and at most one end has closed: the truth behind ``live`` and ``live_count``.
 LIVE_STATES = frozenset({TCPState.ESTABLISHED, TCPState.FIN_WAIT1, TCPState.FIN_WAIT2, TCPState.CLOSE_WAIT})
 
 

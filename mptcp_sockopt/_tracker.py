@@ -14,7 +14,8 @@ kernel does with counters and ids, as seen on 6.18, decides what may be compared
     both ends of a fallback closed          -        zero                         CLOSE, zeros
 
 On 6.5.10 a removed initial subflow has id 0 and zeros too: what is known of it at last is what it had before.
-Additional subflows leave the list as they go, and their counters with them (mptcp_net-next issue 385).
+Additional subflows leave the list as they go, and their counters with them (mptcp_net-next issue 385); but
+one whose receive queue is not empty stays, in CLOSE with its last counters (docs/subflows.md).
 What is the same connection, and the same subflow, is decided in _growth.py.
 """
 
@@ -119,8 +120,10 @@ class Update(_Delta):
         "bytes_acked": "Payload that the peer acknowledged, our own DATA_FIN as one byte.",
         "bytes_received": "Payload received in order. Before Linux 6.5 with the peer's DATA_FIN as one byte.",
         "bytes_retrans": "Payload sent again on another subflow (bytes; None before Linux 6.5).",
-        "added": "Subflows in use now that were not: all of them at the first update.",
-        "removed": "Subflows that were in use and are not, with the last counters that could be read.",
+        "added": "Subflows in use now (``live``) that were not: all of them at the first update.",
+        "removed": "Subflows that were in use and are not, with the last counters that could be read. What "
+        "they did since the previous update is in no SubflowDelta, nor is what plain TCP, or a connection "
+        "that fell back, sends on in LAST_ACK or CLOSING: that is in the deltas of the Update alone.",
         "subflows": "A SubflowDelta for every subflow in use now, in the kernel's order. A path whose cable "
         "was cut is among them for minutes; SubflowDelta says what tells.",
     }
@@ -164,7 +167,8 @@ class Tracker:
     bound to, and connected again, to the same peer, with the same options; and since the last update the new
     connection did, by every counter in TCP_INFO, at least what the old one had done in all. (Where a counter
     is only equal, its age tells, from 50 ms on.) Nothing that the kernel answers tells these two apart. It
-    names no peer while a TCP socket connects and once it is closed: there the peer is not compared.
+    names no peer while a TCP socket connects, once it is closed, and of a connection that fell back from
+    LAST_ACK on: there the peer is not compared.
 
     A signal handler or a finalizer that calls update() in the middle of an update() gets RuntimeError, and
     changes nothing.

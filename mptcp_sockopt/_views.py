@@ -63,9 +63,9 @@ class MPTCPInfo(View):
     }  # fmt: skip
 
     subflows = always(
-        "Subflows besides the initial one, joins that are not answered yet included; 0 on a connection with "
-        "one path. Counted in a byte, which wraps: of 300 it says 44; `live_count` does not.",
-        "subflows", "5.9",
+        "Subflows besides the initial one, joins that are not answered yet included, and dead ones while "
+        "data is left in their receive queue; 0 on a connection with one path. Counted in a byte, which "
+        "wraps: of 300 it says 44; `live_count` does not.", "subflows", "5.9",
     )  # fmt: skip
     add_addr_signal = always("ADD_ADDR that this side has announced.", "addresses", "5.9")
     add_addr_accepted = always(
@@ -250,10 +250,13 @@ class Subflow(Record):
 
     @property
     def live(self) -> bool:
-        """Whether it can carry data: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 or CLOSE_WAIT.
+        """Whether its handshake is complete, and at most one end has closed it, so that a program may still
+        write new data to it or get new data by it: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 or CLOSE_WAIT.
 
-        Not while it joins (SYN_SENT), not at its end, not in a listener; False too where the answer is too
-        short to say. A path that has gone silent is live until TCP gives it up. docs/subflows.md has a table.
+        Not while it joins (SYN_SENT), nor in SYN_RECV, though Fast Open has data there; not at its end,
+        though LAST_ACK and CLOSING still send what was queued; not in a listener; False too where the answer
+        is too short to say. A path that has gone silent is live until TCP gives it up. docs/subflows.md has a
+        table.
         """
         return self.tcp_info.state in LIVE_STATES
 

@@ -105,9 +105,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if _agreed(old) != _agreed(new):\n        return False", ""),
         ("if _TICKS < lost < 2**31:\n                return False", ""),
         ("or (was == TCPState.SYN_SENT and not _has_peer(old))", ""),
-        ("or (state == TCPState.CLOSE and not _has_peer(new))", "or not _has_peer(new)"),
+        ("or (state in _CLOSED and not _has_peer(new))", "or not _has_peer(new)"),
         ("new.busy_time < old.busy_time:", "False:"),
         ("return (new - old + 2**63) % 2**64 - 2**63", "return new - old"),
+    ),
+    *of(
+        "mptcp_sockopt/_growth.py",
+        "live",
+        ("_CLOSED = (TCPState.LAST_ACK, TCPState.CLOSE)", "_CLOSED = (TCPState.CLOSE,)"),
     ),
     *of(
         "mptcp_sockopt/_sockopt.py",
