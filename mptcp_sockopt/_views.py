@@ -250,8 +250,8 @@ class Subflow(Record):
 
     @property
     def live(self) -> bool:
-        """Whether its handshake is complete, and at most one end has closed it, so that a program may still
-        write new data to it or get new data by it: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 or CLOSE_WAIT.
+        """Whether its handshake is complete, and at most one end has closed it, so that TCP may still
+        take new data for it or bring new data by it: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 or CLOSE_WAIT.
 
         Not while it joins (SYN_SENT), nor in SYN_RECV, though Fast Open has data there; not at its end,
         though LAST_ACK and CLOSING still send what was queued; not in a listener; False too where the answer

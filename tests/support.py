@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import pytest
@@ -64,6 +65,24 @@ def needs(program: str, package: str) -> str:
     if path is None:
         raise Missing(f"the program {program} ({package})")
     return path
+
+
+def lose(rule: str) -> None:
+    """Drop in this network, which is the test's own, what comes and fits a rule of nft(8)."""
+    program = needs("nft", "nftables")
+    chain = "add chain inet t lost { type filter hook input priority 0; }"
+    for command in ("add table inet t", chain, f"add rule inet t lost {rule} drop"):
+        found = run(program, command)
+        if found.returncode:
+            raise Missing(f"nft that filters: {found.stderr}")
+
+
+def without_cookies() -> None:
+    """TCP Fast Open in this network, of both sides."""
+    try:
+        Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("1543")
+    except OSError as error:
+        raise Missing(f"a namespace's own tcp_fastopen: {error}") from None
 
 
 def rounds(number: int) -> int:

@@ -23,10 +23,12 @@ from .support import (
     in_private_network,
     inode,
     listen_at,
+    lose,
     mptcp_pair,
     reset,
     tcp_pair,
     until,
+    without_cookies,
 )
 
 State = mp.TCPState
@@ -226,6 +228,23 @@ def handshake_in_flight(family: int) -> None:
             assert states() == [(inode(client), State.ESTABLISHED)]
 
 
+def fast_open_in_flight(family: int) -> None:
+    without_cookies()
+    with server_of(family) as server, mp.create_socket(family, fallback=False) as client:
+        try:
+            server.setsockopt(socket.SOL_TCP, socket.TCP_FASTOPEN, 16)
+        except OSError as error:
+            raise Missing(f"TCP Fast Open of MPTCP listeners: {error}") from None
+        lose(f"tcp dport {server.getsockname()[1]} tcp flags & syn != syn")
+        assert client.sendto(b"hello", socket.MSG_FASTOPEN, server.getsockname()) == 5
+        with server.accept()[0] as accepted:
+            assert accepted.recv(5) == b"hello"
+            assert mp.status(accepted) is mp.Status.CONNECTING
+            (path,) = mp.snapshot(accepted).subflows
+            assert (path.tcp_info.state, path.live) == (State.SYN_RECV, False)
+            assert states() == sorted((inode(sock), State.ESTABLISHED) for sock in (client, accepted))
+
+
 def accepted_from_tcp(family: int) -> None:
     with (
         server_of(family) as server,
@@ -266,6 +285,7 @@ ROWS: dict[str, tuple[bool, Callable[[int], None]]] = {
     "its only path reset (RST), and closed": (NO, only_path_reset_and_closed),
     "reset as a whole (SO_LINGER 0: MP_FASTCLOSE)": (NO, was_reset),
     "handshake that the last ACK did not end": (NO, handshake_in_flight),
+    "the same, with data in the SYN (TCP Fast Open)": (YES, fast_open_in_flight),
     "fell back before its first packet": (NO, connected_while_mptcp_was_given_up),
     "accepted by an MPTCP listener from a plain TCP peer": (NO, accepted_from_tcp),
     "plain TCP": (NO, plain_tcp),

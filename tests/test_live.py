@@ -26,11 +26,13 @@ from .support import (
     fallback_pair,
     full_listener,
     in_private_network,
+    lose,
     needs,
     reset,
     run,
     tcp_pair,
     until,
+    without_cookies,
 )
 from .test_subflows import paths
 
@@ -252,18 +254,25 @@ def closed_with_data_queued(
         return found
 
 
+def our_fin_is_lost() -> Seen:
+    """Of a connection that both ends have closed: no program can use it, and its TCP goes on trying."""
+    with paths(INET, 1) as (client, accepted):
+        lose("tcp flags & fin == fin")
+        client.shutdown(socket.SHUT_WR)
+        accepted.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == accepted.recv(1) == b""
+        with pytest.raises(BrokenPipeError):
+            client.send(b"x")
+        until(lambda: seen(client)[0] == seen(accepted)[0] == "FIN_WAIT1", "the FINs")
+        until(lambda: (mp.mptcp_tcpinfo(client)[0].backoff or 0) > 1, "two retransmissions")
+        assert mp.snapshot(client).live_count == mp.snapshot(accepted).live_count == 1
+        return seen(client)
+
+
 def refuse_all(sock: socket.socket) -> None:
     """Nothing that comes for this TCP socket reaches it, until it has no filter: SO_ATTACH_FILTER."""
     drop = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)
     sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(drop)))
-
-
-def without_cookies() -> None:
-    """TCP Fast Open in this network, of both sides."""
-    try:
-        Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("1543")
-    except OSError as error:
-        raise Missing(f"a namespace's own tcp_fastopen: {error}") from None
 
 
 def fast_open() -> Seen:
@@ -450,6 +459,7 @@ STAGES: dict[str, Callable[[], Seen]] = {
     "established": established,
     "established, and nothing comes back": silent,
     "closing: our FIN is not acknowledged": our_fin_waits,
+    "closing: MPTCP was closed at both ends, our FIN is lost": our_fin_is_lost,
     "closing: our FIN is acknowledged": our_fin_was_acknowledged,
     "closing: the peer's FIN came": their_fin_came,
     "closed, data queued: the peer's FIN, then ours": both_fins_theirs_first,

@@ -31,6 +31,7 @@ from .support import (
     reset,
     tcp_pair,
     until,
+    without_cookies,
 )
 from .test_live import full_window, joining
 from .test_subflows import paths
@@ -194,10 +195,7 @@ def test_data_of_a_syn_is_not_in_the_connection_s_counters(mptcp: None) -> None:
     """TCP Fast Open: TCP counts it, and so does the peer."""
 
     def look() -> list[int | None]:
-        try:
-            Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("1543")  # both sides, without a cookie
-        except OSError as error:
-            raise Missing(f"a namespace's own tcp_fastopen: {error}") from None
+        without_cookies()
         with mp.create_server(("127.0.0.1", 0), fallback=False) as server:
             try:
                 server.setsockopt(socket.SOL_TCP, socket.TCP_FASTOPEN, 16)
