@@ -25,6 +25,7 @@ from .support import (
     exchange,
     fallback_pair,
     full_listener,
+    has_full_info,
     in_private_network,
     lose,
     needs,
@@ -217,6 +218,7 @@ def closed_with_data_queued(
     """Both ends shut down while megabytes wait, and go on going: a Tracker says that the flow was removed,
     and counts them as the connection's."""
     with pair as (client, server):
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # or it grows until all is in it
         tracker, came = mp.Tracker(client), 0
 
         def reads_until(state: str) -> None:
@@ -242,7 +244,7 @@ def closed_with_data_queued(
         assert not gone.live
         assert not updates[-1].subflows
         found = seen(client)
-        came += read(server, (written - came) // 2)
+        came += read(server, (written - came) // 4)
         updates.append(tracker.update())
         assert seen(client) == found
         assert all(update.continues for update in updates[1:])
@@ -549,6 +551,34 @@ def one_reset_with_data_unread() -> list[str]:
 def one_join_not_answered() -> list[str]:
     with joining() as (client, _, _):
         return counts(client)
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["client", "server"])
+def test_after_the_end_all_stay_listed_where_it_was_closed_first(first: int, mptcp: None) -> None:
+    """In state CLOSE; the other end has the initial one alone. As seen on 6.18."""
+
+    def look() -> list[tuple[int, int, int, str]]:
+        with paths(INET, 3) as ends:
+            one, other = ends[first], ends[1 - first]
+            one.shutdown(socket.SHUT_WR)
+            assert other.recv(1) == b""
+            other.shutdown(socket.SHUT_WR)
+            assert one.recv(1) == b""
+            until(lambda: not any(mp.snapshot(end).live_count for end in ends), "the end")
+            if not has_full_info():
+                raise Missing("a kernel newer than 6.5")
+            shots = [mp.snapshot(one), mp.snapshot(other)]
+            return [
+                (
+                    len(shot.subflows),
+                    shot.live_count,
+                    shot.info.subflows if shot.info else -1,
+                    shot.status.name,
+                )
+                for shot in shots
+            ]
+
+    assert in_private_network(look) == [(3, 0, 2, "CLOSED"), (1, 0, 0, "CLOSED")]
 
 
 COUNTS: dict[str, Callable[[], list[str]]] = {

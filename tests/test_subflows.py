@@ -184,12 +184,15 @@ def test_rows_are_narrow_again_when_a_wide_connection_is_gone(mptcp: None) -> No
 
 
 def test_families_may_differ_in_one_array(mptcp: None) -> None:
-    """An IPv6 socket that talks IPv4: the initial subflow is v4-mapped, a further one plain IPv4."""
+    """An IPv6 socket that talks IPv4: the initial subflow is v4-mapped, a further one plain IPv4. At an IPv6
+    listener's end both are v4-mapped."""
 
-    def look() -> list[str]:
+    def look() -> list[list[str]]:
         _sandbox.set_limits(8, 8)
         _sandbox.add_endpoint("127.0.9.2")
-        with mp.create_server(("127.0.0.1", 0), fallback=False) as server:
+        with mp.create_server(
+            ("::", 0), family=socket.AF_INET6, dualstack_ipv6=True, fallback=False
+        ) as server:
             client = mp.create_socket(socket.AF_INET6, fallback=False)
             with client:
                 client.settimeout(5)
@@ -198,9 +201,15 @@ def test_families_may_differ_in_one_array(mptcp: None) -> None:
                 with accepted:
                     exchange(client, accepted)
                     until(lambda: mp.mptcp_info(client).subflows == 1, "the second subflow")
-                    return [str(path.local and path.local[0]) for path in mp.snapshot(client).subflows]
+                    until(lambda: mp.snapshot(accepted).live_count == 2, "it to be there at the server")
+                    ours = [str(path.local and path.local[0]) for path in mp.snapshot(client).subflows]
+                    return [
+                        ours,
+                        [str(path.remote and path.remote[0]) for path in mp.snapshot(accepted).subflows],
+                    ]
 
-    assert in_private_network(look) == ["::ffff:127.0.0.1", "127.0.9.2"]
+    mapped = ["::ffff:127.0.0.1", "::ffff:127.0.9.2"]
+    assert in_private_network(look) == [["::ffff:127.0.0.1", "127.0.9.2"], mapped]
 
 
 def test_a_count_that_changes_is_no_error(mptcp: None) -> None:
