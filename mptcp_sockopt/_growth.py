@@ -7,7 +7,8 @@ sequence number cannot be read, its timestamp offset follows from addresses and 
 when a socket connects again. So a TCP flow is the same if its socket and its addresses are, and nothing
 contradicts it:
 
-- No counter in TCP_INFO ran backwards.
+- No counter in TCP_INFO ran backwards, those of AccECN apart: estimates, which the peer corrects.
+- Its state did not go back, as from LAST_ACK to ESTABLISHED.
 - What the handshake agreed on (window scales, timestamps, SACK) is as it was.
 - No age began again while its counter stood still. A handshake sets the ages of data sent, of data received
   and of the last acknowledgement; later each begins again only with a segment that is counted.
@@ -31,19 +32,34 @@ COUNTERS = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
 UNKNOWN = (None, None, None, None)
 
 counters: Callable[[MPTCPInfo | TCPInfo], Growth] = attrgetter(*COUNTERS)
-# More in TCP_INFO that never runs backwards, but wraps at 32 bits.
-_narrow: Callable[[TCPInfo], tuple[int | None, ...]] = attrgetter(
-    "segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "dsack_dups"
-)
+# More in TCP_INFO that never runs backwards: times of 64 bits, and by the bits at which the others wrap.
+_TIMES = ("busy_time", "rwnd_limited", "sndbuf_limited")
+_NARROW = {
+    32: ("segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "delivered_ce",
+         "dsack_dups", "reord_seen", "rcv_ooopack"),
+    16: ("total_rto", "total_rto_recoveries", "rehash"),  # rehash is a sum of two such
+}  # fmt: skip
+_SPANS = tuple([2**bits for bits, names in _NARROW.items() for _ in names])
+_narrow: Callable[[TCPInfo], tuple[int | None, ...]] = attrgetter(*_NARROW[32], *_NARROW[16])
+_times: Callable[[TCPInfo], tuple[int | None, ...]] = attrgetter(*_TIMES)
 # An age in ms, and the counter that moves whenever it begins again.
 _AGES = (
     ("last_data_sent", "data_segs_out"),
     ("last_data_recv", "data_segs_in"),
     ("last_ack_recv", "segs_in"),
 )
+# No connection comes from a state to one of a lower number; a listener, or what has ended, to none at all.
+_PROGRESS: dict[int, int] = {
+    TCPState.SYN_SENT: 0,
+    TCPState.SYN_RECV: 1, TCPState.NEW_SYN_RECV: 1,
+    TCPState.ESTABLISHED: 2,
+    TCPState.FIN_WAIT1: 3, TCPState.CLOSE_WAIT: 3,
+    TCPState.FIN_WAIT2: 4, TCPState.CLOSING: 4, TCPState.LAST_ACK: 4,
+    TCPState.TIME_WAIT: 5,
+    TCPState.CLOSE: 6, TCPState.LISTEN: 6,
+}  # fmt: skip
 _AGREED = 7  # bits of TCPInfo.options: timestamps, SACK, window scale
 _TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
-_CLOSED = (TCPState.LAST_ACK, TCPState.CLOSE)
 _FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
 
 
@@ -100,16 +116,15 @@ def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow |
 
 
 def _same_ends(old: Subflow, new: Subflow) -> bool:
-    """By the two addresses. getpeername() knows no peer while TCP connects, and none once it is closed: in a
-    connection that fell back from LAST_ACK on, while what was queued still goes."""
-    was, state = old.tcp_info.state, new.tcp_info.state
-    if old.local != new.local or (was == TCPState.CLOSE and state != TCPState.CLOSE):
+    """By the two addresses. A peer that is not named is none that differs.
+
+    getpeername() names none while a socket connects and once it is closed. That is the state of the socket
+    asked: of a fallback it is the MPTCP one, which is closed with the second FIN, in whatever state TCP is.
+    And a socket may close between the call that tells its state and the one that tells its peer.
+    """
+    if old.local != new.local:
         return False
-    return (
-        old.remote == new.remote
-        or (was == TCPState.SYN_SENT and not _has_peer(old))
-        or (state in _CLOSED and not _has_peer(new))
-    )
+    return old.remote == new.remote or not (_has_peer(old) and _has_peer(new))
 
 
 def _has_peer(subflow: Subflow) -> bool:
@@ -118,11 +133,16 @@ def _has_peer(subflow: Subflow) -> bool:
 
 def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
     """Whether nothing says that new is of another connection."""
-    for was, now in zip(_narrow(old), _narrow(new), strict=True):
-        if was != now and was is not None and now is not None and (now - was) % 2**32 >= 2**31:
-            return False
-    if old.busy_time is not None and new.busy_time is not None and new.busy_time < old.busy_time:
+    if _PROGRESS.get(new.state, 6) < _PROGRESS.get(old.state, 0):
         return False
+    for span, was, now in zip(_SPANS, _narrow(old), _narrow(new), strict=True):
+        if was != now and was is not None and now is not None and (now - was) % span >= span // 2:
+            return False
+    for was, now in zip(_times(old), _times(new), strict=True):
+        if was is not None and now is not None and now < was:
+            return False
+    if _TICKS < ((old.total_rto_time or 0) - (new.total_rto_time or 0)) % 2**32 < 2**31:
+        return False  # this time is of two clocks, which may differ by a tick
     if old.state in (TCPState.SYN_SENT, TCPState.SYN_RECV):
         return True  # the rest begins with the end of the handshake
     if _agreed(old) != _agreed(new):

@@ -165,10 +165,10 @@ class Tracker:
     An MPTCP connection that was replaced between two updates is never continued. One of plain TCP, or that
     fell back, is in one case. The same socket went through connect(AF_UNSPEC), kept the port that it was
     bound to, and connected again, to the same peer, with the same options; and since the last update the new
-    connection did, by every counter in TCP_INFO, at least what the old one had done in all. (Where a counter
-    is only equal, its age tells, from 50 ms on.) Nothing that the kernel answers tells these two apart. It
-    names no peer while a TCP socket connects, once it is closed, and of a connection that fell back from
-    LAST_ACK on: there the peer is not compared.
+    connection did, by every counter in TCP_INFO but those of AccECN, at least what the old one had done in
+    all, and is as far or farther in the order of TCP's states. (Where a counter is only equal, its age tells,
+    from 50 ms on.) The kernel names no peer while a socket connects and once it is closed, after a fallback
+    with the second FIN: there the peer is not compared.
 
     A signal handler or a finalizer that calls update() in the middle of an update() gets RuntimeError, and
     changes nothing.

@@ -15,6 +15,7 @@ from .test_tracker import NONE, deltas
 from .vectors import sockaddr
 
 Status = mp.Status
+TCPState = mp.TCPState
 SECOND = 1_000_000_000
 
 
@@ -107,7 +108,7 @@ def test_before_6_5_another_connection_is_far_away() -> None:
 @pytest.mark.parametrize("id", [None, 3])
 def test_a_subflow_that_was_seen_joining(id: int | None) -> None:
     """Is added when it is first in use, counts from its first sight, and is removed only if it was in use."""
-    joining = flow(id, state=mp.TCPState.SYN_SENT, segs_in=0)
+    joining = flow(id, state=TCPState.SYN_SENT, segs_in=0)
     joined = flow(id, bytes_sent=70, bytes_acked=71)
     update = difference(connection(joining), connection(joined))
     assert update.added == (() if joining.live else (joined,))
@@ -115,29 +116,59 @@ def test_a_subflow_that_was_seen_joining(id: int | None) -> None:
     assert difference(connection(joining), connection()).removed == ((joining,) if joining.live else ())
 
 
-def test_a_living_flow_without_a_peer_is_another() -> None:
-    """It connects again: only one that both ends have closed loses its peer's name and stays the same."""
-    old = flow(bytes_sent=10)
-    states = mp.TCPState.SYN_SENT, mp.TCPState.ESTABLISHED, mp.TCPState.LAST_ACK, mp.TCPState.CLOSE
-    for state, same in zip(states, (False, False, True, True), strict=True):
-        update = difference(plain(old), plain(flow(peer=0, state=state, bytes_sent=50)))
-        assert update.continues is same
-        assert update.bytes_sent == (40 if same else None)
-    assert not difference(plain(flow(state=7)), plain(flow())).continues  # and what is closed stays so
-    assert not difference(plain(flow(peer=0)), plain(flow(bytes_sent=50))).continues
+def test_a_peer_that_is_not_named_is_none_that_differs() -> None:
+    """In any state, before or after: the socket asked may have closed before TCP, or since it was asked."""
+    named, nameless = plain(flow(bytes_sent=10)), plain(flow(peer=0, bytes_sent=10))
+    for state in (TCPState.ESTABLISHED, TCPState.LAST_ACK, TCPState.CLOSING, TCPState.CLOSE):
+        assert difference(named, plain(flow(peer=0, state=state, bytes_sent=50))).bytes_sent == 40
+        assert difference(nameless, plain(flow(state=state, bytes_sent=50))).bytes_sent == 40
+    assert not difference(named, plain(flow(peer=444, bytes_sent=50))).continues
+    assert not difference(named, plain(flow(peer=0, local=1001, bytes_sent=50))).continues
+
+
+def test_a_state_that_went_back_is_another_connection_s() -> None:
+    """Each leads to some of those after it."""
+    order: list[set[TCPState]] = [
+        {TCPState.SYN_SENT},
+        {TCPState.SYN_RECV, TCPState.NEW_SYN_RECV},
+        {TCPState.ESTABLISHED},
+        {TCPState.FIN_WAIT1, TCPState.CLOSE_WAIT},
+        {TCPState.FIN_WAIT2, TCPState.CLOSING, TCPState.LAST_ACK},
+        {TCPState.TIME_WAIT},
+        {TCPState.CLOSE, TCPState.LISTEN},
+    ]
+    assert set.union(*order) == set(TCPState)
+    place = {state: number for number, states in enumerate(order) for state in states}
+    for was in TCPState:
+        for now in TCPState:
+            update = difference(plain(flow(peer=0, state=was)), plain(flow(state=now, bytes_sent=50)))
+            assert update.continues is (place[now] >= place[was]), (was, now)
+        assert difference(plain(flow(state=was)), plain(flow(state=200))).continues  # one to come
 
 
 @pytest.mark.parametrize(
-    "counter",
-    ["segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "dsack_dups"],
+    ("counter", "bits"),
+    [
+        *[(name, 32) for name in ("segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans")],
+        *[(name, 32) for name in ("delivered", "delivered_ce", "dsack_dups", "reord_seen", "rcv_ooopack")],
+        *[(name, 16) for name in ("total_rto", "total_rto_recoveries", "rehash")],
+        *[(name, 64) for name in ("busy_time", "rwnd_limited", "sndbuf_limited")],
+    ],
 )
-def test_a_counter_that_runs_backwards_is_another_connection_s(counter: str) -> None:
-    """One that wraps at 32 bits is not taken for it."""
+def test_a_counter_that_runs_backwards_is_another_connection_s(counter: str, bits: int) -> None:
+    """One that wraps, at its 32 or 16 bits, is not taken for it."""
     larger = {"bytes_sent": 90, "bytes_received": 90, "bytes_acked": 90}
-    for was, now, same in ((9, 8, False), (9, 9, True), (9, 10, True), (2**32 - 3, 4, True)):
+    cases = [(9, 8, False), (9, 9, True), (9, 10, True)] + [(2**bits - 3, 4, True)] * (bits < 64)
+    for was, now, same in cases:
         update = difference(plain(flow(**{counter: was})), plain(flow(**larger | {counter: now})))
         assert (update.continues, update.bytes_sent) == ((True, 90) if same else (False, None))
-    assert not difference(plain(flow(busy_time=9)), plain(flow(**larger, busy_time=8))).continues
+
+
+def test_time_in_timeouts_runs_backwards_by_a_tick_at_most() -> None:
+    """The kernel reads it from two clocks."""
+    for was, now, same in ((900, 899, True), (900, 800, False), (2**32 - 3, 4, True)):
+        update = difference(plain(flow(total_rto_time=was)), plain(flow(total_rto_time=now)))
+        assert update.continues is same
 
 
 @pytest.mark.parametrize(
@@ -165,7 +196,7 @@ def test_an_age_that_began_again_without_its_counter(age: str, counter: str) -> 
     assert not now(**{age: 0}).continues
     assert now(**{age: 0, counter: 6}).continues
     # Ages of what connects are no ages yet.
-    young = plain(flow(state=mp.TCPState.SYN_SENT, peer=0, segs_in=0, segs_out=1, **ages))
+    young = plain(flow(state=TCPState.SYN_SENT, peer=0, segs_in=0, segs_out=1, **ages))
     assert difference(young, plain(flow(bytes_sent=60)), passed=SECOND).bytes_sent == 60
 
 
@@ -176,7 +207,7 @@ def test_what_the_handshake_agreed_on_stays() -> None:
     for bit in (1, 2, 4):
         assert not difference(old, plain(flow(options=7 ^ bit))).continues
 
-    def scaled(byte: int, state: int = mp.TCPState.ESTABLISHED) -> mp.Snapshot:
+    def scaled(byte: int, state: int = TCPState.ESTABLISHED) -> mp.Snapshot:
         raw = bytearray(flow(state=state).tcp_info)
         raw[6] = byte  # both window scales are in this one, whichever way round
         return plain(mp.Subflow(None, flow().addrs, mp.TCPInfo(raw)))
@@ -184,7 +215,7 @@ def test_what_the_handshake_agreed_on_stays() -> None:
     assert difference(scaled(0x78), scaled(0x78)).continues
     for byte in (0x79, 0x68):
         assert not difference(scaled(0x78), scaled(byte)).continues
-        assert difference(scaled(0, mp.TCPState.SYN_SENT), scaled(byte)).continues
+        assert difference(scaled(0, TCPState.SYN_SENT), scaled(byte)).continues
 
 
 def test_ages_wrap() -> None:
@@ -197,7 +228,7 @@ def test_ages_wrap() -> None:
 
 def test_zeros_are_the_end_of_the_fallback_that_was_seen() -> None:
     """And where none was, or it was another socket's, they are the first that is seen of one."""
-    spoken, zeros = flow(bytes_sent=9), flow(peer=0, state=mp.TCPState.CLOSE, segs_out=0, segs_in=0)
+    spoken, zeros = flow(bytes_sent=9), flow(peer=0, state=TCPState.CLOSE, segs_out=0, segs_in=0)
     fallback, ended = (plain(path, status=Status.FALLBACK) for path in (spoken, zeros))
     assert not _tracker._difference(fallback, ended).fell_back
     assert _tracker._difference(fallback, ended, same_socket=False).fell_back
@@ -208,7 +239,7 @@ def test_zeros_are_the_end_of_the_fallback_that_was_seen() -> None:
 
 def test_nothing_is_no_connection() -> None:
     """Neither a TCP socket that was never connected, nor a listener."""
-    for state in (mp.TCPState.CLOSE, mp.TCPState.LISTEN):
+    for state in (TCPState.CLOSE, TCPState.LISTEN):
         nothing = plain(flow(peer=0, state=state, segs_out=0, segs_in=0))
         update = difference(nothing, nothing)
         assert (update.continues, deltas(update), update.removed) == (False, NONE, ())

@@ -27,6 +27,7 @@ from .support import (
     until,
     where_refused,
 )
+from .test_live import full_window
 from .test_older_kernels import FULL_INFO
 from .test_tracker import NONE, Pair, carry, deltas, of_connection
 from .test_tracker_events import disconnect
@@ -248,6 +249,34 @@ def test_each_fallback_is_told_once(family: int, mptcp: None) -> None:
         one_port.connect()
         assert [tracker.update().fell_back for _ in range(2)] == [True, False]
         one_port.peer.close()
+
+
+def test_a_fallback_that_has_ended_and_still_sends_goes_on(family: int, mptcp: None) -> None:
+    """With the second FIN the MPTCP socket is closed and names no peer, while TCP delivers what waits."""
+    one_port = OnePort(family, fallen)
+    with one_port.server, one_port.client, one_port.peer:
+        client, peer = one_port.client, one_port.peer
+        tracker = mp.Tracker(client)
+        assert tracker.update().fell_back
+        full_window(client)
+        peer.shutdown(socket.SHUT_WR)
+        client.setblocking(True)
+        assert client.recv(1) == b""
+        client.shutdown(socket.SHUT_WR)
+
+        def named() -> bool:
+            peer.recv(65536)
+            update = tracker.update()
+            assert (update.continues, update.fell_back) == (True, False)
+            assert None not in deltas(update)
+            peer_seen = update.snapshot.subflows[0].remote
+            return peer_seen is not None and peer_seen[1] != 0
+
+        until(lambda: not named(), "the kernel to name no peer")
+        while peer.recv(65536):
+            pass
+        until(lambda: mp.snapshot(client).subflows[0].tcp_info.state == 7, "the end")
+        assert not named()
 
 
 def test_a_fallback_under_the_number_of_another(family: int, mptcp: None) -> None:
