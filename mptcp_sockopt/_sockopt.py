@@ -52,7 +52,8 @@ def mptcp_info(sock: SocketLike) -> MPTCPInfo:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_INFO)``: the connection.
 
     Linux 5.16. Raises NotMPTCPError on a socket that speaks plain TCP, UnsupportedOptionError before
-    5.16. An unconnected or listening MPTCP socket answers, with zeros.
+    5.16. An unconnected or listening MPTCP socket answers, with zeros but for
+    the limits, and the ages.
     """
     return _read_info(sock, MPTCPInfo)
 
@@ -150,11 +151,13 @@ class Status(enum.Enum):
     MPTCP        connected with MPTCP, and some subflow is not in state CLOSE: live, joining or closing
     FALLBACK     an MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7); one that was
                  reset before its first data says so too, and its tcp_info.state is CLOSE then: no sign
-                 of a middlebox
+                 of a middlebox. So does one whose SYN nobody answers, from the SYN on that goes without
+                 MPTCP (net.mptcp.syn_retrans_before_tcp_fallback), and after the ETIMEDOUT: no answer
+                 yet is told by tcp_info.state, SYN_SENT
     TCP          a TCP socket, also one that an MPTCP listener accepted from a peer that did not ask for
                  MPTCP, or whose option was lost on the way: a server cannot tell which
     LISTENING    a listener, of TCP or MPTCP alike
-    CONNECTING   MPTCP, and the peer's key has not come yet
+    CONNECTING   MPTCP, and the peer's key has not come yet; FALLBACK once a SYN went without MPTCP
     UNCONNECTED  MPTCP, never connected, or disconnected
     CLOSED       MPTCP, was connected, and no subflow is left: closed at both ends, or all its paths
                  are gone, and then a new one may still come (net.mptcp.close_timeout, 60 s)

@@ -97,6 +97,23 @@ def connecting() -> Seen:
         return seen(sock)
 
 
+def connecting_without_mptcp() -> Seen:
+    sysctl = Path("/proc/sys/net/mptcp/syn_retrans_before_tcp_fallback")
+    if not sysctl.exists():
+        raise Missing("a kernel that is told when to leave MPTCP out of a SYN")
+    sysctl.write_text("1")
+    with full_listener(INET) as address, mp.create_socket(fallback=False) as sock:
+        sock.setblocking(False)
+        tracker = mp.Tracker(sock)
+        sock.connect_ex(address)
+        assert not tracker.update().fell_back
+        until(lambda: mp.status(sock) is not mp.Status.CONNECTING, "a SYN without MPTCP")
+        update = tracker.update()
+        assert (update.fell_back, update.snapshot.live_count) == (True, 0)
+        assert not tracker.update().fell_back
+        return seen(sock)
+
+
 def join_not_answered() -> Seen:
     with joining() as (client, accepted, _):
         shot = mp.snapshot(client)
@@ -453,6 +470,7 @@ STAGES: dict[str, Callable[[], Seen]] = {
     "not connected, bound": fresh,
     "listener": listening,
     "`connect()` not answered": connecting,
+    "the same, once a SYN went without MPTCP": connecting_without_mptcp,
     "Fast Open: data of the SYN came, the last ACK did not": fast_open,
     "join not answered": join_not_answered,
     "the same, and no other subflow": join_not_answered_and_no_other,
