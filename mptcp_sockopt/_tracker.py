@@ -80,10 +80,10 @@ class SubflowDelta(_Delta):
     __slots__ = {
         "subflow": "The subflow now (Subflow).",
         "elapsed": "Time since the previous update, in ns; None at the first.",
-        "bytes_sent": "Payload that TCP sent in it, retransmissions included; None where unknown.",
-        "bytes_acked": "Acknowledged by TCP, SYN and FIN as one byte each; perhaps out of order.",
-        "bytes_received": "Received by TCP, the peer's FIN as one byte.",
-        "bytes_retrans": "Payload that TCP retransmitted.",
+        "bytes_sent": "Growth of TCPInfo.bytes_sent, retransmissions included; None where unknown.",
+        "bytes_acked": "Of TCPInfo.bytes_acked; to the connection perhaps out of order.",
+        "bytes_received": "Of TCPInfo.bytes_received.",
+        "bytes_retrans": "Of TCPInfo.bytes_retrans.",
     }
 
     subflow: Subflow
@@ -115,11 +115,15 @@ class Update(_Delta):
         "in the update with fell_back, and where the kernel reset the counters.",
         "fell_back": "Whether this update is the first that saw plain TCP on an MPTCP socket: True once for "
         "each connection that fell back, at the first update if that was in its handshake. A reset that "
-        "comes before any data looks the same (Status.FALLBACK).",
-        "bytes_sent": "Payload sent (bytes; None before Linux 6.5).",
-        "bytes_acked": "Payload that the peer acknowledged, our own DATA_FIN as one byte.",
-        "bytes_received": "Payload received in order. Before Linux 6.5 with the peer's DATA_FIN as one byte.",
-        "bytes_retrans": "Payload sent again on another subflow (bytes; None before Linux 6.5).",
+        "comes before any data looks the same, and so does a SYN that nobody answers (Status.FALLBACK): "
+        "that no answer came yet is told by tcp_info.state.",
+        "bytes_sent": "Growth of MPTCPInfo.bytes_sent; of TCPInfo.bytes_sent, with retransmissions, on plain "
+        "TCP and after a fallback. None of MPTCP before Linux 6.5, as bytes_retrans.",
+        "bytes_acked": "Of MPTCPInfo.bytes_acked, or of TCPInfo.bytes_acked.",
+        "bytes_received": "Of MPTCPInfo.bytes_received, before Linux 6.5 with the peer's DATA_FIN as one "
+        "byte; or of TCPInfo.bytes_received, with its FIN as one.",
+        "bytes_retrans": "Of MPTCPInfo.bytes_retrans, also with one path and no loss; or of "
+        "TCPInfo.bytes_retrans.",
         "added": "Subflows in use now (``live``) that were not: all of them at the first update.",
         "removed": "Subflows that were in use and are not, with the last counters that could be read. What "
         "they did since the previous update is in no SubflowDelta, nor is what plain TCP, or a connection "
