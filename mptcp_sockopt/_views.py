@@ -67,13 +67,18 @@ class MPTCPInfo(View):
         "data is left in their receive queue; 0 on a connection with one path. Counted in a byte, which "
         "wraps: of 300 it says 44; `live_count` does not.", "subflows", "5.9",
     )  # fmt: skip
-    add_addr_signal = always("ADD_ADDR that this side has announced.", "addresses", "5.9")
+    add_addr_signal = always(
+        "ADD_ADDR that this side has announced, of endpoints that are still there.", "addresses", "5.9"
+    )
     add_addr_accepted = always(
         "ADD_ADDR of the peer that this side has accepted; 255, which was reported, is a count below 0.",
         "addresses", "5.9",
     )  # fmt: skip
     subflows_max = always("Limit on additional subflows, of the in-kernel path manager.", "subflows", "5.9")
-    add_addr_signal_max = always("Endpoints configured as `signal`.", "endpoints", "5.9")
+    add_addr_signal_max = always(
+        "Endpoints configured as `signal`, of the in-kernel path manager; 0 with another (pm_type).",
+        "endpoints", "5.9",
+    )  # fmt: skip
     add_addr_accepted_max = always("Limit on accepted ADD_ADDR.", "addresses", "5.9")
     flags = always("Bits of InfoFlag; FALLBACK is never seen through getsockopt.", "bits", "5.9")
     token = always("This side's token; 0 before connect, on a listener, after a fastclose.", "token", "5.9")
@@ -91,11 +96,18 @@ class MPTCPInfo(View):
         "5.12", "Local endpoints that this connection has tried to join from; a join that failed counts too.",
         "endpoints",
     )  # fmt: skip
-    local_addr_max = newer("5.12", "Endpoints configured as `subflow`.", "endpoints")
+    local_addr_max = newer(
+        "5.12",
+        "Endpoints configured as `subflow`, of the in-kernel path manager; 0 with another.",
+        "endpoints",
+    )
     csum_enabled = newer(
         "5.14", "1 where the DSS checksum is in use: either side asking turns it on.", "boolean"
     )
-    retransmits = newer("6.5", "MPTCP-level timeouts in a row, at this moment; not a total.", "timeouts")
+    retransmits = newer(
+        "6.5", "Timeouts that sent our DATA_FIN again; not of data, and not 0 again once it is acknowledged.",
+        "timeouts",
+    )  # fmt: skip
     bytes_retrans = newer(
         "6.5", "Payload sent again by MPTCP, on the same subflow or others; also with one path, and no loss.",
         "bytes",
@@ -106,7 +118,9 @@ class MPTCPInfo(View):
     )  # fmt: skip
     bytes_received = newer(
         "6.5",
-        "Payload received in order, counted on arrival, read or not; from 6.7 with that of the peer's SYN.",
+        "Payload received in order, counted on arrival, read or not, while the receive buffer has room. "
+        "What comes beyond waits in the subflow and counts when the program reads. From 6.7 with that of the "
+        "peer's SYN.",
         "bytes",
     )  # fmt: skip
     bytes_acked = newer(
@@ -121,16 +135,18 @@ class MPTCPInfo(View):
     endp_laminar_max = newer("6.18", "Endpoints configured as `laminar`; 0 on 6.10 to 6.17.", "endpoints")
     endp_fullmesh_max = newer("6.19", "Endpoints configured as `fullmesh`; 0 on 6.10 to 6.18.", "endpoints")
     last_data_sent = newer(
-        "6.10", "Since data was last sent; before the first, since the socket was made.", "ms",
+        "6.10", "Since data was last sent; before the first, since the socket was made, "
+        "or, after connect(AF_UNSPEC), since that of the connection before.", "ms",
         never=lambda info: info.bytes_sent == 0,
     )  # fmt: skip
     last_data_recv = newer(
-        "6.10", "Since data was last received; before the first, since the socket was made.", "ms",
+        "6.10", "Since data was last received; before the first, since the socket was made, "
+        "or, after connect(AF_UNSPEC), since that of the connection before.", "ms",
         never=lambda info: info.bytes_received == 0,
     )  # fmt: skip
     last_ack_recv = newer(
-        "6.10", "Since MPTCP last received an acknowledgement; before the first, since the socket was made.",
-        "ms",
+        "6.10", "Since MPTCP last received an acknowledgement; before the first, since the socket was made, "
+        "or, after connect(AF_UNSPEC), since that of the connection before.", "ms",
         never=lambda info: info.bytes_acked == 0,
     )  # fmt: skip
 

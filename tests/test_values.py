@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,30 @@ def test_acknowledged_is_not_read(mptcp_ends: Pair) -> None:
     assert mp.mptcp_info(server).bytes_received in (1000, None)
 
 
+def test_what_the_receive_buffer_has_no_room_for_counts_when_it_is_read(mptcp_ends: Pair) -> None:
+    """TCP has received it, and the peer's kernel keeps it."""
+    client, server = mptcp_ends
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    exchange(client, server)
+    if mp.mptcp_info(client).bytes_sent is None:
+        raise Missing("a kernel that counts bytes of the connection")
+    written = 0
+
+    def waits() -> bool:
+        nonlocal written
+        client.sendall(b"x")
+        written += 1
+        received = mp.mptcp_info(server).bytes_received or 0
+        return (mp.mptcp_tcpinfo(server)[0].bytes_received or 0) > received
+
+    until(waits, "the buffer to be full")
+    until(lambda: len(server.recv(4096, socket.MSG_PEEK)) > 0, "something to read")
+    left = written
+    while left:
+        left -= len(server.recv(left))
+    assert mp.mptcp_info(server).bytes_received == 100 + written
+
+
 def test_a_data_fin_is_a_byte(mptcp_ends: Pair) -> None:
     """Of bytes_acked at the side that sent it, of no counter of bytes at the other."""
     client, server = mptcp_ends
@@ -306,6 +331,22 @@ def test_a_join_that_is_not_answered_has_no_age(mptcp: None) -> None:
             return tcp_ages(client)
 
     assert in_private_network(look) == [None] * 3
+
+
+def test_ages_of_a_connection_before_go_on(mptcp_ends: Pair) -> None:
+    """After connect(AF_UNSPEC) the number of the connection is that of the one before; clean says None."""
+    client, server = mptcp_ends
+    if mp.mptcp_info(client).last_data_sent is None:
+        raise Missing("a kernel with ages of the connection")
+    until(lambda: (mp.mptcp_info(client).last_data_sent or 0) > 300, "the socket to be old")
+    start = time.monotonic()
+    exchange(client, server)
+    assert ctypes.CDLL(None).connect(client.fileno(), ctypes.create_string_buffer(16), 16) == 0
+    with mp.create_server((server.getsockname()[0], 0), family=client.family, fallback=False) as again:
+        client.connect(again.getsockname())
+        info = mp.mptcp_info(client)
+        assert (info.bytes_sent, ages(info)[0]) == (0, None)
+        assert (info.last_data_sent or 0) <= (time.monotonic() - start) * 1000 + 50
 
 
 def test_what_happened_has_an_age(family: int, mptcp: None) -> None:
