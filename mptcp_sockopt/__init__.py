@@ -35,6 +35,7 @@ The self test and the command line, over the public names alone:
     _inq_cases         on what waits in a socket
     _socket_cases      on sockets of every kind
     _path_cases        on several subflows
+    _loopback          whether they can be tried here, and why not
     selftest           python -m mptcp_sockopt.selftest
     cli                the command line
 """

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import encodings.idna  # noqa: F401  # getaddrinfo() would load it when a descriptor may be lacking
-import errno
 import functools
 import random
 import socket
@@ -20,9 +19,9 @@ import sys
 
 import mptcp_sockopt as mp
 
-from . import _cases, _inq_cases, _ktap, _path_cases, _socket_cases
+from . import _cases, _inq_cases, _ktap, _loopback, _path_cases, _socket_cases
 from ._cases import LOOPBACK, End
-from ._ktap import Skip, check, is_shortage
+from ._ktap import Skip, check
 from ._version import KERNEL, __version__
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -152,31 +151,6 @@ def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
 # --------------------------------------------------------------------------------------------- the door
 
 
-def why_not(family: int) -> str | None:
-    """Why nothing can be tested here, in the caller's own namespace; None if it can."""
-    support = mp.is_supported()
-    if not support:
-        return support.value
-    host = LOOPBACK[family]
-    try:
-        with socket.create_server((host, 0), family=family) as server:
-            socket.create_connection(server.getsockname()[:2], timeout=5).close()
-    except OSError as error:
-        if error.errno != errno.EADDRNOTAVAIL and is_shortage(error):  # no such address, and not: no port
-            raise
-        return f"not even plain TCP works over {host}: {error}"
-    try:
-        with mp.create_socket(family, fallback=False) as sock:
-            mp.mptcp_info(sock)
-    except mp.UnsupportedOptionError:
-        return "this kernel has no SOL_MPTCP (before Linux 5.16, or user-mode emulation)"
-    except OSError as error:
-        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-            raise
-        return f"this kernel makes no MPTCP sockets of this family: {error}"
-    return None
-
-
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mptcp-sockopt selftest",
@@ -232,7 +206,7 @@ def run(argv: Sequence[str] | None) -> int:
     if options.list:
         print(*names, sep="\n")
         return _ktap.PASS
-    reasons = {family: why_not(family) for family in families}
+    reasons = {family: _loopback.why_not(family) for family in families}
     if all(reasons.values()):
         code = _ktap.PASS if options.exit_zero_on_skip else _ktap.SKIP
         return _ktap.skip_all(str(reasons[families[0]]), strict=options.strict, code=code)

@@ -17,6 +17,7 @@ from types import FrameType
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import _loopback
 
 from .support import DEADLINE, LOOPBACK, Missing, fallback_pair, mptcp_pair, no_option, tcp_pair
 
@@ -75,6 +76,12 @@ def _fault_of_loopback() -> str:
     return ""
 
 
+@functools.cache
+def _fault_of_mptcp() -> str:
+    """Why an MPTCP connection over loopback is none here, or nothing; where MPTCP sockets can be made."""
+    return _loopback.why_no_mptcp(socket.AF_INET) or ""
+
+
 def _skip_or_fail(config: pytest.Config, reason: str) -> None:
     if config.getoption("--require-mptcp"):
         pytest.fail(f"--require-mptcp: {reason}", pytrace=False)
@@ -128,6 +135,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
         # Every fixture that opens MPTCP sockets depends on one of these; asked for once here.
         if fixtures and not (support := mp.is_supported()):
             raise Missing(support.value)
+        if fixtures and _fault_of_mptcp():
+            raise Missing(_fault_of_mptcp())
         return (yield)
 
 

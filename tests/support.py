@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pickle
 import platform
@@ -204,6 +205,13 @@ def reset(sock: socket.socket, peer: socket.socket) -> None:
     except ConnectionResetError:
         return
     raise Missing("a kernel that resets an MPTCP connection at SO_LINGER 0")
+
+
+def set_mtu(interface: str, size: int) -> None:
+    """``ip link set INTERFACE mtu SIZE``, in bytes."""
+    set_interface_mtu = 0x8922
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, set_interface_mtu, struct.pack("16si20x", interface.encode(), size))
 
 
 def in_private_network(function: Callable[[], T]) -> T:

@@ -30,7 +30,7 @@ FLOORS = [
     {"_sampler", "_tracker"},
     {"__init__"},
     {"_cases"},
-    {"_inq_cases", "_path_cases", "_socket_cases"},
+    {"_inq_cases", "_path_cases", "_socket_cases", "_loopback"},
     {"selftest"},
     {"cli"},
     {"__main__"},
@@ -46,7 +46,7 @@ REUSEPORT_FLOORS = [
     {"__main__"},
 ]
 DOORS = {  # these use public names
-    "_cases", "_inq_cases", "_path_cases", "_socket_cases", "selftest", "cli/__init__",
+    "_cases", "_inq_cases", "_path_cases", "_socket_cases", "_loopback", "selftest", "cli/__init__",
 }  # fmt: skip
 FOLDERS = (
     "mptcp_sockopt/**/*.py",

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +21,15 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox, selftest
 from mptcp_sockopt._version import KERNEL
 
-from .support import Missing, has_full_info, in_private_network, rounds, run
+from .support import (
+    Missing,
+    has_full_info,
+    in_private_network,
+    rounds,
+    run,
+    set_mtu,
+    where_refused,
+)
 
 ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "mptcp_sockopt.selftest")
@@ -203,6 +214,54 @@ def test_without_a_loopback_it_skips(mptcp: None) -> None:
     code, output = in_private_network(look)
     assert code == 4
     assert "not even plain TCP works over ::1" in output
+
+
+def test_where_mptcp_falls_back_it_skips(mptcp: None) -> None:
+    """Exit 4 (1 under --strict) where no MPTCP option gets through, and where the kernel has given MPTCP up
+    for that, though it would get through again."""
+
+    def look() -> list[tuple[int, str]]:
+        set_mtu("lo", 68)  # no room for a SYN-ACK with the option
+        found = [run(*COMMAND)]
+        set_mtu("lo", 65536)
+        found += [run(*COMMAND), run(*COMMAND, "--strict")]
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/net/mptcp/blackhole_timeout").write_text("3600")
+        found += [run(*COMMAND, "--exit-zero-on-skip")]
+        return [(one.returncode, one.stdout) for one in found]
+
+    (code, output), given_up, strict, again = in_private_network(look)
+    why = r"(MPTCP connections fall back to TCP|no MPTCP connection can be had) over 127\.0\.0\.1: .*"
+    assert re.fullmatch(rf"TAP version 13\n1\.\.0 # SKIP {why}\n", output), output
+    assert code == 4
+    assert again[0] == 0
+    assert "\nok 1 " in again[1]
+    if not Path("/proc/sys/net/mptcp/blackhole_timeout").exists():
+        raise Missing("blackhole detection (Linux 6.12)")
+    why = (
+        r"MPTCP connections fall back to TCP: blackhole detection is active .*net\.mptcp\.blackhole_timeout.*"
+    )
+    assert re.fullmatch(rf"TAP version 13\n1\.\.0 # SKIP {why}\n", given_up[1]), given_up[1]
+    assert re.fullmatch(rf"TAP version 13\n1\.\.1\nnot ok 1 .* # {why}\n", strict[1]), strict[1]
+    assert (given_up[0], strict[0]) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "name"),
+    [
+        ("getsockname", {}, "getsockname()"),
+        ("getpeername", {}, "getpeername()"),
+        ("getsockopt", {1: socket.SOL_SOCKET, 2: socket.SO_ERROR}, "getsockopt(SO_ERROR)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "(" not in value else "",
+)
+def test_a_call_that_is_refused_is_named(
+    call: str, arguments: dict[int, int], name: str, mptcp: None
+) -> None:
+    """By seccomp: exit 4, as no connection can be had without it."""
+    found = where_refused([(call, arguments, errno.EPERM)], lambda: run(*COMMAND))
+    reason = f"not even plain TCP works over 127.0.0.1: [Errno 1] {name}: Operation not permitted"
+    assert (found.returncode, found.stdout) == (4, f"TAP version 13\n1..0 # SKIP {reason}\n")
 
 
 @pytest.mark.parametrize("family", [2, 10], ids=["v4", "v6"], indirect=False)

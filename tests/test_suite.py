@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .support import in_private_network, needs, run, started
+from .support import in_private_network, needs, run, set_mtu, started
 
 ROOT = Path(__file__).parent.parent
 HANGS = """
@@ -43,6 +43,11 @@ import socket
 import pytest
 @pytest.mark.parametrize("number", range(3))
 def test_network(number): socket.create_connection(("127.0.0.1", 1), 600)
+"""
+CONNECTIONS = """
+import pytest
+@pytest.mark.parametrize("number", range(3))
+def test_connections(number, mptcp): raise AssertionError
 """
 PURE = "def test_pure(): pass\n"
 SKIPS = "import pytest; pytest.skip('no such module', allow_module_level=True)\n"
@@ -103,6 +108,21 @@ def test_without_loopback_there_is_one_skip(tmp_path: Path) -> None:
         ("3", "sockets on 127.0.0.1 do not work here (ip link set lo up)")
     ]
     assert "1 passed, 3 skipped" in out
+    assert (required, "1 passed, 3 errors" in failures) == (1, True), failures
+
+
+def test_where_mptcp_falls_back_there_is_one_skip(tmp_path: Path, mptcp: None) -> None:
+    """For all tests of MPTCP connections, with the reason; under --require-mptcp they fail."""
+
+    def look() -> list[tuple[int, str]]:
+        set_mtu("lo", 68)  # no room for a SYN-ACK with the option
+        return [pytest_of(tmp_path, CONNECTIONS, PURE, options=more) for more in ((), ("--require-mptcp",))]
+
+    (code, out), (required, failures) = in_private_network(look)
+    assert code == 0, out
+    ((count, reason),) = re.findall(r"SKIPPED \[(\d)\] \S+ (.*)", out)
+    assert (count, "1 passed, 3 skipped" in out) == ("3", True), out
+    assert re.match("MPTCP connections fall back to TCP|no MPTCP connection can be had", reason), reason
     assert (required, "1 passed, 3 errors" in failures) == (1, True), failures
 
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Whether connections over loopback can be tested: one of TCP, then one of MPTCP, and what is in the way.
+
+Every call is made by itself, so that what refuses it (seccomp, a firewall) is told by that call's name.
+Uses public names of mptcp_sockopt only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+
+import mptcp_sockopt as mp
+
+from ._cases import LOOPBACK
+from ._ktap import is_shortage
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Seconds for each step. A SYN that is dropped for its MPTCP option goes without it after 7 at the most.
+PATIENCE = 10
+
+
+def why_not(family: int) -> str | None:
+    """Why nothing can be tested here, in the caller's own namespace; None if it can."""
+    support = mp.is_supported()
+    if not support:
+        return support.value
+    host = LOOPBACK[family]
+    try:
+        with _connection(family, socket.IPPROTO_TCP):
+            pass
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL and is_shortage(error):  # no such address, and not: no port
+            raise
+        return f"not even plain TCP works over {host}: {error}"
+    try:
+        with mp.create_socket(family, fallback=False) as sock:
+            mp.mptcp_info(sock)
+    except mp.UnsupportedOptionError:
+        return "this kernel has no SOL_MPTCP (before Linux 5.16, or user-mode emulation)"
+    except OSError as error:
+        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+            raise
+        return f"this kernel makes no MPTCP sockets of this family: {error}"
+    return why_no_mptcp(family)
+
+
+def why_no_mptcp(family: int) -> str | None:
+    """Why a connection between two MPTCP sockets is none of MPTCP here; None if it is one.
+
+    For kernels that have MPTCP. OSError where the machine runs out of something.
+    """
+    host = LOOPBACK[family]
+    without = _connections_without_mptcp()
+    try:
+        with _connection(family, mp.IPPROTO_MPTCP) as ends:
+            if all(map(mp.is_mptcp, ends)):
+                return None
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        return f"no MPTCP connection can be had over {host}: {error}"
+    if _connections_without_mptcp() > without:
+        return (
+            "MPTCP connections fall back to TCP: blackhole detection is active in this network namespace "
+            "(writing sysctl net.mptcp.blackhole_timeout ends it)"
+        )
+    return (
+        f"MPTCP connections fall back to TCP over {host}: a firewall or a small MTU lets no MPTCP option pass"
+    )
+
+
+def _connections_without_mptcp() -> int:
+    """How many were made without asking the peer for MPTCP, by blackhole detection (Linux 6.12)."""
+    try:
+        with open("/proc/net/netstat") as file:
+            names, numbers = [line.split() for line in file if line.startswith("MPTcpExt:")]
+        return int(dict(zip(names, numbers, strict=False))["MPCapableSYNTXDisabled"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+@contextlib.contextmanager
+def _connection(family: int, protocol: int) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection over which a byte went each way. Nothing waits longer than PATIENCE."""
+    with contextlib.ExitStack() as stack:
+        with _called("socket()"):
+            server = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))
+            client = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))
+        with _called("bind()"):
+            server.bind((LOOPBACK[family], 0))
+        with _called("listen()"):
+            server.listen()
+        with _called("getsockname()"):
+            address = server.getsockname()
+        with _called("ioctl(FIONBIO)"):
+            client.setblocking(False)
+        with _called("connect()"), contextlib.suppress(BlockingIOError):
+            client.connect(address)
+        _wait(client, select.POLLOUT, "connect()")
+        with _called("getsockopt(SO_ERROR)"):
+            number = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        with _called("connect()"):
+            if number:
+                raise OSError(number, os.strerror(number))
+        with _called("getpeername()"):
+            client.getpeername()
+        _wait(server, select.POLLIN, "accept()")
+        with _called("accept()"):
+            accepted = stack.enter_context(server.accept()[0])
+        for one, other in ((client, accepted), (accepted, client)):
+            with _called("sendto()"):
+                one.send(b"x")
+            _wait(other, select.POLLIN, "recvfrom()")
+            with _called("recvfrom()"):
+                other.recv(1)
+        yield client, accepted
+
+
+@contextlib.contextmanager
+def _called(call: str) -> Iterator[None]:
+    """What goes wrong inside is told with the name of the system call."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{call}: {error.strerror}") from None
+
+
+def _wait(sock: socket.socket, event: int, call: str) -> None:
+    with _called("poll()"):
+        poll = select.poll()
+        poll.register(sock, event)
+        came = poll.poll(PATIENCE * 1000)
+    if not came:
+        raise OSError(errno.ETIMEDOUT, f"{call}: {os.strerror(errno.ETIMEDOUT)}")
