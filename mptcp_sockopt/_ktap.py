@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import selectors
@@ -344,8 +345,14 @@ def guard(main: Callable[[], int]) -> int:
     else the system refuses (descriptors, processes, memory, room for output) in one sentence."""
     try:
         _open_what_is_closed()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # argparse is silent about what it cannot write; under python -u the flush below would not know.
+            sys.stdout.reconfigure(write_through=False)
         with _endings_raise():
-            code = main()
+            try:
+                code = main()
+            except SystemExit as ended:  # by argparse, which has printed
+                code = int(ended.code or 0)
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
@@ -353,10 +360,11 @@ def guard(main: Callable[[], int]) -> int:
     except _Ended as ended:
         return 128 + int(ended.args[0])
     except BrokenPipeError:
-        _silence()
         return 128 + signal.SIGPIPE
     except (OSError, MemoryError) as error:
         return _bail_out(str(error) or type(error).__name__)
+    finally:
+        _silence()
 
 
 def _open_what_is_closed() -> None:
@@ -389,13 +397,16 @@ def _bail_out(reason: str) -> int:
     try:
         say(f"Bail out! {reason}")
     except OSError:  # the output itself is what failed
-        _silence()
         with contextlib.suppress(OSError):
             print(f"Bail out! {reason}", file=sys.stderr)
     return BAILED
 
 
 def _silence() -> None:
-    """Nothing more can be said; keep the interpreter from trying when it flushes at exit."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """What could not be written stays in a buffer, and the interpreter would fail with it at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -35,6 +35,11 @@ LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 DEADLINE = 60.0
 
 
+# Environments in which Python keeps what is printed for a while, and in which it writes it at once.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+BUFFERINGS = (_ENVIRONMENT, {**_ENVIRONMENT, "PYTHONUNBUFFERED": "1"})
+
+
 class Missing(Exception):  # noqa: N818  # turned into a skip, or a failure under --require-mptcp
     """Something this machine lacks."""
 

@@ -15,7 +15,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import cli
 
-from .support import Missing, run
+from .support import BUFFERINGS, Missing, run
 
 MODULE = (sys.executable, "-m", "mptcp_sockopt")
 SCRIPT = (str(Path(sys.executable).with_name("mptcp-sockopt")),)
@@ -73,12 +73,35 @@ def test_no_command_is_imported_before_it_is_chosen() -> None:
     assert found.stdout.splitlines()[-1] == "[]", found.stderr
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
+WORDS = ["--help", "--version", "selftest --help", "selftest --version", "selftest --list"]
+
+
+@pytest.mark.parametrize("env", BUFFERINGS, ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("words", WORDS)
+def test_a_closed_pipe_is_no_traceback(words: str, env: dict[str, str]) -> None:
     """As of any other program: 128 + SIGPIPE, and nothing on stderr."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as closed:
+        command = [*MODULE, *words.split()]
         found = subprocess.run(
-            [*MODULE, "selftest", "--list"], stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False
+            command, stdout=closed, stderr=subprocess.PIPE, env=env, timeout=60, check=False
         )
     assert (found.returncode, found.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("env", BUFFERINGS, ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("words", WORDS)
+def test_a_full_disk_is_told(words: str, env: dict[str, str]) -> None:
+    """Exit 3 and one sentence on stderr; nothing where that is full too, but the exit code."""
+    told = "Bail out! [Errno 28] No space left on device\n"
+    for redirected, errors in ((">/dev/full", told), ("&>/dev/full", "")):
+        found = run("bash", "-c", f'exec "$@" {redirected}', "bash", *MODULE, *words.split(), env=env)
+        assert (found.returncode, found.stderr) == (3, errors)
+
+
+@pytest.mark.parametrize("env", BUFFERINGS, ids=["buffered", "unbuffered"])
+def test_a_usage_error_that_cannot_be_said_is_one(env: dict[str, str]) -> None:
+    """Exit 2."""
+    for words in (["--nonsense"], ["selftest", "--nonsense"]):
+        assert run("bash", "-c", 'exec "$@" 2>/dev/full', "bash", *MODULE, *words, env=env).returncode == 2

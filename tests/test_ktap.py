@@ -19,7 +19,7 @@ import pytest
 
 from mptcp_sockopt import _ktap
 
-from .support import run, until
+from .support import BUFFERINGS, run, until
 
 Script = Callable[[_ktap.Settle], None]
 
@@ -359,9 +359,22 @@ def test_closed_streams_do_no_harm(closed: str) -> None:
     assert ("ok 2 b" in found.stdout) is (">&-" not in closed.replace("2>&-", ""))
 
 
-def test_output_that_fails_is_said_elsewhere() -> None:
+@pytest.mark.parametrize("env", BUFFERINGS, ids=["buffered", "unbuffered"])
+def test_output_that_fails_is_said_elsewhere(env: dict[str, str]) -> None:
     """/dev/full: one sentence on standard error, exit 3; nothing where that is full too."""
     code = HANG.format(script="settle.result(0, 'pass', ''); settle.result(1, 'pass', '')", seconds=30)
-    found = run("bash", "-c", 'exec "$0" -c "$1" >/dev/full', sys.executable, code)
-    assert (found.returncode, found.stderr) == (3, "Bail out! [Errno 28] No space left on device\n")
-    assert run("bash", "-c", 'exec "$0" -c "$1" &>/dev/full', sys.executable, code).returncode == 3
+    for full, errors in ((">", "Bail out! [Errno 28] No space left on device\n"), ("&>", "")):
+        found = run("bash", "-c", f'exec "$0" -c "$1" {full}/dev/full', sys.executable, code, env=env)
+        assert (found.returncode, found.stderr) == (3, errors)
+
+
+@pytest.mark.parametrize("env", BUFFERINGS, ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("redirected", [">/dev/full", "&>/dev/full", ">/dev/full 2>&-"])
+def test_output_that_fails_at_the_end_is_said_too(redirected: str, env: dict[str, str]) -> None:
+    """What waits in a buffer, or was printed by a parser that then left, is written inside the guard."""
+    code = "import sys; from mptcp_sockopt import _ktap; sys.exit(_ktap.guard({}))"
+    for ending in ("lambda: print('x') or 0", "lambda: print('x') or sys.exit(0)"):
+        command = f'exec "$0" -c "$1" {redirected}'
+        found = run("bash", "-c", command, sys.executable, code.format(ending), env=env)
+        said = "Bail out! [Errno 28] No space left on device\n" if redirected == ">/dev/full" else ""
+        assert (found.returncode, found.stderr) == (3, said)

@@ -8,14 +8,12 @@ gets the words behind its name.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Sequence
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import _ktap
 
 # Name, module with main(argv) -> exit code, and what it is for.
 COMMANDS = (
@@ -53,15 +51,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """main() for the script and ``python -m``: Ctrl-C and a closed pipe end it quietly."""
-    try:
-        code = main()
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Nothing more can be said; keep the interpreter from trying when it flushes at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
-    sys.exit(code)
+    """main() for the script and ``python -m``: it ends as the self test does, however it ends."""
+    sys.exit(_ktap.guard(main))
