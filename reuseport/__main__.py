@@ -6,14 +6,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from mptcp_sockopt import __version__
 
-from ._report import CANNOT, CannotRun
+from ._report import CANNOT, CannotRun, flush, give_up_writing, parsed
 
 # Command, room, and what it is for. Each room has add_arguments(parser, command) and run(options).
 COMMANDS = (
@@ -50,19 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with contextlib.suppress(ValueError):  # another thread than the main one
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would end without a status
-        options = parser().parse_args(argv)
+        options = parsed(parser(), argv)
         code: int = options.run(options)
-        sys.stdout.flush()
+        flush()
         return code
     except CannotRun as missing:
-        print(f"reuseport: cannot run here: {missing}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"reuseport: cannot run here: {missing}", file=sys.stderr)
         return CANNOT
     except BrokenPipeError:
-        # Nothing more can be said; keep the interpreter from trying when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    finally:
+        give_up_writing()
 
 
 if __name__ == "__main__":

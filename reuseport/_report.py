@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 PASS, FAIL, USAGE, CANNOT = 0, 1, 2, 3  # exit codes of measuring commands
@@ -14,6 +18,48 @@ _WORDS = {PASS: "PASS", FAIL: "FAIL", CANNOT: "NOT PROVEN"}
 
 class CannotRun(Exception):  # noqa: N818  # an outcome: exit code 3
     """What is missing here, in a sentence: a privilege, a kernel feature, a program."""
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; or SystemExit when help, version or a usage error is written. Raises as flush() does."""
+    unbuffered = isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.write_through
+    if unbuffered:  # argparse is silent about what it cannot write, and the flush below would not know
+        sys.stdout.reconfigure(write_through=False)  # type: ignore[union-attr]
+    try:
+        return parser.parse_args(argv)
+    except SystemExit:
+        flush()
+        raise
+    finally:
+        if unbuffered:
+            sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+
+
+def flush() -> None:
+    """Write what was printed: BrokenPipeError where nobody reads it, CannotRun where it cannot be written."""
+    if sys.stdout:  # else it is closed
+        with _writing():
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CannotRun(f"standard output: {error}") from None
+
+
+def give_up_writing() -> None:
+    """What could not be written stays in a buffer: keep the interpreter from trying again at its exit."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 N = TypeVar("N", int, float)
@@ -44,10 +90,11 @@ def finish(
 ) -> int:
     """Print what was found: with --json one object on stdout, else the lines and the verdict."""
     verdict = verdict_line(options.command, sentence, code)
-    if options.json:
-        print(json.dumps({"schema": 1, "command": options.command, "verdict": verdict, **found}))
-    else:
-        for line in lines:
-            print(line)
-        print(verdict)
+    with _writing():
+        if options.json:
+            print(json.dumps({"schema": 1, "command": options.command, "verdict": verdict, **found}))
+        else:
+            for line in lines:
+                print(line)
+            print(verdict)
     return code
