@@ -248,8 +248,8 @@ def mptcp_diag(*, listening: bool = False, limit: int = _sock_diag.LIMIT) -> MPT
     comes or goes meanwhile may be missing or, rarely, make another one missing or told twice (by
     ``info.token``). UnsupportedOptionError where the kernel has no mptcp_diag; OSError with EAGAIN if each
     of several dumps was disturbed, ENOBUFS if each lost something, EMSGSIZE if the rows, listeners included,
-    take more than limit bytes, EPROTO for an answer that no kernel gives. May be called from any thread, and
-    lets other threads run while the kernel works.
+    take more than limit bytes, EPROTO for an answer that no kernel gives, and any errno where a policy
+    refuses netlink sockets. May be called from any thread, and lets other threads run while the kernel works.
 
     limit is for the answer that never ends. The default of 32 MiB is enough for some 200,000 connections
     (168 bytes each on Linux 7.3); a machine that has more wants more. For a moment the memory is half as

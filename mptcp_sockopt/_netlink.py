@@ -20,9 +20,17 @@ _KIND_MASK = 0x3FFF
 _DATAGRAMS = 100  # an answer is one message and an acknowledgement, in a datagram or two
 
 
+class NoNetlinkError(OSError):
+    """No netlink socket is made here; with the errno of socket(2)."""
+
+
 @contextlib.contextmanager
 def connected(protocol: int) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as netlink:
+    try:
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    except OSError as error:
+        raise NoNetlinkError(error.errno, f"socket(AF_NETLINK): {error.strerror}") from None
+    with netlink:
         netlink.settimeout(5)
         netlink.bind((0, 0))
         yield netlink

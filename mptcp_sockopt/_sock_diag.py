@@ -169,7 +169,10 @@ def _attempt(
     try:
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
     except OSError as error:
-        raise _failure(error.errno or errno.EIO) from None
+        if error.errno == errno.EPROTONOSUPPORT:  # a kernel without sock_diag
+            raise _failure(error.errno) from None
+        # Any other, EAFNOSUPPORT too, is no word of the kernel about its sockets: seccomp, a security module.
+        raise OSError(error.errno, f"mptcp_diag(): socket(AF_NETLINK): {error.strerror}") from None
     result, found = 0, _Dump(limit, tcp)
     with netlink:
         for family in families:
@@ -181,7 +184,7 @@ def _attempt(
 # INET_DIAG_INFO).
 _DOUBTFUL = (-errno.EINVAL, -errno.EOPNOTSUPP, -errno.EPROTO)
 # How a kernel without sock_diag, without inet_diag, without MPTCP diag, or before 5.7 refuses.
-_LACKING = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
+_LACKING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
 
 
 def _failure(number: int) -> OSError:

@@ -15,11 +15,13 @@ import mptcp_sockopt as mp
 
 from . import _cases, _netlink
 from ._cases import LOOPBACK, End, eventually
-from ._ktap import Skip, check, named
+from ._ktap import Skip, check, is_shortage, named
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_SOCK_DIAG = 4  # NETLINK_SOCK_DIAG of linux/netlink.h
 
 
 @named("fresh MPTCP socket: answers, UNCONNECTED")
@@ -133,6 +135,9 @@ def look_up(family: int) -> None:
             mp.mptcp_diag()
         except mp.UnsupportedOptionError:
             raise Skip("this kernel has no mptcp_diag (CONFIG_INET_MPTCP_DIAG)") from None
+        except OSError:
+            needs_netlink()
+            raise
         for sock in ends:
             info = mp.mptcp_info(sock)
             ports, found = by_token(info.token)
@@ -150,12 +155,23 @@ def look_up(family: int) -> None:
         check(False, "a token that nobody has finds a connection")
 
 
+def needs_netlink() -> None:
+    """Skip where a policy refuses netlink sockets: that is no answer of the kernel."""
+    try:
+        with _netlink.connected(_SOCK_DIAG):
+            pass
+    except _netlink.NoNetlinkError as error:
+        if is_shortage(error):
+            raise
+        raise Skip(f"no netlink socket can be made here: {error}") from None
+
+
 def by_token(token: int) -> tuple[tuple[int, int], mp.MPTCPInfo]:
     """The ports and the mptcp_info of the one connection with that token (linux/inet_diag.h)."""
-    sock_diag, by_family, req_protocol, info = 4, 20, 3, 2
+    by_family, req_protocol, info = 20, 3, 2
     request = struct.pack("=BBBxI40xII", socket.AF_INET, socket.IPPROTO_TCP, 1 << (info - 1), 0, token, 0)
     request += _netlink.attribute(req_protocol, struct.pack("=I", mp.IPPROTO_MPTCP))
-    with _netlink.connected(sock_diag) as netlink:
+    with _netlink.connected(_SOCK_DIAG) as netlink:
         answer = _netlink.call(netlink, by_family, request)
     (*_, local, remote) = _netlink.numbers(">4BHH", answer)
     return (local, remote), mp.MPTCPInfo(_netlink.attributes(answer[72:]).get(info, b""))

@@ -264,6 +264,20 @@ def test_a_call_that_is_refused_is_named(
     assert (found.returncode, found.stdout) == (4, f"TAP version 13\n1..0 # SKIP {reason}\n")
 
 
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EPERM])
+def test_without_netlink_its_cases_are_skipped(number: int, mptcp: None) -> None:
+    """As under systemd's RestrictAddressFamilies=: with the true reason, and all others pass."""
+    refusal = ("socket", {0: int(socket.AF_NETLINK)}, number)
+    found = where_refused([refusal], lambda: run(*COMMAND))
+    skips = re.findall(r"^ok \d+ (.*) # SKIP (.*)$", found.stdout, re.M)
+    reason = f"no netlink socket can be made here: [Errno {number}] socket(AF_NETLINK): {os.strerror(number)}"
+    assert [name for name, why in skips if why == reason] == [
+        "sock_diag: a token finds its connection",
+        *(name for name, _ in selftest.SANDBOX),
+    ]
+    assert (found.returncode, " fail:0 " in found.stdout) == (0, True), found.stdout
+
+
 @pytest.mark.parametrize("family", [2, 10], ids=["v4", "v6"], indirect=False)
 def test_subflow_endpoints_do_not_disturb(family: int) -> None:
     """As NetworkManager adds them by default: the connection under test gets a second subflow."""

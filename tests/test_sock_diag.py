@@ -101,18 +101,26 @@ def test_a_kernel_without_mptcp_diag(number: int, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_kernel_without_sock_diag() -> None:
-    """Says so at socket(2); what a sandbox forbids is no statement about the kernel."""
+    """Says so at socket(2); what a sandbox forbids is no statement about the kernel, and told as it is."""
 
-    def ask() -> tuple[type, int]:
+    def ask() -> tuple[type, int, str]:
         try:
             mp.mptcp_diag()
         except OSError as error:
-            return type(error), error.errno or 0
-        return type(None), 0
+            return type(error), error.errno or 0, str(error.strerror)
+        return type(None), 0, ""
 
-    for number, error in ((errno.EPROTONOSUPPORT, mp.UnsupportedOptionError), (errno.EPERM, PermissionError)):
+    for number, kind, words in (
+        (errno.EPROTONOSUPPORT, mp.UnsupportedOptionError, "CONFIG_INET_MPTCP_DIAG"),
+        (errno.EPERM, PermissionError, "socket(AF_NETLINK): Operation not permitted"),
+        (errno.EACCES, PermissionError, "socket(AF_NETLINK): Permission denied"),
+        (errno.EAFNOSUPPORT, OSError, "socket(AF_NETLINK): Address family not supported by protocol"),
+        (errno.ENOSYS, OSError, "socket(AF_NETLINK): Function not implemented"),
+    ):
         refusal = ("socket", {0: int(socket.AF_NETLINK)}, number)
-        assert where_refused([refusal], ask) == (error, number)
+        found = where_refused([refusal], ask)
+        assert found[:2] == (kind, number)
+        assert words in found[2]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -109,6 +110,24 @@ def test_a_shortage_is_no_reason_to_skip(number: int, monkeypatch: pytest.Monkey
     with pytest.raises(OSError) as caught:
         _path_cases.enter_sandbox(socket.AF_INET)
     assert caught.value.errno == number
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+def test_a_shortage_is_no_want_of_netlink(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where a token is looked up, nor where paths are added."""
+
+    @contextlib.contextmanager
+    def refuse(protocol: int) -> Iterator[socket.socket]:
+        raise _netlink.NoNetlinkError(number, os.strerror(number))
+        yield
+
+    monkeypatch.setattr(_netlink, "connected", refuse)
+    monkeypatch.setattr(_sandbox, "_connected", refuse)
+    monkeypatch.setattr(_sandbox, "enter_private_network", lambda: None)
+    for ask in (_socket_cases.needs_netlink, lambda: _path_cases.enter_sandbox(socket.AF_INET)):
+        with pytest.raises(OSError) as caught:
+            ask()
+        assert caught.value.errno == number
 
 
 def test_a_byte_that_the_subflows_lost_or_doubled_is_seen(
