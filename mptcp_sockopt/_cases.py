@@ -50,6 +50,20 @@ def eventually(truth: Callable[[], bool]) -> bool:
     return truth()
 
 
+def room(sock: socket.socket) -> int:
+    """Bytes that surely wait in this socket until they are read, however small net.ipv4.tcp_rmem is.
+
+    SO_RCVBUF counts the kernel's memory, which is several times the payload, and the window is half of it.
+    Beyond that the sender waits, and what had no room is sent, and counted, again.
+    """
+    return max(4, sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 8)
+
+
+def size_within(room: int, least: int, most: int) -> int:
+    """A random size, at least 2: between these two, or less where room is less."""
+    return random.randrange(min(least, room // 2), min(most, room))
+
+
 # ------------------------------------------------------------------------- cases: the three old options
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import mptcp_sockopt as mp
 
-from ._cases import LOOPBACK, eventually
+from ._cases import LOOPBACK, eventually, room, size_within
 from ._ktap import Skip, check, named
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -91,8 +91,8 @@ def read(sock: socket.socket, size: int) -> tuple[bytes, int]:
 
 @named("SIOCINQ, TCP_INQ: what waits, to the byte")
 def waiting(family: int, kind: Kind) -> None:
-    size = random.randrange(128, 4096)
     with stream(family, kind) as (client, server):
+        size = size_within(room(server), 128, 4096)
         client.sendall(bytes(size))
         eventually(lambda: queued(server, SIOCINQ) >= size)
         waits = queued(server, SIOCINQ)
@@ -108,9 +108,11 @@ def waiting(family: int, kind: Kind) -> None:
 
 @named("TCP_INQ: never more than is left of a stream")
 def streaming(family: int, kind: Kind) -> None:
-    size = (1 << 20) + random.randrange(1 << 20)
     chunk = bytes(1 << 16)
     with stream(family, kind) as (client, server):
+        # Through small buffers it goes at a few of them a second.
+        few = 4 * room(server)
+        size = few if few < 1 << 14 else (1 << 20) + random.randrange(1 << 20)
         sent = received = 0
         while received < size:
             if sent < size:
@@ -128,8 +130,8 @@ def streaming(family: int, kind: Kind) -> None:
 
 @named("SIOCOUTQ: at most what was sent; 0 when acknowledged")
 def sending(family: int, kind: Kind) -> None:
-    size = random.randrange(1 << 13, 1 << 14)
     with stream(family, kind) as (client, server):
+        size = size_within(room(server), 1 << 13, 1 << 14)
         client.sendall(bytes(size))
 
         def drained() -> bool:

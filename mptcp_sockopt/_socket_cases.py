@@ -14,7 +14,7 @@ import struct
 import mptcp_sockopt as mp
 
 from . import _cases, _netlink
-from ._cases import LOOPBACK, End, eventually
+from ._cases import LOOPBACK, End, eventually, room
 from ._ktap import Skip, check, is_shortage, named
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -111,8 +111,8 @@ def pair(family: int) -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @named("data that nobody has read: counted, once")
 def unread(family: int) -> None:
-    size = 1000
     with pair(family) as (client, accepted):
+        size = min(1000, room(accepted))
         end = End(accepted)
         client.sendall(bytes(size))
 

@@ -91,8 +91,9 @@ def run_cases(settle: _ktap.Settle, cases: Numbered, subject: Any) -> None:
 
 
 def client_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word: socket.socket) -> None:
-    payload = bytes(random.choices(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=random.randrange(128, 4096)))
     with mp.create_connection(server.getsockname()[:2], fallback=False) as sock:
+        size = _cases.size_within(_cases.room(sock), 128, 4096)
+        payload = bytes(random.choices(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=size))
         server.close()
         end = End(sock)
         run_cases(settle, plan.client_before, end)

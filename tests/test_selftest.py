@@ -264,6 +264,19 @@ def test_a_call_that_is_refused_is_named(
     assert (found.returncode, found.stdout) == (4, f"TAP version 13\n1..0 # SKIP {reason}\n")
 
 
+@pytest.mark.parametrize("size", [8192, 4096, 2304, 1000, 100])
+@pytest.mark.parametrize("buffer", ["rmem", "wmem"])
+def test_small_buffers_fail_nothing(buffer: str, size: int, mptcp: None) -> None:
+    """Of whatever size in bytes: what the cases send, and do not read at once, is less."""
+
+    def look() -> list[str]:
+        Path(f"/proc/sys/net/ipv4/tcp_{buffer}").write_text(f"{size} {size} {size}")
+        found = [run(*COMMAND) for _ in range(2)]
+        return [one.stdout for one in found if one.returncode]
+
+    assert in_private_network(look) == []
+
+
 @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EPERM])
 def test_without_netlink_its_cases_are_skipped(number: int, mptcp: None) -> None:
     """As under systemd's RestrictAddressFamilies=: with the true reason, and all others pass."""
