@@ -19,7 +19,16 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _loopback
 
-from .support import DEADLINE, LOOPBACK, Missing, fallback_pair, mptcp_pair, no_option, tcp_pair
+from .support import (
+    DEADLINE,
+    LOOPBACK,
+    Missing,
+    fallback_pair,
+    mptcp_pair,
+    needs_loopback,
+    no_option,
+    tcp_pair,
+)
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -176,10 +185,7 @@ def mptcp() -> None:
 def family(request: pytest.FixtureRequest) -> int:
     """IPv4, then IPv6."""
     family: socket.AddressFamily = request.param
-    try:
-        socket.create_server((LOOPBACK[family], 0), family=family).close()
-    except OSError as error:
-        raise Missing(f"no loopback of {family.name}: {error}") from None
+    needs_loopback(family)
     return family
 
 

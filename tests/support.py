@@ -91,6 +91,14 @@ def without_cookies() -> None:
         raise Missing(f"a namespace's own tcp_fastopen: {error}") from None
 
 
+def needs_loopback(family: socket.AddressFamily) -> None:
+    """This test has sockets on the loopback address of a family; IPv6 may be switched off."""
+    try:
+        socket.create_server((LOOPBACK[family], 0), family=family).close()
+    except OSError as error:
+        raise Missing(f"no loopback of {family.name}: {error}") from None
+
+
 def rounds(number: int) -> int:
     """How often to do what is worth repeating: a tenth of it in emulated guests, which say so."""
     return max(1, number // 10) if os.environ.get("MPTCP_SOCKOPT_EMULATED") else number

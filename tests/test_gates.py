@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -77,10 +78,11 @@ def test_apt_is_waited_for(machine: Machine) -> None:
     """Also for the lock of its lists, for which it does not wait by itself."""
     (machine.programs / "ip").unlink()
     calls = machine.programs / "calls"
+    log = shlex.quote(str(calls))
     machine.program(
         "apt-get",
-        f"""echo "$@" >>{calls}
-        [ $(wc -l <{calls}) -gt 2 ] && exit 0
+        f"""echo "$@" >>{log}
+        [ $(wc -l <{log}) -gt 2 ] && exit 0
         echo 'E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)'
         exit 100""",
     )
@@ -95,7 +97,8 @@ def test_apt_is_waited_for(machine: Machine) -> None:
 def test_indexes_are_fetched_where_apt_has_none(machine: Machine, indexes: str) -> None:
     """Images often come without; no package is missing."""
     calls = machine.programs / "calls"
-    machine.program("apt-get", f"""echo "$@" >>{calls}; [ "$1" != indextargets ] || echo '{indexes}'""")
+    log = shlex.quote(str(calls))
+    machine.program("apt-get", f"""echo "$@" >>{log}; [ "$1" != indextargets ] || echo '{indexes}'""")
     step = next(line for line in machine.gates()[1] if line.startswith("== "))
     updated = any(line.endswith(" update -q") for line in calls.read_text().splitlines())
     assert (updated, step.startswith("== README")) == (not indexes, bool(indexes))

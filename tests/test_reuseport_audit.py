@@ -171,7 +171,7 @@ def test_nothing_is_left_after_a_sudden_end(end: signal.Signals) -> None:
     mark = uuid.uuid4().hex
     arguments = ["--every", "10", "--rate", "10", *toy("careful", mark)]
     code = f"from tests.test_reuseport_audit import audit; audit(*{arguments!r})"
-    with started(sys.executable, "-c", code, stderr=subprocess.DEVNULL) as auditor:
+    with started(sys.executable, "-c", code, cwd=SERVERS.parent.parent, stderr=subprocess.DEVNULL) as auditor:
         until(lambda: len(processes(mark)) >= 3, "the auditor, the server and its worker")
         auditor.send_signal(end)
         auditor.wait(DEADLINE)

@@ -18,6 +18,7 @@ from reuseport import _children
 from .support import DEADLINE, started, until
 
 SECONDS = DEADLINE
+ROOT = Path(__file__).parent.parent  # where `tests` can be imported
 
 
 def alive(pid: int) -> bool:
@@ -140,7 +141,8 @@ def test_descendants_die_with_the_caller(end: signal.Signals) -> None:
 from tests.test_reuseport_children import _children, leave_a_daemon
 _children.in_child(lambda: leave_a_daemon({outward}), seconds=60)
 """
-    with started(sys.executable, "-c", code, pass_fds=[outward], stderr=subprocess.DEVNULL) as caller:
+    command = (sys.executable, "-c", code)
+    with started(*command, cwd=ROOT, pass_fds=[outward], stderr=subprocess.DEVNULL) as caller:
         os.close(outward)
         pids = two_pids(inward)
         os.close(inward)

@@ -21,7 +21,7 @@ import pytest
 from reuseport import _net, demo
 from reuseport.__main__ import main
 
-from .support import DEADLINE, at_work, in_private_network, started, until
+from .support import DEADLINE, at_work, in_private_network, needs_loopback, started, until
 
 GEN = r"\[gen (\d) pid \d+\]"
 
@@ -63,6 +63,8 @@ def test_demo_reads_like_the_seeds_example(port: int, switches: tuple[str, ...],
     Nor is a machine that stops for longer than generations live side by side: then nobody holds the port for
     a moment, and what is left of connections may keep the next from it. It is tried again.
     """
+    if "-6" in switches:
+        needs_loopback(socket.AF_INET6)
     for again in (port, free_port(), free_port()):
         with (
             command("client", "--fast", "--port", again, *switches) as client,  # it may come first

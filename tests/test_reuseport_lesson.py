@@ -13,7 +13,7 @@ import pytest
 from reuseport import _net, lesson
 from reuseport.__main__ import main
 
-from .support import DEADLINE, in_private_network, needs, run, started
+from .support import DEADLINE, in_private_network, needs, needs_loopback, run, started
 
 LESSON = (sys.executable, "-m", "reuseport", "lesson")
 
@@ -53,6 +53,7 @@ def test_without_loopback_there_is_no_verdict() -> None:
 
 def test_mptcp_and_ipv6_teach_the_same(mptcp: None) -> None:
     """And the client says that it got MPTCP."""
+    needs_loopback(socket.AF_INET6)
     done = run(*LESSON, "all", "--mptcp", "-6")
     assert done.returncode == 0, done.stdout
     assert "connect success (mptcp)" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -169,7 +170,7 @@ def test_reuseport_is_fair_and_exclusive_epoll_is_not() -> None:
 def test_a_closed_pipe_is_no_traceback() -> None:
     """reuseport -h | head -n 1"""
     found = subprocess.run(
-        f"{sys.executable} -m reuseport -h | head -n 1",
+        f"{shlex.quote(sys.executable)} -m reuseport -h | head -n 1",
         shell=True, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert found.stderr == ""
