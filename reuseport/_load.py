@@ -169,6 +169,8 @@ class ClosedLoop:
     """
 
     def __init__(self, target: Target, *, in_flight: int) -> None:
+        #: When the first loader began, by time.monotonic(); some do long before the last is forked.
+        self.begun = time.monotonic()
         self._shared = mmap.mmap(-1, 8 * (in_flight + 1))
         self._words = memoryview(self._shared).cast("Q")
         self._children: list[tuple[int, int]] = []

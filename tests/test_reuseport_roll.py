@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reuseport import _load, roll
 from reuseport.roll import SAFE, STRATEGIES, share_of_old
 
-from .support import needs, run
+from .support import in_private_network, needs, run, until
 
 ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "reuseport")
@@ -50,6 +54,31 @@ def test_safe_strategies_lose_nobody(strategy: str, words: list[str], mptcp: Non
     assert found["connections"] >= 1000
     assert found["restarts"] == 5
     assert found["bound_95"] < 0.01
+
+
+def test_what_is_counted_and_the_seconds_are_of_one_span() -> None:
+    """From the first loader's beginning to the end of the last, or the rate would be any number."""
+    moments: list[float] = []
+
+    class Load(_load.ClosedLoop):
+        def __init__(self, target: _load.Target, *, in_flight: int) -> None:
+            super().__init__(target, in_flight=in_flight)
+            moments.append(time.monotonic())
+            until(lambda: self.done >= 100, "100 connections")
+
+        def stop(self) -> _load.Tally:
+            tally = super().stop()
+            moments.append(time.monotonic())
+            return tally
+
+    def seconds() -> float:
+        options = argparse.Namespace(mptcp=False, in_flight=2, conns=1, restarts=1, seconds=60.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(roll, "ClosedLoop", Load)
+            measured = roll.roll_on_loopback("inherit", socket.AF_INET, options).seconds
+        return measured - (moments[1] - moments[0])
+
+    assert in_private_network(seconds) >= 0
 
 
 @pytest.mark.slow
