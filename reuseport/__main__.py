@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mptcp_sockopt import __version__
 
-from ._report import CANNOT, CannotRun, flush, give_up_writing, parsed
+from ._report import ended_by, flush, give_up_writing, need_streams, parsed
 
 # Command, room, and what it is for. Each room has add_arguments(parser, command) and run(options).
 COMMANDS = (
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         prog="reuseport",
         description="Does my listening port share fairly, and lose nobody at a restart?",
         epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here, or "
-        "nothing proven.",
+        "nothing proven. Of any command: 3 for what is missing, 70 for a fault of its own.",
     )
     parser.add_argument("--version", action="version", version=f"reuseport of mptcp-sockopt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(command, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         module = importlib.import_module(f"reuseport.{room}")
         module.add_arguments(sub, command)
-        sub.set_defaults(run=module.run)
+        sub.set_defaults(run=module.run, answers="stderr" if room == "demo" else "stdout")
     return parser
 
 
@@ -50,17 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(ValueError):  # another thread than the main one
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would end without a status
         options = parsed(parser(), argv)
+        need_streams(options.answers)
         code: int = options.run(options)
         flush()
         return code
-    except CannotRun as missing:
-        with contextlib.suppress(OSError):
-            print(f"reuseport: cannot run here: {missing}", file=sys.stderr)
-        return CANNOT
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Exception as error:
+        return ended_by(error)
     finally:
         give_up_writing()
 

@@ -17,9 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, NoReturn, TypeVar, cast
 
+from ._report import CannotRun
+
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class ChildDied(CannotRun, RuntimeError):  # noqa: N818  # as its base
+    """By no doing of its own: an end that no function has."""
 
 
 class Handle(Generic[T]):
@@ -33,7 +39,7 @@ class Handle(Generic[T]):
     """
 
     def __init__(self, function: Callable[[], T]) -> None:
-        _flush()  # or the child would print it a second time
+        flush()
         self._pipe, outward = os.pipe()
         parent = os.getpid()
         # No signal may find the guard in the middle of code that is the caller's.
@@ -61,7 +67,7 @@ class Handle(Generic[T]):
         finally:
             self.end()
         if not data:
-            raise RuntimeError("the child died without a word")
+            raise ChildDied("the child died without a word: it was killed, or memory ran out")
         value, trace = pickle.loads(data)
         if trace:
             raise value from RuntimeError(f"in the child:\n{trace}")
@@ -124,9 +130,10 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(number, f"prctl: {os.strerror(number)}")
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Before a fork: what is buffered would be written twice. Python has None for a stream that is closed."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
 
 
@@ -148,6 +155,9 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
         os.close(0)
         if os.getppid() == parent:  # else it died before it could be watched
             _wait(worker)
+    except OSError as error:  # no descriptor, no process, no /proc: it is the only one who can tell
+        with contextlib.suppress(OSError):
+            os.write(outward, _pickled((error, traceback.format_exc())))
     finally:
         try:
             _end_descendants()
@@ -193,7 +203,7 @@ def _work(function: Callable[[], object], outward: int, guard: int, mask: Iterab
             outcome = function(), ""
         except BaseException as error:
             outcome = error, traceback.format_exc()
-        _flush()
+        flush()
         with os.fdopen(outward, "wb") as out:
             out.write(_pickled(outcome))
     finally:

@@ -241,13 +241,20 @@ def _dump(family: int, states: int, port: int) -> list[bytes]:
         _HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0
     )
     for _ in range(_ATTEMPTS):
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        with _open() as netlink:
             netlink.settimeout(5)
             netlink.send(header + request)
             bodies = _answer(netlink)
         if bodies is not None:
             return bodies
     raise OSError(errno.EAGAIN, f"sock_diag: the sockets changed during each of {_ATTEMPTS} dumps")
+
+
+def _open() -> socket.socket:
+    try:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    except OSError as error:
+        raise OSError(error.errno, f"socket(AF_NETLINK): {error.strerror}") from None
 
 
 def _answer(netlink: socket.socket) -> list[bytes] | None:

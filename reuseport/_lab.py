@@ -29,7 +29,7 @@ from typing import TypeVar
 from ._children import Handle as Handle
 from ._children import close_from
 from ._children import in_child as in_child
-from ._report import CannotRun
+from ._report import CannotRun, reason
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def enter_private_network() -> None:
         _made.add(_identity())
     except OSError as error:
         off = ", ".join(f"{name}={value}" for name, value in _SWITCHES if _sysctl(name) == value)
-        why = f"{error}, with {off}" if off else str(error)
+        why = f"{error}, with {off}" if off else reason(error)
         raise CannotRun(f"a private network namespace may not be made here: {why}") from error
 
 
@@ -194,7 +194,9 @@ class Wire:
             try:
                 self._build(held)
             except OSError as error:
-                raise CannotRun(f"a wire between network namespaces may not be made here: {error}") from error
+                raise CannotRun(
+                    f"a wire between network namespaces may not be made here: {reason(error)}"
+                ) from error
             self._held = held.pop_all()
         return self
 
@@ -285,6 +287,8 @@ def _ip(commands: str, *descriptors: int) -> None:
         )
     except FileNotFoundError:
         raise CannotRun("the program ip (iproute2)") from None
+    except subprocess.TimeoutExpired as error:
+        raise CannotRun(f"a veth interface: {error}") from None
     except subprocess.CalledProcessError as error:
         raise CannotRun(f"a veth interface: ip says {error.stderr.strip()!r}") from None
 

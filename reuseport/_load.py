@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 import mptcp_sockopt
 
 from ._net import open_socket
+from ._report import CannotRun
 
 REQUEST = b"?"
 REPLY = struct.Struct("=I")
@@ -188,6 +189,11 @@ class ClosedLoop:
         """Connections that have ended so far."""
         return sum(self._words[1:])
 
+    @property
+    def failed(self) -> bool:
+        """Whether a loader has ended of an error that is no loss: stop() raises it."""
+        return bool(self._words[0])
+
     def _work(self, target: Target, slot: int, pipe: int) -> None:
         code = 1
         try:
@@ -197,10 +203,15 @@ class ClosedLoop:
             os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
             os.nice(10)  # a server that gets no CPU restarts slowly
             tally = Tally()
-            while not self._words[0] and os.getppid() != 1:
-                attempt(target, tally)
-                self._words[slot] += 1
-            send_tally(pipe, tally)
+            try:
+                while not self._words[0] and os.getppid() != 1:
+                    attempt(target, tally)
+                    self._words[slot] += 1
+            except OSError as error:
+                self._words[0] = 1  # nothing is proven any more
+                _send(pipe, error)
+            else:
+                _send(pipe, tally)
             code = 0
         finally:
             os._exit(code)
@@ -212,11 +223,11 @@ class ClosedLoop:
         self.close()
 
     def stop(self) -> Tally:
-        """End the loaders and add up what they saw."""
+        """End the loaders and add up what they saw. OSError, that of a loader, if it could not go on."""
         self._words[0] = 1
         tally = Tally()
         for _, pipe in self._children:
-            tally += receive_tally(pipe)
+            tally += _receive(pipe)
         self.close()
         return tally
 
@@ -232,7 +243,6 @@ class ClosedLoop:
 def open_loop(target: Target, *, rate: float, until: Callable[[], bool]) -> Tally:
     """Connections at a fixed rate a second, whatever becomes of them; returns when all have ended."""
     tally, lock = Tally(), threading.Lock()
-    threads: list[threading.Thread] = []
 
     def one() -> None:
         mine = Tally()
@@ -241,30 +251,66 @@ def open_loop(target: Target, *, rate: float, until: Callable[[], bool]) -> Tall
             nonlocal tally
             tally += mine
 
-    begun = time.monotonic()
-    while not until():
-        due = begun + len(threads) / rate
-        time.sleep(max(0.0, due - time.monotonic()))
-        thread = threading.Thread(target=one)
-        thread.start()
-        threads.append(thread)
-    for thread in threads:
-        thread.join()
+    with Threads() as threads:
+        begun = time.monotonic()
+        while not until():
+            due = begun + threads.started / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+            threads.start(one)
     return tally
 
 
-def send_tally(pipe: int, tally: Tally) -> None:
+class Threads:
+    """Started one by one, waited for at the end of the block. An OSError of one ends the block with it."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._errors: list[OSError] = []
+
+    @property
+    def started(self) -> int:
+        return len(self._threads)
+
+    def start(self, function: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                function()
+            except OSError as error:  # else it would be printed, and forgotten
+                self._errors.append(error)
+
+        if self._errors:
+            raise self._errors[0]
+        thread = threading.Thread(target=guarded)
+        try:
+            thread.start()
+        except RuntimeError as error:  # what Python makes of pthread_create's EAGAIN
+            raise CannotRun(f"{error} ({self.started} were started)") from None
+        self._threads.append(thread)
+
+    def __enter__(self) -> Threads:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for thread in self._threads:
+            thread.join()
+        if self._errors and kind is None:
+            raise self._errors[0]
+
+
+def _send(pipe: int, outcome: Tally | OSError) -> None:
     with os.fdopen(pipe, "wb") as out:
-        pickle.dump(tally, out)
+        pickle.dump(outcome, out)
 
 
-def receive_tally(pipe: int) -> Tally:
-    with os.fdopen(os.dup(pipe), "rb") as read:
+def _receive(pipe: int) -> Tally:
+    with os.fdopen(pipe, "rb", closefd=False) as read:
         data = read.read()
     if not data:
-        raise RuntimeError("a loader died")
-    tally: Tally = pickle.loads(data)
-    return tally
+        raise CannotRun("a loader died: it was killed, or memory ran out")
+    outcome: Tally | OSError = pickle.loads(data)
+    if isinstance(outcome, OSError):
+        raise outcome
+    return outcome
 
 
 # ------------------------------------------------------------------------------- what the counts allow

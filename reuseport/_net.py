@@ -27,7 +27,11 @@ def open_socket(family: int, *, mptcp: bool) -> socket.socket:
     """A TCP socket or, with mptcp, an MPTCP one; never the one for the other."""
     if mptcp:
         return mptcp_sockopt.create_socket(family, fallback=False, nodelay=False)
-    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        words = f"socket({socket.AddressFamily(family).name}): {error.strerror}"
+        raise OSError(error.errno, words) from None
 
 
 def bind(

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import json
 import os
+import resource
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 PASS, FAIL, USAGE, CANNOT = 0, 1, 2, 3  # exit codes of measuring commands
+BUG = 70  # and of a fault of this program (EX_SOFTWARE of sysexits.h), which is no answer
 _WORDS = {PASS: "PASS", FAIL: "FAIL", CANNOT: "NOT PROVEN"}
 
 
@@ -60,6 +64,50 @@ def give_up_writing() -> None:
         except OSError:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def reason(error: BaseException) -> str:
+    """What is missing, in a sentence, by what the system refused."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return f"{error}: `ulimit -n` is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}, and more are needed"
+    return str(error) or type(error).__name__
+
+
+def ended_by(error: Exception) -> int:
+    """The one rule of how what nobody expected ends a command; says it, and gives the exit code.
+
+    A room deals with the errors that are an answer of its measure, or of a server. Any other that the system
+    gives is something that is missing here. What is left is a fault of this program, and shows its traceback.
+    """
+    missing = isinstance(error, (CannotRun, OSError, MemoryError))
+    try:
+        if missing:
+            # Without standard error, print() would choose standard output by itself.
+            print(f"reuseport: cannot run here: {reason(error)}", file=sys.stderr or sys.stdout)
+        else:
+            traceback.print_exception(error)
+    except OSError:
+        # Nobody is there to hear it. Nor may the interpreter try again at its end: it would exit with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    return CANNOT if missing else BUG
+
+
+def need_streams(answers: str) -> None:
+    """CannotRun without the stream, stdout or stderr, that a command answers on.
+
+    In place of any other that is closed there is /dev/null from now on: a socket with its number would be
+    written to, or kept where all but 0, 1 and 2 is closed.
+    """
+    if getattr(sys, answers) is None:
+        raise CannotRun(f"{answers} is closed, where the answer goes")
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for the rest of the process
 
 
 N = TypeVar("N", int, float)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import os
 import select
@@ -28,12 +29,13 @@ from collections.abc import Callable
 import mptcp_sockopt as mp
 
 from . import _net
-from ._report import CannotRun
+from ._report import CannotRun, ended_by, reason
 
 PORT = 3088
 BACKLOG = 10
 LAST_GENERATION = 4
 ANSWER = struct.Struct("@I")  # the generation
+REFUSALS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)  # bind()'s; any other is of the socket
 
 # In seconds; --fast divides all but the last by ten.
 LIFETIME = 10.0  # of a generation
@@ -101,6 +103,8 @@ def serve(options: argparse.Namespace, generation: int) -> int:
     try:
         listener = _net.bind(address, _net.Reuse.PORT, family=options.family, mptcp=options.mptcp)
     except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
         print(f"bind: {error.strerror}", file=sys.stderr)
         return 1
     with listener:
@@ -157,9 +161,10 @@ def start(options: argparse.Namespace, work: Callable[[], int]) -> int:
         os._exit(work())
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        os._exit(1)
+    except Exception as error:
+        os._exit(ended_by(error))
+    finally:
+        os._exit(1)  # what cannot even be said
 
 
 def ended(pid: int) -> int:
@@ -203,7 +208,10 @@ def client(options: argparse.Namespace) -> int:
 def connect(options: argparse.Namespace, patient_until: float) -> socket.socket:
     """A connection. A refusal is tried again until that time: the servers may be starting just now."""
     while True:
-        sock = _net.open_socket(options.family, mptcp=options.mptcp)
+        try:
+            sock = _net.open_socket(options.family, mptcp=options.mptcp)
+        except OSError as error:
+            raise CannotRun(reason(error)) from None
         try:
             sock.settimeout(PATIENCE)
             sock.connect((_net.LOOPBACK[options.family], options.port))

@@ -14,12 +14,11 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from . import _lab
-from ._load import Tally, Target, answer_as, attempt, be_patient, chi_square
+from ._load import Tally, Target, Threads, answer_as, attempt, be_patient, chi_square
 from ._net import LOOPBACK, Reuse, listen
 from ._report import FAIL, PASS, USAGE, CannotRun, finish, positive
 
@@ -177,17 +176,15 @@ def stall(target: Target, pid: int) -> tuple[int, int]:
         attempt(target, Tally())
         waits.append(time.monotonic() - begun)
 
-    threads = [threading.Thread(target=one) for _ in range(2000)]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        begun = time.monotonic()
-        for n, thread in enumerate(threads):
-            time.sleep(max(0.0, begun + n / 2000 - time.monotonic()))
-            thread.start()
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    for thread in threads:
-        thread.join()
+    with Threads() as threads:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            for n in range(2000):
+                time.sleep(max(0.0, begun + n / 2000 - time.monotonic()))
+                threads.start(one)
+        finally:
+            os.kill(pid, signal.SIGCONT)
     return sum(wait > DELAYED for wait in waits), len(waits)
 
 

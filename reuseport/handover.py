@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import platform
+import resource
 import select
 import signal
 import socket
@@ -21,12 +23,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from . import _diag
+from ._children import flush
 from ._net import name
 
 LOOK = 0.002  # seconds between two looks at the handshakes in flight
 _FIRST_LISTEN_FD = 3
+_OUT_OF_THE_WAY = 64  # from there on a generation has its other descriptors
 
 # The number of membarrier(2), by architecture.
 _MEMBARRIER = {
@@ -322,33 +327,39 @@ class Supervisor:
         return True
 
     def _fork(self, number: int) -> Generation:
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _OUT_OF_THE_WAY + 2:
+            # fcntl(2) would say EINVAL, and to the child alone.
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         ready, say_ready = os.pipe()
         stop, say_stop = os.pipe()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         pid = os.fork()
         if pid == 0:
-            # What a generation does not serve it must not hold: a leaked listener is a black hole.
-            os.close(ready)
-            os.close(say_stop)
-            if self.current:
-                os.close(self.current._ready)
-                os.close(self.current._stop)
-            # Descriptors 3, 4, ... are where a child expects its listeners.
-            mine = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in (say_ready, stop)]
-            os.close(say_ready)
-            os.close(stop)
-            _live(self._work, Worker(number, *mine))
+
+            def live() -> None:
+                # What a generation does not serve it must not hold: a leaked listener is a black hole.
+                os.close(ready)
+                os.close(say_stop)
+                if self.current:
+                    os.close(self.current._ready)
+                    os.close(self.current._stop)
+                # Descriptors 3, 4, ... are where a child expects its listeners.
+                mine = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY) for fd in (say_ready, stop)]
+                os.close(say_ready)
+                os.close(stop)
+                self._work(Worker(number, *mine))
+
+            _live(live)
         os.close(say_ready)
         os.close(stop)
         return Generation(number, pid, ready, say_stop)
 
 
-def _live(work: Callable[[Worker], None], worker: Worker) -> None:
+def _live(life: Callable[[], None]) -> NoReturn:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
-        work(worker)
+        life()
         code = 0
     except Exception:
         traceback.print_exc()

@@ -116,7 +116,7 @@ def _look(options: argparse.Namespace) -> list[Row]:
     try:
         return look(options.port, options.window)
     except OSError as error:
-        raise _report.CannotRun(f"sock_diag does not answer: {error}") from error
+        raise _report.CannotRun(f"sock_diag does not answer: {_report.reason(error)}") from error
 
 
 def look(port: int, window: float) -> list[Row]:

@@ -27,7 +27,7 @@ import sys
 import mptcp_sockopt as mp
 
 from . import _net
-from ._report import FAIL, PASS, CannotRun, verdict_line
+from ._report import FAIL, PASS, CannotRun, reason, verdict_line
 
 PORT = 3333
 BACKLOG = 128
@@ -192,7 +192,7 @@ def need_loopback(family: int) -> None:
             sock.settimeout(2)
             sock.connect(_net.name(server))
     except OSError as error:
-        raise CannotRun(f"TCP does not work over {host}: {error}") from None
+        raise CannotRun(f"TCP does not work over {host}: {reason(error)}") from None
 
 
 def refused(options: argparse.Namespace, *words: str) -> list[Row]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import mmap
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 
@@ -67,6 +69,38 @@ class Site:
 
 
 Work = Callable[[Worker], None]
+
+
+class Errors:
+    """The first OSError of any generation: one that cannot do its work proves nothing about it.
+
+    In shared memory, because a generation puts its listener where any descriptor may be.
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, 4096)
+
+    def of(self, work: Work) -> Work:
+        """The same work, its errors noted here."""
+
+        def noted(worker: Worker) -> None:
+            try:
+                work(worker)
+            except OSError as error:
+                words = (error.strerror or str(error) or repr(error)).encode()[:1000]
+                _ERROR.pack_into(self._page, 0, error.errno or 0, words)
+                raise SystemExit(1) from None  # it is told: no traceback
+
+        return noted
+
+    def check(self) -> None:
+        """Raise it."""
+        number, words = _ERROR.unpack_from(self._page)
+        if said := words.rstrip(b"\0").decode(errors="replace"):
+            raise OSError(number, said) if number else OSError(said)
+
+
+_ERROR = struct.Struct("=i1000s")
 RETIRE_TIMEOUT = 5.0
 
 
@@ -256,6 +290,19 @@ def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
     return PASS, f"{', '.join(SAFE)} lost nobody; the naive restart lost {lost['naive']:,}"
 
 
+@contextlib.contextmanager
+def supervised(work: Work) -> Iterator[tuple[handover.Supervisor, Errors]]:
+    """A supervisor whose generations' errors end the block, at its end at the latest."""
+    errors = Errors()
+    try:
+        with handover.Supervisor(errors.of(work)) as supervisor:
+            yield supervisor, errors
+    except RuntimeError:  # the first generation died
+        errors.check()
+        raise
+    errors.check()
+
+
 def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) -> Result:
     """Restarts spread over the connections of a closed loop."""
     site = Site(LOOPBACK[family], family=family, mptcp=options.mptcp)
@@ -263,10 +310,11 @@ def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) ->
     restarts = 0
     with (
         STRATEGIES[strategy](site) as work,
-        handover.Supervisor(work) as supervisor,
+        supervised(work) as (supervisor, errors),
         ClosedLoop(target, in_flight=options.in_flight) as load,
     ):
-        while restarts < options.restarts or load.done < options.conns:
+        while not load.failed and (restarts < options.restarts or load.done < options.conns):
+            errors.check()
             if time.monotonic() - load.begun > options.seconds:
                 done = f"{load.done:,} connections and {restarts} restarts"
                 raise CannotRun(f"in {options.seconds:g} s it came to {done}: see --seconds")
@@ -296,14 +344,14 @@ def roll_over_wire(strategy: str, family: int, options: argparse.Namespace) -> R
             end = time.monotonic() + duration
             return open_loop(target, rate=options.rate, until=lambda: time.monotonic() > end)
 
-        with STRATEGIES[strategy](site) as work, handover.Supervisor(work) as supervisor:
+        with STRATEGIES[strategy](site) as work, supervised(work) as (supervisor, errors):
             begun = time.monotonic()
             handle = wire.start_in_client(load)
             for n in range(options.restarts):
                 due = begun + (n + 0.7) * duration / options.restarts
                 time.sleep(max(0.0, due - time.monotonic()))
                 while not supervisor.restart():
-                    pass
+                    errors.check()
                 at_old += share_of_old(supervisor.overlap, rtt)
             tally = handle.result(duration + 4 * PATIENCE)
             seconds = time.monotonic() - begun

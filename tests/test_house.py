@@ -37,7 +37,8 @@ FLOORS = [
 ]
 # reuseport has a house of its own, on top of this one: of mptcp_sockopt it uses public names.
 REUSEPORT_FLOORS = [
-    {"_report", "_net", "_diag", "_children", "_programs"},
+    {"_report"},
+    {"_net", "_diag", "_children", "_programs"},
     {"_lab", "_load", "steer", "_borrow"},
     {"handover"},
     {"demo", "lesson", "matrix", "fair", "roll", "_audit"},

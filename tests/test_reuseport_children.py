@@ -101,6 +101,17 @@ def test_a_child_that_is_killed_is_noticed() -> None:
         _children.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL), seconds=SECONDS)
 
 
+def test_what_the_guard_lacks_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the caller's own error: no /proc, no descriptor. The function is not called."""
+
+    def lacking(lowest: int) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc/self/fd")
+
+    monkeypatch.setattr(_children, "close_from", lacking)
+    with pytest.raises(FileNotFoundError, match="/proc/self/fd"):
+        _children.in_child(lambda: 1, seconds=SECONDS)
+
+
 def test_a_handle_gives_its_result_once() -> None:
     """Then it has ended."""
     child = _children.Handle(lambda: 1)

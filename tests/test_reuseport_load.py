@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import random
 import socket
@@ -144,6 +145,22 @@ def test_a_closed_loop_counts_and_ends() -> None:
     total, done, served_by = in_private_network(roll)
     assert total == done >= 200
     assert served_by == {3: total}
+
+
+def test_an_error_that_is_no_loss_ends_a_load() -> None:
+    """Of either loop, with the error: here there is no route to the server."""
+
+    def errors() -> list[int | None]:
+        target = Target(("192.0.2.1", 80), family=socket.AF_INET, mptcp=False)
+        with ClosedLoop(target, in_flight=2) as load:
+            until(lambda: load.failed, "a loader to fail")
+            with pytest.raises(OSError) as closed:  # compared below
+                load.stop()
+        with pytest.raises(OSError) as opened:
+            _load.open_loop(target, rate=100.0, until=lambda: False)
+        return [closed.value.errno, opened.value.errno]
+
+    assert in_private_network(errors) == [errno.ENETUNREACH] * 2
 
 
 def test_an_open_loop_keeps_its_rate() -> None:
