@@ -9,6 +9,7 @@ mptcp_sockopt public names only):
     _diag       sock_diag: listeners, handshakes in flight, owners
     _borrow     sockets of other processes: duplicated, asked, closed
     _programs   which program a process runs
+    _lookup     which listener of a port a connection goes to
     _children   functions in forked children that leave nothing behind
     _lab        network namespaces, veth, the wire with a round-trip time
     _load       the loader, kinds of loss, bounds, chi-square

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mptcp_sockopt import TCPState
 
-from . import _audit, _borrow, _diag, _net, _programs, _report
+from . import _audit, _borrow, _diag, _lookup, _net, _programs, _report
 from ._borrow import Options
 from ._diag import Holder, Listener, Owner
 from ._programs import Program
@@ -43,8 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
     parser.epilog = (
         "Exit status: 0 nothing wrong, 1 a flag was raised or nobody listens, 2 usage, 3 cannot run here. "
-        "SHADOWED: another listener takes some of its traffic. MIXED-PROTO: MPTCP clients that reach the TCP "
-        "listener of the group fall back. ZOMBIE: connections wait and none is accepted. FULL: new "
+        "SHADOWED: another listener takes some of its traffic, or it may be the other way round. "
+        "MIXED-PROTO: MPTCP clients that reach the TCP listener of the group fall back. "
+        "ZOMBIE: connections wait and none is accepted. FULL: new "
         "connections are dropped. STRANGERS: another program shares the port and gets some connections. "
         "MIGRATE+MPTCP: tcp_migrate_req hands on connections that MPTCP has reset. "
         "If nobody listens, what else has the port is listed."
@@ -157,14 +158,20 @@ def _why_no_owner(unreadable: int) -> str:
 
 
 def _flags(this: Listener, listeners: Sequence[Listener]) -> Iterator[tuple[str, str]]:
-    group = [other for other in listeners if _group(other) == _group(this)]
-    if {other.mptcp for other in group} >= {True, False}:
-        plain, in_doubt = (sum(other.mptcp is answer for other in group) for answer in (False, None))
-        reason = f"{plain} of the {len(group)} listeners at this address are plain TCP"
+    rivals = [other for other in listeners if _lookup.rivals(other, this)]
+    group = [other for other in listeners if _lookup.group(other) == _lookup.group(this)]
+    both = group + rivals  # whoever of them gets a client, it is not the client that chose
+    if {other.mptcp for other in both} >= {True, False}:
+        plain, in_doubt = (sum(other.mptcp is answer for other in both) for answer in (False, None))
+        reason = f"{plain} of the {len(both)} listeners at this address are plain TCP"
         yield "MIXED-PROTO", reason + (f", and {in_doubt} may be" if in_doubt else "")
-    taken = sorted({address(other) for other in listeners if _shadows(other, this)})
-    if taken:
-        yield "SHADOWED", f"by {', '.join(taken)}"
+    taken = sorted({address(other) for other in listeners if _lookup.shadows(other, this)})
+    reasons = [f"by {', '.join(taken)}"] if taken else []
+    if rivals:
+        names = ", ".join(sorted({_in_full(other) for other in rivals}))
+        reasons.append(f"by {names}, or the other way round: one of them gets all that both could")
+    if reasons:
+        yield "SHADOWED", "; ".join(reasons)
     if this.queue > this.backlog:
         yield "FULL", f"{this.queue} wait; new connections are dropped"
     if this.mptcp and _migrates():
@@ -175,52 +182,13 @@ def _strangers(this: Row, rows: Sequence[Row], programs: Mapping[int, Program]) 
     """Another listener of the group, of whose owners none runs a program that an owner of this one runs."""
     mine = [programs[owner.pid] for owner in this.owners if owner.pid in programs]
     for other in rows:
-        if other is this or _group(other.listener) != _group(this.listener):
+        if other is this or _lookup.group(other.listener) != _lookup.group(this.listener):
             continue
         theirs = {owner.pid: programs[owner.pid] for owner in other.owners if owner.pid in programs}
         if mine and theirs and all(_programs.are_strangers(x, y) for x in mine for y in theirs.values()):
             pid, program = min(theirs.items())
             yield "STRANGERS", f"pid {pid} of another program shares the port: {program}"
             return
-
-
-def _group(listener: Listener) -> tuple[object, ...]:
-    """What the members of a reuseport group have in common."""
-    return listener.family, listener.host, listener.interface, listener.v6only
-
-
-def _shadows(upper: Listener, lower: Listener) -> bool:
-    """Whether there are connections that lower would get, were it not for upper.
-
-    As the kernel looks a listener up (inet_lookup_listener): the address before the wildcard, then by points
-    for a bound interface and, for IPv4 packets, for an IPv4 socket.
-    """
-    if upper.interface and lower.interface and upper.interface != lower.interface:
-        return False
-    return any(
-        _rank(upper, host) > _rank(lower, other)
-        for version, host in _reach(upper)
-        for other_version, other in _reach(lower)
-        if version == other_version and (host == other or host is None or other is None)
-    )
-
-
-def _reach(listener: Listener) -> Iterator[tuple[int, str | None]]:
-    """(IP version, host) of what a listener may get; None is every host."""
-    if listener.family == socket.AF_INET:
-        yield 4, None if listener.host == _net.ANY[socket.AF_INET] else listener.host
-    elif listener.host.startswith("::ffff:"):
-        yield 4, listener.host[7:]
-    elif listener.host != _net.ANY[socket.AF_INET6]:
-        yield 6, listener.host
-    else:
-        yield 6, None
-        if not listener.v6only:
-            yield 4, None
-
-
-def _rank(listener: Listener, host: str | None) -> tuple[bool, int]:
-    return host is not None, bool(listener.interface) + (listener.family == socket.AF_INET)
 
 
 def _migrates() -> bool:
@@ -256,6 +224,11 @@ def _idle(port: int, window: float) -> set[int]:
 def address(listener: Listener) -> str:
     """As in a URL, with the interface if it is bound to one."""
     return _net.url(listener.host, listener.port) + (f"%{_interface(listener)}" if listener.interface else "")
+
+
+def _in_full(listener: Listener) -> str:
+    """With what tells it from another of the same address."""
+    return address(listener) + ("" if listener.v6only is None else f" (V6ONLY={listener.v6only:d})")
 
 
 def _interface(listener: Listener) -> str:

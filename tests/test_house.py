@@ -39,7 +39,7 @@ FLOORS = [
 REUSEPORT_FLOORS = [
     {"_report"},
     {"_net", "_diag", "_children", "_programs"},
-    {"_lab", "_load", "steer", "_borrow"},
+    {"_lab", "_load", "steer", "_borrow", "_lookup"},
     {"handover"},
     {"demo", "lesson", "matrix", "fair", "roll", "_audit"},
     {"inspect"},

@@ -213,17 +213,40 @@ def test_shadowed(under: tuple[str, int], over: tuple[str, int], destination: st
     in_private_network(look)
 
 
-def test_shadowed_by_a_listener_on_the_interface() -> None:
-    """SO_BINDTODEVICE goes before, at one address."""
+@pytest.mark.parametrize("is_mptcp", [False, True])
+@pytest.mark.parametrize("family", [V4, V6], ids=["v4", "v6"])
+def test_one_of_two_groups_of_one_address(mptcp: None, family: int, is_mptcp: bool) -> None:
+    """Of one family they differ in IPV6_V6ONLY or SO_BINDTODEVICE: who gets all, their order tells."""
 
     def look() -> None:
-        over = _net.bind(("0.0.0.0", 0), Reuse.PORT)
-        with over, group("0.0.0.0"), _net.open_socket(V4, mptcp=False) as bound:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-            bound.bind(("0.0.0.0", PORT))
-            bound.listen()
-            assert dict(flags()) == {"0.0.0.0:5000": ["SHADOWED"], "0.0.0.0:5000%lo": []}
+        wild = _net.ANY[family]
+        dual = group(wild, family, v6only=False, mptcp=is_mptcp)
+        with dual, _net.open_socket(family, mptcp=False) as other:  # old kernels bind no MPTCP socket to lo
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == V4:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+            else:
+                other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            other.bind((wild, PORT))
+            other.listen()
+            raised = ["MIXED-PROTO", "SHADOWED"] if is_mptcp else ["SHADOWED"]
+            assert [found for _, found in flags()] == [raised, raised]
+            code, out = who(str(PORT))
+            words = " ".join(out.split())
+            for name in (
+                ("0.0.0.0:5000%lo", "0.0.0.0:5000")
+                if family == V4
+                else (
+                    "[::]:5000 (V6ONLY=1)",
+                    "[::]:5000 (V6ONLY=0)",
+                )
+            ):
+                assert (
+                    f"SHADOWED: by {name}, or the other way round: one of them gets all that both could"
+                    in words
+                )
+            mixed = "MIXED-PROTO: 1 of the 2 listeners at this address are plain TCP"
+            assert (code, words.count(mixed)) == (1, 2 * is_mptcp)
 
     in_private_network(look)
 
