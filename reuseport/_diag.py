@@ -197,15 +197,15 @@ def owners(inodes: Iterable[int]) -> tuple[dict[int, list[Owner]], int]:
     """Who holds these sockets, by inode, and how many processes could not be looked into.
 
     An inode without a readable owner is absent. A process needs the caller's uid, or the caller
-    CAP_SYS_PTRACE, to be read.
+    CAP_SYS_PTRACE, to be read. A descriptor table that a thread has for itself is not looked into.
     """
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, list[Owner]] = {}
     unreadable = 0
-    for pid in sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+    for pid in _numbers("/proc"):
         try:
-            for fd in sorted(int(entry) for entry in os.listdir(f"/proc/{pid}/fd")):
-                inode = wanted.get(_link(f"/proc/{pid}/fd/{fd}"))
+            for fd, link in _descriptors(pid):
+                inode = wanted.get(link)
                 if inode is not None:
                     found.setdefault(inode, []).append(Owner(pid, fd, _command(pid)))
         except PermissionError:
@@ -213,6 +213,38 @@ def owners(inodes: Iterable[int]) -> tuple[dict[int, list[Owner]], int]:
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended meanwhile
     return found, unreadable
+
+
+def hidden() -> str | None:
+    """Why /proc does not show this user every process; None if it does."""
+    if not os.path.exists("/proc/self"):
+        mounted = os.path.exists("/proc/version")
+        return "/proc is another PID namespace's" if mounted else "/proc is not mounted"
+    if os.path.exists("/proc/1"):  # every PID namespace has it
+        return None
+    with open("/proc/self/mounts", errors="replace") as file:
+        options = [line.split()[3] for line in file if line.split()[1] == "/proc"]
+    hidepid = [word for word in ",".join(options[-1:]).split(",") if word.startswith("hidepid=")]
+    return " ".join(["/proc hides processes from this user", *(f"({word})" for word in hidepid)])
+
+
+def _numbers(directory: str) -> list[int]:
+    try:
+        return sorted(int(entry) for entry in os.listdir(directory) if entry.isdigit())
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # there is no /proc, or it ended meanwhile
+
+
+def _descriptors(pid: int) -> Iterator[tuple[int, str]]:
+    """The descriptors of a process and what they are; those of its threads once its main thread has ended."""
+    directory = f"/proc/{pid}/fd"
+    fds = _numbers(directory)
+    for tid in () if fds else _numbers(f"/proc/{pid}/task"):
+        directory = f"/proc/{pid}/task/{tid}/fd"
+        if fds := _numbers(directory):
+            break  # the other threads share this table
+    for fd in fds:
+        yield fd, _link(f"{directory}/{fd}")
 
 
 def _link(path: str) -> str:

@@ -149,9 +149,11 @@ def _row(listener: Listener, owners: Sequence[Owner], unreadable: int) -> Row:
 
 
 def _why_no_owner(unreadable: int) -> str:
+    """No more than is known; docs/reuseport.md has the reasons why a process may not be seen to have it."""
+    why = ["no process in /proc is seen to have it", *filter(None, [_diag.hidden()])]
     if unreadable:
-        return f"this user may not look into {unreadable} processes (for want of ptrace rights)"
-    return "no process in /proc has it, as of the kernel's own (MPTCP endpoints) and another PID namespace's"
+        why.append(f"this user may not look into {unreadable} processes (for want of ptrace rights)")
+    return "; ".join(why)
 
 
 # ----------------------------------------------------------------------------------------------- flags

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -36,7 +37,11 @@ def test_what_cannot_be_seen_is_blank_and_said() -> None:
     code, out = in_private_network(look)
     _, row, *note, verdict = out.splitlines()
     assert row.split() == ["127.0.0.1:5000", "tcp", "0/4096", "0"]
-    assert re.match(r"1 of 1: owner not seen: this user may not look into \d+ processes", note[0])
+    assert re.match(
+        r"1 of 1: owner not seen: no process in /proc is seen to have it; "
+        r"this user may not look into \d+ processes \(for want of ptrace rights\)$",
+        " ".join(" ".join(note).split()),
+    )
     assert (code, verdict) == (0, "WHO: port 5000: 1 listening, nothing wrong in what is seen: PASS")
 
 
@@ -52,12 +57,74 @@ def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) 
     out, data = in_private_network(look)
     _, row, *note, verdict = out.splitlines()
     assert row.split() == ["127.0.0.1:5000", "mptcp", "0/1024", "0"]
-    assert "owner not seen: no process in /proc has it" in " ".join(note)
+    assert "owner not seen: no process in /proc is seen to have it" in " ".join(note)
     assert "rights" not in out
     assert "nothing wrong in what is seen" in verdict
     (listener,) = data["listeners"]
     assert (listener["protocol"], listener["owners"], listener["options"]) == ("mptcp", [], None)
     assert listener["unseen"].startswith("owner not seen")
+
+
+def mount_over_proc(kind: bytes, options: bytes) -> None:
+    """In a mount namespace of its own, which ends with the process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone_newns, ms_rec_private = 0x20000, 0x4000 | 0x40000
+    if (
+        libc.unshare(clone_newns)
+        or libc.mount(None, b"/", None, ms_rec_private, None)
+        or libc.mount(kind, b"/proc", kind, 0, options)
+    ):
+        raise Missing(f"a /proc mounted anew: {os.strerror(ctypes.get_errno())}")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        (b"proc", b"hidepid=2", "/proc hides processes from this user (hidepid=invisible)"),
+        (b"proc", b"hidepid=4", "/proc hides processes from this user (hidepid=ptraceable)"),
+        (b"tmpfs", b"", "/proc is not mounted"),
+    ],
+)
+def test_a_proc_that_does_not_show_processes_is_said(kind: bytes, options: bytes, words: str) -> None:
+    """No other reason is given for an owner that is not seen."""
+
+    def look() -> str:
+        with another_process(group):
+            assert _diag.hidden() is None
+            mount_over_proc(kind, options)
+            os.setgroups([])  # hidepid=2 hides nothing from the group of its option gid=, 0 by default
+            os.setresgid(65534, 65534, 65534)
+            become_nobody()
+            return who(str(PORT))[1]
+
+    out = in_private_network(look)
+    expected = f"1 of 1: owner not seen: no process in /proc is seen to have it; {words} WHO: "
+    assert expected in " ".join(out.split())
+
+
+def test_the_descriptors_of_a_process_whose_main_thread_has_ended() -> None:
+    """Its other threads have them still."""
+    code = (
+        "import ctypes, os, socket, sys, threading; s = socket.socket(); s.setsockopt(1, 15, 1);"
+        f"s.bind(('127.0.0.1', {PORT})); s.listen(); print(s.fileno(), flush=True);"
+        "threading.Thread(target=lambda: os.read(0, 1) or os._exit(0)).start();"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+
+    def look() -> tuple[str, int, str]:
+        pipe = subprocess.PIPE
+        with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
+            assert process.stdout
+            fd = process.stdout.readline().decode().strip()
+            stat = Path(f"/proc/{process.pid}/stat")
+            until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "its end")
+            return who(str(PORT))[1], process.pid, fd
+
+    out, pid, fd = in_private_network(look)
+    row = out.splitlines()[1].split()
+    assert (row[4], row[-1]) == (str(pid), fd)
+    assert "1 of 1: options not seen: pidfd_getfd: " in out
 
 
 def test_options_that_may_not_be_read_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
