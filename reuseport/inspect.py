@@ -206,18 +206,45 @@ def _idle(port: int, window: float) -> set[int]:
 
     The kernel tells which connections wait on the port, but not in which queue. So a listener is idle if its
     queue never got shorter, and at least as many as were in it at first have waited all the time.
+
+    Those that were reset while they waited are in a queue still, and are told by their number alone. While it
+    stays the same, none was accepted; and if nothing is missing from all the suspected queues, all are idle.
     """
-    first = {listener.inode: listener.queue for listener in _diag.listeners(port) if listener.queue}
-    waiting = _diag.unaccepted(port) if first else frozenset[int]()
-    deadline, suspects = time.monotonic() + window, first
+    queues, waiting = _queues(port)
+    dead = sum(queues.values()) - len(waiting)
+    first = {inode: queue for inode, queue in queues.items() if queue}
+    deadline, suspects, counted = time.monotonic() + window, first, dead > 0
     while suspects and time.monotonic() < deadline:
         time.sleep(0.005)
-        now = {listener.inode: listener.queue for listener in _diag.listeners(port)}
+        if counted:
+            now, alive = _queues(port)
+            counted = sum(now.values()) - len(alive) == dead
+        else:
+            now = _lengths(port)
         suspects = {inode: now[inode] for inode, queue in suspects.items() if now.get(inode, 0) >= queue}
     if not suspects:
         return set()
-    still = len(waiting & _diag.unaccepted(port))
+    queues, alive = _queues(port)
+    still = len(waiting & alive)
+    in_others = sum(queue for inode, queue in queues.items() if inode not in suspects)
+    if counted and sum(first[inode] for inode in suspects) <= still + dead - in_others:
+        return set(suspects)
     return {inode for inode in suspects if first[inode] <= still}
+
+
+def _queues(port: int) -> tuple[dict[int, int], frozenset[int]]:
+    """The lengths of the queues, by inode, and the connections alive in them: of one moment, or nearly so."""
+    lengths = _lengths(port)
+    for _ in range(10):
+        before, alive = lengths, _diag.unaccepted(port) if any(lengths.values()) else frozenset[int]()
+        lengths = _lengths(port)
+        if lengths == before:
+            break
+    return before, alive
+
+
+def _lengths(port: int) -> dict[int, int]:
+    return {listener.inode: listener.queue for listener in _diag.listeners(port)}
 
 
 # ---------------------------------------------------------------------------------------------- report

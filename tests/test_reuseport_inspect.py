@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,12 @@ def waiting() -> int:
     return sum(listener.queue for listener in _diag.listeners(PORT))
 
 
+def reset(client: socket.socket) -> None:
+    """Close it with a RST."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
 @contextlib.contextmanager
 def accepting(listener: socket.socket, pause: float = 0) -> Iterator[None]:
     """Accept in a thread, one connection after another."""
@@ -104,13 +111,15 @@ def accepting(listener: socket.socket, pause: float = 0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def calling() -> Iterator[None]:
-    """Connect in a thread, again and again, about 500 times a second; keep what nobody accepts."""
+def calling(*, resets: bool = False) -> Iterator[None]:
+    """Connect in a thread, again and again, about 500 times a second; keep, or reset, what nobody accepts."""
     over, kept = threading.Event(), []
 
     def work() -> None:
         while not over.wait(0.002):
             kept.append(socket.create_connection(("127.0.0.1", PORT), DEADLINE))
+            if resets:
+                reset(kept.pop())
 
     with at_work(work):
         try:
@@ -268,35 +277,6 @@ def test_not_shadowed(one: tuple[str, int], other: tuple[str, int]) -> None:
     def look() -> None:
         with group(*one), group(*other):
             assert [raised for _, raised in flags()] == [[], []]
-
-    in_private_network(look)
-
-
-@pytest.mark.parametrize("kind", ["tcp", "mptcp"])
-def test_zombie(mptcp: None, kind: str) -> None:
-    """A member that accepts nothing, beside one that does, under load."""
-
-    def look() -> None:
-        with group(mptcp=kind == "mptcp") as healthy, group(mptcp=kind == "mptcp") as dead:
-            inode = os.fstat(dead.fileno()).st_ino
-            with accepting(healthy), calling():
-                until(lambda: waiting() > 5, "a queue")
-                raised = {row.listener.inode: set(row.flags) for row in room.look(PORT, 0.3)}
-            assert raised[inode] == {"ZOMBIE"}
-            assert not raised[os.fstat(healthy.fileno()).st_ino]
-
-    in_private_network(look)
-
-
-def test_a_slow_listener_is_no_zombie() -> None:
-    """It accepts one connection in 50 ms and its queue grows, but it does accept."""
-
-    def look() -> None:
-        with group() as slow, calling(), accepting(slow, pause=0.05):
-            until(lambda: waiting() > 20, "a queue")
-            before = waiting()
-            assert flags(0.4) == [("127.0.0.1:5000", [])]
-            assert waiting() > before
 
     in_private_network(look)
 
