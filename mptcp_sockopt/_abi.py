@@ -358,24 +358,15 @@ def listens(fd: int, call: str) -> bool:
 
 def _has_option(name: str) -> bool | None:
     """Whether this kernel knows an option, from a socket that nobody connects; None: no such socket."""
-    number = next((number for number, known in _OPTION_NAMES.items() if known == name), None)
-    if number is None:
-        return None
+    number = {known: number for number, known in _OPTION_NAMES.items()}.get(name)
     try:
         fresh = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
     except OSError:
         return None
     with fresh:
-        buffer = ffi.new("uint64_t[]", in_words(BUFFER_SIZE))
-        if number == MPTCP_INFO:
-            length = lib.mptcp_get_info(fresh.fileno(), buffer)
-        elif number == MPTCP_FULL_INFO:
-            length = lib.mptcp_get_full_info(fresh.fileno(), buffer, BUFFER_SIZE)
-        else:
-            length = lib.mptcp_get_subflow_data(fresh.fileno(), number, buffer, BUFFER_SIZE)
-    if length >= 0:
-        return True
-    return False if -length in (errno.EOPNOTSUPP, errno.ENOPROTOOPT) else None
+        size = ffi.new("int *", 0)  # the shortest answer is enough to know
+        error = lib.sockopt_get(fresh.fileno(), SOL_MPTCP, number or 0, ffi.new("uint64_t *"), size)
+    return None if number is None else -error not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 
 
 def failure(fd: int, option: str, error: int, *, level: int = SOL_MPTCP, left: int = 1) -> OSError | None:

@@ -268,31 +268,6 @@ def test_what_is_missing_is_said(
     assert pickle.loads(pickle.dumps(found)).missing == found.missing
 
 
-def test_a_listener_that_is_gone_is_no_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The only one that was told ended before TCP's table was read: read again, and then no guess."""
-    believe(monkeypatch, [1], [(2, False, False, 248)])
-    calls, once = [], _sock_diag.dump
-
-    def dump(*arguments: Any) -> Any:
-        calls.append(arguments)
-        return once(*arguments)
-
-    monkeypatch.setattr(_sock_diag, "dump", dump)
-    records, info, missing = _sock_diag.listeners(48)
-    assert [row.inode for row in mp.MPTCPDiag(0, info, records)] == [1]
-    assert "came and went" in (missing or "")
-    assert "6.15" not in (missing or "")
-    assert len(calls) == 4
-
-
-def test_without_tcp_diag(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the kernel's own dump told, and the reason why there may be more."""
-    believe(monkeypatch, [1, 2], None)
-    records, info, missing = _sock_diag.listeners(0)
-    assert [row.inode for row in mp.MPTCPDiag(0, info, records)] == [1, 2]
-    assert "tcp_diag" in (missing or "")
-
-
 def test_tcps_table_says_what_a_listener_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its address, state and queue; the MPTCP socket of the kernel's own may have none. Its cookie stays."""
     message = struct.Struct("=BBBB2s2s16s16sIIIIIIII")
@@ -307,18 +282,6 @@ def test_tcps_table_says_what_a_listener_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert (row.state, row.local, row.ifindex) == (10, (socket.inet_ntop(V6, one_host), 80, 0, 0), 3)
     assert (row.rqueue, row.wqueue, row.uid, row.inode) == (4, 5, 6, 9)
     assert (row.cookie, bytes(row.info)) == (1 | 2 << 32, info_of(48))
-
-
-@pytest.mark.parametrize(("seen", "length"), [(96, 96), (48, 48), (0, 40)])
-def test_what_tcps_table_does_not_tell_is_zero_or_absent(
-    seen: int, length: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As long as this kernel's mptcp_info was seen to be; nothing was seen of it: the shortest."""
-    believe(monkeypatch, [], [(7, True, True, 232)])
-    records, info, _ = _sock_diag.listeners(seen)
-    (row,) = mp.MPTCPDiag(0, info, records)
-    assert (row.inode, row.cookie, bytes(row.info)) == (7, None, bytes(length))
-    assert (row.info.csum_enabled is None) == (length < 48)
 
 
 @pytest.mark.parametrize(

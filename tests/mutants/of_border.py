@@ -99,7 +99,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_sock_diag.py",
-        "diag_listeners",
+        "diag_listeners diag_missing",
         ("elif is_mptcp and inode:", "elif False:"),
         ("records[at : at + INFO_AT] = table[n * size : n * size + INFO_AT]", "pass"),
         ("records[cookie_at : cookie_at + 8] = cookie", "pass"),
