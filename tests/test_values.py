@@ -20,6 +20,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
 
+from .life import full_window
 from .support import (
     LOOPBACK,
     Missing,
@@ -34,7 +35,7 @@ from .support import (
     until,
     without_cookies,
 )
-from .test_live import full_window, joining
+from .test_live import joining
 from .test_subflows import paths
 
 PAGE = (Path(__file__).parent.parent / "docs" / "values.md").read_text()
