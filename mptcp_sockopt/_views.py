@@ -97,9 +97,7 @@ class MPTCPInfo(View):
         "endpoints",
     )  # fmt: skip
     local_addr_max = newer(
-        "5.12",
-        "Endpoints configured as `subflow`, of the in-kernel path manager; 0 with another.",
-        "endpoints",
+        "5.12", "Endpoints configured as `subflow`, of the in-kernel path manager; else 0.", "endpoints"
     )
     csum_enabled = newer(
         "5.14", "1 where the DSS checksum is in use: either side asking turns it on.", "boolean"
@@ -120,8 +118,7 @@ class MPTCPInfo(View):
         "6.5",
         "Payload received in order, counted on arrival, read or not, while the receive buffer has room. "
         "What comes beyond waits in the subflow and counts when the program reads. From 6.7 with that of the "
-        "peer's SYN.",
-        "bytes",
+        "peer's SYN.", "bytes",
     )  # fmt: skip
     bytes_acked = newer(
         "6.5",
@@ -271,8 +268,7 @@ class Subflow(Record):
 
         Not while it joins (SYN_SENT), nor in SYN_RECV, though Fast Open has data there; not at its end,
         though LAST_ACK and CLOSING still send what was queued; not in a listener; False too where the answer
-        is too short to say. A path that has gone silent is live until TCP gives it up. docs/subflows.md has a
-        table.
+        is too short to say. A path that has gone silent is live until TCP gives it up. See docs/subflows.md.
         """
         return self.tcp_info.state in LIVE_STATES
 

@@ -16,6 +16,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _tracker
 
+from .life import full_window
 from .support import (
     DEADLINE,
     LOOPBACK,
@@ -27,7 +28,6 @@ from .support import (
     until,
     where_refused,
 )
-from .test_live import full_window
 from .test_older_kernels import FULL_INFO
 from .test_tracker import NONE, Pair, carry, deltas, of_connection
 from .test_tracker_events import disconnect
