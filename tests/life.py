@@ -217,7 +217,9 @@ def reset_with_data_unread() -> Iterator[tuple[socket.socket, mp.Update]]:
 def additional_one_reset_with_data_unread() -> Seen:
     with reset_with_data_unread() as (accepted, update):
         (gone,) = update.removed
-        assert gone == update.snapshot.subflows[1] == mp.snapshot(accepted).subflows[1]  # its last counters
+        listed = mp.snapshot(accepted).subflows[1]
+        assert gone.remote == listed.remote == update.snapshot.subflows[1].remote
+        assert listed.tcp_info.state == mp.TCPState.CLOSE
         assert (gone.live, len(update.subflows), update.added) == (False, 1, ())
         found = seen(accepted)
         accepted.setblocking(False)

@@ -267,7 +267,8 @@ def test_full_info_of_what_no_subflow_is(at: int, value: int) -> None:
     """Two ends of one family, IPv4 or IPv6, and a state of TCP, as the reader demands."""
     raw = bytearray(full_info(1))
     assert mp.MPTCPFullInfo(bytes(raw)).num_subflows == 1
-    raw[40 + 96 + at] = value
+    size = 1 if at == 264 else 2  # the state is a byte, a family two
+    raw[40 + 96 + at : 40 + 96 + at + size] = value.to_bytes(size, sys.byteorder)
     with pytest.raises(ValueError, match="MPTCPFullInfo of"):
         mp.MPTCPFullInfo(bytes(raw))
 
