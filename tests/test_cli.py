@@ -102,6 +102,7 @@ def test_a_full_disk_is_told(words: str, env: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("env", BUFFERINGS, ids=["buffered", "unbuffered"])
 def test_a_usage_error_that_cannot_be_said_is_one(env: dict[str, str]) -> None:
-    """Exit 2."""
+    """Exit 2; or 3, where an older argparse (Python 3.11.2) lets out that it could not write."""
     for words in (["--nonsense"], ["selftest", "--nonsense"]):
-        assert run("bash", "-c", 'exec "$@" 2>/dev/full', "bash", *MODULE, *words, env=env).returncode == 2
+        code = run("bash", "-c", 'exec "$@" 2>/dev/full', "bash", *MODULE, *words, env=env).returncode
+        assert code in (2, 3)

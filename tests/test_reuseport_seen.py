@@ -103,6 +103,7 @@ def test_a_proc_that_does_not_show_processes_is_said(kind: bytes, options: bytes
     assert expected in " ".join(out.split())
 
 
+@needs_root  # to others its folder is closed once the main thread has ended
 def test_the_descriptors_of_a_process_whose_main_thread_has_ended() -> None:
     """Its other threads have them still."""
     code = (
