@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import socket
 import struct
 from collections.abc import Iterator
@@ -14,11 +13,12 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _netlink, _sandbox
+from mptcp_sockopt import _sandbox
 
 from .support import (
     Missing,
     at_work,
+    destroy,
     exchange,
     lose,
     needs,
@@ -153,25 +153,6 @@ def fast_open() -> Seen:
             return found
 
 
-def destroy(path: mp.Subflow) -> None:
-    """``ss -K``: the kernel closes that TCP socket, and resets its peer."""
-    assert path.local is not None
-    assert path.remote is not None
-    sock_destroy, of_all_states, no_cookie = 21, 0xFFFFFFFF, b"\xff" * 8
-    ends = struct.pack("!HH", path.local[1], path.remote[1])
-    for host in (path.local[0], path.remote[0]):
-        ends += socket.inet_pton(INET, host).ljust(16, b"\0")
-    ends += struct.pack("=I", socket.if_nametoindex("lo")) + no_cookie  # an endpoint's subflow is bound to it
-    request = struct.pack("=BBBBI", INET, socket.IPPROTO_TCP, 0, 0, of_all_states) + ends
-    with _netlink.connected(4) as netlink:  # NETLINK_SOCK_DIAG
-        try:
-            _netlink.call(netlink, sock_destroy, request)
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
-            raise Missing("a kernel that destroys sockets (CONFIG_INET_DIAG_DESTROY)") from None
-
-
 def unread_in(path: mp.Subflow) -> int:
     """Bytes in the receive queue of this TCP socket: /proc/net/tcp."""
     assert path.local is not None
@@ -211,7 +192,9 @@ def reset_with_data_unread() -> Iterator[tuple[socket.socket, mp.Update]]:
             # Some 100 sends on 6.18; on 7.3 all of them find room in the connection.
             if not any(fill() for _ in range(4_000)):
                 raise Missing("a kernel that leaves data in a subflow's own queue")
-            destroy(mine)
+            assert mine.local is not None
+            assert mine.remote is not None
+            destroy(mine.local, mine.remote, device="lo")  # which an endpoint's subflow is bound to
             until(lambda: mp.snapshot(accepted).live_count == 1, "the reset")
             yield accepted, tracker.update()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import pickle
@@ -25,7 +26,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import _netlink, _sandbox
 from mptcp_sockopt._netlink import attribute
 
 T = TypeVar("T")
@@ -81,6 +82,23 @@ def lose(rule: str) -> None:
         found = run(program, command)
         if found.returncode:
             raise Missing(f"nft that filters: {found.stderr}")
+
+
+def destroy(local: tuple[Any, ...], remote: tuple[Any, ...], device: str = "") -> None:
+    """``ss -K``: the kernel aborts the TCP socket of these ends, which sends a RST."""
+    sock_diag, sock_destroy, all_states, no_cookie = 4, 21, 0xFFFFFFFF, b"\xff" * 8
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    ident = struct.pack("!HH", local[1], remote[1])
+    ident += b"".join(socket.inet_pton(family, end[0]).ljust(16, b"\0") for end in (local, remote))
+    ident += struct.pack("=I", socket.if_nametoindex(device) if device else 0) + no_cookie
+    request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, all_states) + ident
+    with _netlink.connected(sock_diag) as netlink:
+        try:
+            _netlink.call(netlink, sock_destroy, request)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            raise Missing("a kernel that destroys sockets (CONFIG_INET_DIAG_DESTROY)") from None
 
 
 def without_cookies() -> None:

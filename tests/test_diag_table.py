@@ -6,18 +6,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _netlink, _sandbox
+from mptcp_sockopt import _sandbox
 
 from .support import (
     LOOPBACK,
     Missing,
+    destroy,
     exchange,
     fallback_pair,
     in_private_network,
@@ -165,30 +165,11 @@ def ended_and_open(family: int) -> None:
         assert {row.inode: row.info.token for row in mp.mptcp_diag()} == tokens
 
 
-def destroy(sock: socket.socket) -> None:
-    """``ss -K``: the kernel aborts the TCP socket of the initial subflow, which sends a RST."""
-    destroy, all_ones = 21, 2**32 - 1
-    family = sock.family
-    ends = [sock.getsockname(), sock.getpeername()]
-    ident = struct.pack(">HH", *(end[1] for end in ends))
-    ident += b"".join(socket.inet_pton(family, end[0]).ljust(16, b"\0") for end in ends)
-    ident += struct.pack("=III", 0, all_ones, all_ones)
-    request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, all_ones) + ident
-    sock_diag = 4
-    with _netlink.connected(sock_diag) as netlink:
-        try:
-            _netlink.call(netlink, destroy, request)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM):
-                raise
-            raise Missing(f"SOCK_DESTROY: {error.strerror}") from None
-
-
 def only_path_reset(family: int) -> None:
     with mptcp_pair(family) as (client, server):
         exchange(client, server)
         listed = states()
-        destroy(client)
+        destroy(client.getsockname(), client.getpeername())
         until(lambda: {mp.status(sock) for sock in (client, server)} == {mp.Status.CLOSED}, "the RST")
         assert [number for number, _ in states()] == [number for number, _ in listed]
         assert State.CLOSE not in dict(states()).values()
@@ -197,7 +178,7 @@ def only_path_reset(family: int) -> None:
 def only_path_reset_and_closed(family: int) -> None:
     with mptcp_pair(family) as (client, server):
         exchange(client, server)
-        destroy(client)
+        destroy(client.getsockname(), client.getpeername())
         until(lambda: {mp.status(sock) for sock in (client, server)} == {mp.Status.CLOSED}, "the RST")
         client.close()
         server.close()
