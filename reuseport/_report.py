@@ -80,15 +80,12 @@ def ended_by(error: Exception) -> int:
     gives is something that is missing here. What is left is a fault of this program, and shows its traceback.
     """
     missing = isinstance(error, (CannotRun, OSError, MemoryError))
-    try:
+    with contextlib.suppress(OSError):  # nobody is there to hear it
         if missing:
             # Without standard error, print() would choose standard output by itself.
             print(f"reuseport: cannot run here: {reason(error)}", file=sys.stderr or sys.stdout)
         else:
             traceback.print_exception(error)
-    except OSError:
-        # Nobody is there to hear it. Nor may the interpreter try again at its end: it would exit with 120.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     return CANNOT if missing else BUG
 
 
