@@ -52,8 +52,7 @@ def mptcp_info(sock: SocketLike) -> MPTCPInfo:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_INFO)``: the connection.
 
     Linux 5.16. Raises NotMPTCPError on a socket that speaks plain TCP, UnsupportedOptionError before
-    5.16. An unconnected or listening MPTCP socket answers, with zeros but for
-    the limits, and the ages.
+    5.16. An unconnected or listening MPTCP socket answers, with zeros but for the limits and the ages.
     """
     return _read_info(sock, MPTCPInfo)
 
