@@ -175,6 +175,9 @@ def test_what_is_no_row_does_not_count(mptcp: None, monkeypatch: pytest.MonkeyPa
                 mp.mptcp_diag(listening=True, limit=number * 80 - 1)
             assert caught.value.errno == errno.EMSGSIZE
             assert len(mp.mptcp_diag(limit=1 << 15)) == 0
+            # The larger of limit and the default: a caller who wants few rows does not miss a listener.
+            monkeypatch.setattr(_sock_diag, "LIMIT", number * 80)
+            assert len(mp.mptcp_diag(listening=True, limit=1 << 15)) == 0
 
     in_private_network(look)
 
@@ -196,6 +199,11 @@ def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch)
                 with pytest.raises(OSError, match="the sockets take more than") as caught:
                     mp.mptcp_diag(listening=listening, limit=take - 1)
                 assert len(mp.mptcp_diag(listening=listening, limit=take)) == 400 + listening
+            # What was found before counts while the next dump runs, not only at its end.
+            established = 1 << mp.TCPState.ESTABLISHED
+            assert len(_sock_diag.dump(established, 2 * rows, rows)[0]) == rows
+            with pytest.raises(OSError, match="the sockets take more than"):
+                _sock_diag.dump(established, 2 * rows, rows + 1)
         assert caught.value.errno == errno.EMSGSIZE
         with pytest.raises(ValueError, match="a limit of 32767 bytes"):
             mp.mptcp_diag(limit=(1 << 15) - 1)
