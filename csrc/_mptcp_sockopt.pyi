@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# What the compiled module offers, for mypy. Only mptcp_sockopt/_abi.py imports it; tests/test_house.py
-# compares this list with the module.
+# What the compiled module offers, for mypy. Only mptcp_sockopt/_abi.py imports it;
+# tests/project/test_house.py compares this list with the module.
 from collections.abc import Callable
 from typing import Any, Final, final, type_check_only
 

@@ -15,11 +15,11 @@ import pytest
 
 import mptcp_sockopt as mp
 
-from .support import Missing, run
+from ..support import Missing, run
 
 pytestmark = pytest.mark.lint
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WORKFLOWS = {path.stem: path for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import two_paths
 
-from .support import Missing
+from ..support import Missing
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .support import run
+from ..support import run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / ".ci" / "run"
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from .support import Missing
+from ..support import Missing
 
-CI = Path(__file__).parent.parent / ".ci"
+CI = Path(__file__).parents[2] / ".ci"
 MIRROR = "http://mirror/debian"
 MISSING = (
     f"E: Failed to fetch {MIRROR}/pool/main/g/glibc/libc6_2.41_s390x.deb  404  Not Found [IP: 192.0.2.1 80]"

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from .support import in_private_network, needs, run, started
+from ..support import in_private_network, needs, run, started
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HANGS = """
 import subprocess, threading, time
 def test_main_thread(): time.sleep(600)
@@ -162,7 +162,7 @@ def test_names_of_tests_are_the_same_in_every_process(request: pytest.FixtureReq
 
 def test_no_thread_outlives_the_suite() -> None:
     """Every one that a test makes is a daemon: what hangs in it does not hang Python's end."""
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "threading.Thread":
                 keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}

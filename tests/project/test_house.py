@@ -15,7 +15,7 @@ import mptcp_sockopt as mp
 import reuseport
 from mptcp_sockopt._fields import Record
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mptcp_sockopt"
 REUSEPORT = ROOT / "reuseport"
 

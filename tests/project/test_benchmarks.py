@@ -17,9 +17,9 @@ from benchmarks import __main__ as command
 from benchmarks import calls, connections, floors, measure, peers, picture, report, soak, targets
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
-from .support import Missing, run
+from ..support import Missing, run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCUMENT = report.load((ROOT / "docs" / "benchmarks.json").read_text())
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from .kernels import boot, debian, rows, table, verdict
-from .kernels.__main__ import main, parser
-from .kernels.boot import Ending, Words
-from .kernels.debian import Unobtainable
-from .kernels.rows import ROWS, Row
+from ..kernels import boot, debian, guest, rows, table, verdict
+from ..kernels.__main__ import main, parser
+from ..kernels.boot import Ending, Words
+from ..kernels.debian import Unobtainable
+from ..kernels.rows import ROWS, Row
 
 ROW = next(row for row in ROWS if row.name == "amd64-6.12")
 EXPECTED = rows.expectations()[ROW.name]
@@ -286,6 +286,23 @@ def test_the_command_tells_its_options() -> None:
     usage = (rows.HERE / "README.md").read_text().split("```")[1]
     options = set(re.findall(r"--[\w-]+", usage))
     assert options == set(re.findall(r"(?m)^  (--[\w-]+)", shown))
+
+
+def test_the_guest_runs_every_file_of_tests_or_says_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However deep it lies."""
+    for name in ("test_views.py", "cli/test_show.py", "project/test_house.py", "test_fuzz.py", "support.py"):
+        path = tmp_path / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(guest, "CHECKOUT", tmp_path)
+    files, out = guest.tests_to_run()
+    assert files == ["tests/cli/test_show.py", "tests/test_views.py"]
+    assert sorted(name for names in out.values() for name in names) == [
+        "project/test_house.py",
+        "test_fuzz.py",
+    ]
 
 
 # --------------------------------------------------------------------------------------------- the page

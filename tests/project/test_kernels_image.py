@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .kernels import debian, image, wheels
-from .kernels.debian import NotServed, Package, Unobtainable, first_served
-from .support import Missing
+from ..kernels import debian, image, wheels
+from ..kernels.debian import NotServed, Package, Unobtainable, first_served
+from ..support import Missing
 
 
 def package(name: str, version: str, size: int = 10**7, suite: str = "sid") -> Package:

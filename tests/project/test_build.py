@@ -19,7 +19,7 @@ import pytest
 
 import mptcp_sockopt as mp
 
-from .support import Missing, needs, run
+from ..support import Missing, needs, run
 
 try:
     import setuptools
@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     pytest.skip(f"setuptools as pyproject.toml wants it: {error}", allow_module_level=True)
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from .mutants import Mutation
-from .mutants import __main__ as mutants
-from .support import Missing
+from ..mutants import Mutation
+from ..mutants import __main__ as mutants
+from ..support import Missing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KILLED, LIVES = Mutation("a", "", "x", "y"), Mutation("b", "", "x", "y")
 
 

@@ -20,11 +20,11 @@ from mptcp_sockopt._version import KERNEL
 from reuseport import matrix, roll
 from reuseport.__main__ import COMMANDS
 
-from . import test_diag_table
-from .kernels import rows
-from .support import in_private_network
+from .. import test_diag_table
+from ..kernels import rows
+from ..support import in_private_network
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # The one address of the project; pyproject.toml says it too.
 SOURCE = "https://github.com/mptcp-sockopt/mptcp-sockopt"
