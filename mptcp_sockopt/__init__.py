@@ -6,37 +6,7 @@ with a Sampler; follow one with a Tracker; open one with create_connection() or
 create_server(); list those of all processes with mptcp_diag(). Test the kernel with
 python -m mptcp_sockopt.selftest.
 
-This is the one public door. The house, from the ground up (imports only go down):
-
-    csrc/mptcp_abi.h   the kernel's structs and numbers, written once
-    _mptcp_sockopt     the compiled module, made from csrc by build_ffi.py
-    _version           the version, and the kernel release that is followed
-    _descriptor        what may be passed as a socket
-    _errors            the exceptions, and the review of errnos behind them
-    _abi               the only importer of the compiled module
-    _sock_diag         its second room: dumps of sock_diag(7)
-    _rows              its third room: many sockets in one call
-    _fields            how a view decodes
-    _tcp_info          TCPInfo, and the states of a subflow
-    _views             MPTCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
-    _sockopt           one function per option; status(), snapshot()
-    _sockets           opening sockets
-    _diag              mptcp_diag(): every MPTCP connection of the network namespace
-    _growth            how much counters grew, or that it is another connection
-    _sampler           many sockets at once
-    _tracker           one connection over time
-
-The self test and the command line, over the public names alone:
-
-    _ktap              tests of several processes, in TAP 13
-    _netlink           a netlink request and its answer
-    _sandbox           private network namespaces
-    _cases             the self test's cases on one end of a connection
-    _inq_cases         on what waits in a socket
-    _socket_cases      on sockets of every kind
-    _path_cases        on several subflows
-    selftest           python -m mptcp_sockopt.selftest
-    cli                the command line
+This is the one public door; CONTRIBUTING.md has the map of the house behind it.
 """
 
 from ._abi import (
