@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# What the compiled module offers, for mypy. Only mptcp_sockopt/_abi.py imports it;
+# What the compiled module offers, for mypy. Only mptcp_sockopt/_border/abi.py imports it;
 # tests/project/test_house.py compares this list with the module.
 from collections.abc import Callable
 from typing import Any, Final, final, type_check_only

@@ -9,7 +9,7 @@ python -m mptcp_sockopt.selftest.
 This is the one public door; CONTRIBUTING.md has the map of the house behind it.
 """
 
-from ._abi import (
+from ._border import (
     IPPROTO_MPTCP,
     MPTCP_FULL_INFO,
     MPTCP_INFO,

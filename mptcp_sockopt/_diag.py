@@ -10,7 +10,8 @@ import time as _time
 from functools import partial
 from itertools import starmap
 
-from . import _abi, _sock_diag
+from . import _border
+from ._border import sock_diag
 from ._fields import View, always, turned, unpickled
 from ._fields import column as _column
 from ._views import InfoFlag, MPTCPInfo, TCPState
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
     from ._views import Address
 
-_MSG = _abi.layout("inet_diag_msg", "idiag_")
-_ID_AT = _abi.layout("inet_diag_msg")["id"].offset
-_ID = _abi.layout("inet_diag_sockid", "idiag_")
-_INFO_AT = _sock_diag.INFO_AT
-_INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
+_MSG = _border.layout("inet_diag_msg", "idiag_")
+_ID_AT = _border.layout("inet_diag_msg")["id"].offset
+_ID = _border.layout("inet_diag_sockid", "idiag_")
+_INFO_AT = sock_diag.INFO_AT
+_INFO_END = max(place.end for place in _border.layout("mptcp_info").values())
 _cookie = struct.Struct("=II").unpack_from
 _COOKIE_AT = _ID_AT + _ID["cookie"].offset
-_COOKIE = [_abi.Place(_COOKIE_AT, 4), _abi.Place(_COOKIE_AT + 4, 4)]
+_COOKIE = [_border.Place(_COOKIE_AT, 4), _border.Place(_COOKIE_AT + 4, 4)]
 _new_bytes = bytes.__new__
 
 
@@ -47,7 +48,7 @@ class MPTCPDiagMsg(View):
     """
 
     __slots__ = ()
-    _places = {**_MSG, "ifindex": _abi.Place(_ID_AT + _ID["if"].offset, _ID["if"].size)}  # noqa: RUF012
+    _places = {**_MSG, "ifindex": _border.Place(_ID_AT + _ID["if"].offset, _ID["if"].size)}  # noqa: RUF012
     _smallest = _INFO_AT + MPTCPInfo._smallest
 
     family = always("AF_INET or AF_INET6.", "family", "5.9")
@@ -86,7 +87,7 @@ class MPTCPDiagMsg(View):
         None: not told, of a listener that only TCP's table told.
         """
         words = _cookie(self, _COOKIE_AT)
-        return None if words == _sock_diag.NO_COOKIE else int(words[0] | words[1] << 32)
+        return None if words == sock_diag.NO_COOKIE else int(words[0] | words[1] << 32)
 
     def _end(self, address: str, port: str) -> Address:
         host, number = _of_id(self, address), int.from_bytes(_of_id(self, port), "big")
@@ -161,7 +162,7 @@ class MPTCPDiag:
 
     def __init__(self, time: int, info: int, rows: bytes | memoryview, missing: str | None = None) -> None:
         """Made by mptcp_diag(). info: bytes of mptcp_info in each record of rows."""
-        stride = _sock_diag.stride_of(info)
+        stride = sock_diag.stride_of(info)
         for name, value in (
             ("time", time),
             ("missing", missing),
@@ -229,7 +230,7 @@ class MPTCPDiag:
 _CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)
 
 
-def mptcp_diag(*, listening: bool = False, limit: int = _sock_diag.LIMIT) -> MPTCPDiag:
+def mptcp_diag(*, listening: bool = False, limit: int = sock_diag.LIMIT) -> MPTCPDiag:
     """Every MPTCP connection of the network namespace, of any process: sock_diag(7).
 
     Without privilege. No descriptor is needed, and a connection that fell back is told too. All IPv4 and
@@ -255,8 +256,8 @@ def mptcp_diag(*, listening: bool = False, limit: int = _sock_diag.LIMIT) -> MPT
     more wants more.
     """
     time = _time.monotonic_ns()
-    rows, info = _sock_diag.dump(_CONNECTIONS, limit)
+    rows, info = sock_diag.dump(_CONNECTIONS, limit)
     if not listening:
         return MPTCPDiag(time, info, rows)
-    listeners, info, missing = _sock_diag.listeners(info, limit)
+    listeners, info, missing = sock_diag.listeners(info, limit)
     return MPTCPDiag(time, info, b"".join((rows, listeners)), missing)

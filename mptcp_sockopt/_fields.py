@@ -12,7 +12,7 @@ import struct
 import sys
 from types import MappingProxyType
 
-from . import _abi
+from . import _border
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Field(property):
         super().__init__(getter, doc=self.__doc__)
 
 
-def _getter(place: _abi.Place, needed: int) -> Callable[[View], int | None]:
+def _getter(place: _border.Place, needed: int) -> Callable[[View], int | None]:
     offset = place.offset
     if place.mask:
         shift, mask = place.shift, place.mask
@@ -134,7 +134,7 @@ class View(bytes):
     #: The fields by name, in the order of the struct.
     fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
 
-    _places: ClassVar[Mapping[str, _abi.Place]] = {}
+    _places: ClassVar[Mapping[str, _border.Place]] = {}
     #: Length of the struct in the release that added a field, where the end of the field will not do.
     _size_since: ClassVar[Mapping[str, int]] = {}
     _smallest: ClassVar[int] = 0
@@ -215,7 +215,7 @@ def unpickled(byteorder: str, make: Callable[..., T_co], *parts: object) -> T_co
     return make(*parts)
 
 
-def turned(raw: bytes, places: Iterable[_abi.Place]) -> bytes:
+def turned(raw: bytes, places: Iterable[_border.Place]) -> bytes:
     """raw with these fields in the opposite byte order; those that it does not hold are left alone."""
     out, bits = bytearray(raw), dict[int, int]()
     for place in places:

@@ -11,11 +11,11 @@ from _weakref import ref
 from functools import partial
 from itertools import starmap
 
-from . import _abi
+from . import _border
+from ._border.rows import Rows
 from ._errors import UnsupportedOptionError
 from ._fields import column as _column
 from ._fields import unpickled
-from ._rows import Rows
 from ._views import MPTCPFullInfo, MPTCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -38,9 +38,9 @@ else:
             return cls
 
 
-_FULL_INFO = _abi.layout("mptcp_full_info")
+_FULL_INFO = _border.layout("mptcp_full_info")
 _INFO_AT = _FULL_INFO["mptcp_info"].offset
-_INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
+_INFO_END = max(place.end for place in _border.layout("mptcp_info").values())
 _new_bytes = bytes.__new__
 
 
@@ -135,7 +135,7 @@ class Sample(Generic[V]):
             count = len(self._fds)
             errno, refusal = self._ints[index + count], self._ints[index + 2 * count]
             option = "MPTCP_FULL_INFO" if self._full else "MPTCP_INFO"
-            return _abi.failed(self._fds[index], option, errno, refusal)
+            return _border.failed(self._fds[index], option, errno, refusal)
         start = index * self._stride
         return _new_bytes(self._make, self._block[start : start + length])
 
@@ -208,13 +208,13 @@ class Sampler(Generic[V]):
         self._lock = _thread.RLock()
         _samplers.add(ref(self, _samplers.discard))
         self._full = bool(full)
-        self._rows = Rows(_abi.MPTCP_FULL_INFO if full else _abi.MPTCP_INFO)
+        self._rows = Rows(_border.MPTCP_FULL_INFO if full else _border.MPTCP_INFO)
         #: Each descriptor, and what _changes was as it was added.
         self._added: dict[int, int] = {}
         #: How often the set was changed (counted behind each change), and how often when _rows was told.
         self._changes = self._asked = 0
         for sock in socks:
-            fd = _abi.descriptor(sock)
+            fd = _border.descriptor(sock)
             if fd in self._added:
                 raise ValueError(f"fd {fd} comes twice")
             self._added[fd] = 0
@@ -222,14 +222,14 @@ class Sampler(Generic[V]):
 
     def add(self, sock: SocketLike) -> None:
         """Sample this socket too, in a row after the others. One that is there is started anew."""
-        fd = _abi.descriptor(sock)
+        fd = _border.descriptor(sock)
         with self._lock:
             self._added[fd] = self._changes
             self._changes += 1
 
     def remove(self, sock: SocketLike) -> None:
         """Sample it no longer. A closed socket is removed by the number that it had. KeyError if unknown."""
-        fd = _abi.descriptor(sock)
+        fd = _border.descriptor(sock)
         with self._lock:
             if self._added.pop(fd, None) is None:
                 raise KeyError(f"fd {fd} is not in this Sampler")
@@ -245,7 +245,7 @@ class Sampler(Generic[V]):
         return len(self._added)
 
     def __contains__(self, sock: SocketLike) -> bool:
-        return _abi.descriptor(sock) in self._added
+        return _border.descriptor(sock) in self._added
 
     def sample(self) -> Sample[V]:
         """Ask all sockets, in one C call during which other threads run.

@@ -17,11 +17,11 @@ import os
 import socket
 import struct
 
-from ._netlink import attribute as _attribute
-from ._netlink import attributes as _attributes
-from ._netlink import call as _call
-from ._netlink import connected as _connected
-from ._netlink import numbers as _numbers
+from ._border.netlink import attribute as _attribute
+from ._border.netlink import attributes as _attributes
+from ._border.netlink import call as _call
+from ._border.netlink import connected as _connected
+from ._border.netlink import numbers as _numbers
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000

@@ -12,7 +12,7 @@ import errno
 import socket
 import sys
 
-from . import _abi
+from . import _border
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def create_socket(
     if fallback:
         sock, _ = _mptcp_or_tcp(family, type)
     else:
-        sock = _open(family, type, _abi.IPPROTO_MPTCP)
+        sock = _open(family, type, _border.IPPROTO_MPTCP)
     if nodelay:
         _set_nodelay(sock)
     return sock
@@ -85,7 +85,7 @@ def create_socket(
 def _mptcp_or_tcp(family: int, kind: int) -> tuple[socket.socket, int | None]:
     """An MPTCP socket and None; or, where the protocol is refused, a TCP socket and the errno of that."""
     try:
-        return _open(family, kind, _abi.IPPROTO_MPTCP), None
+        return _open(family, kind, _border.IPPROTO_MPTCP), None
     except OSError as error:
         if error.errno in _SHORTAGES:
             raise
@@ -96,7 +96,7 @@ def _open(family: int, kind: int, protocol: int) -> socket.socket:
     try:
         return socket.socket(family, kind, protocol)
     except OSError as error:
-        name = "IPPROTO_MPTCP" if protocol == _abi.IPPROTO_MPTCP else "IPPROTO_TCP"
+        name = "IPPROTO_MPTCP" if protocol == _border.IPPROTO_MPTCP else "IPPROTO_TCP"
         asked = f"socket({_name(socket.AddressFamily, family)}, {_name(socket.SocketKind, kind)}, {name})"
         raise OSError(error.errno, f"{asked}: {error.strerror}") from None
 

@@ -16,7 +16,7 @@ import errno
 import socket
 import time
 
-from . import _abi
+from . import _border
 from ._errors import NotMPTCPError, UnsupportedOptionError
 from ._fields import Record
 from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     SocketLike: TypeAlias = int | HasFileno | HasExtraInfo
 
 # A global is found faster than an attribute, and these two are called a lot.
-_read_info = _abi.read_info
-_read_full_info = _abi.read_full_info
+_read_info = _border.read_info
+_read_full_info = _border.read_full_info
 
 
 # -------------------------------------------------------------------------------------- one per option
@@ -63,7 +63,7 @@ def mptcp_tcpinfo(sock: SocketLike) -> tuple[TCPInfo, ...]:
     In the kernel's order: the initial subflow, then by age; one that was removed while it was the initial
     one stays, in state CLOSE. Empty on a fresh socket from 6.5. Linux 5.16; raises as mptcp_info().
     """
-    return _abi.read_elements(_abi.descriptor(sock), _abi.MPTCP_TCPINFO, TCPInfo)
+    return _border.read_elements(_border.descriptor(sock), _border.MPTCP_TCPINFO, TCPInfo)
 
 
 def mptcp_subflow_addrs(sock: SocketLike) -> tuple[SubflowAddrs, ...]:
@@ -72,7 +72,7 @@ def mptcp_subflow_addrs(sock: SocketLike) -> tuple[SubflowAddrs, ...]:
     Ordered as mptcp_tcpinfo(), but another call: only mptcp_full_info() and snapshot() promise that
     addresses and TCP states belong together. Linux 5.16; raises as mptcp_info().
     """
-    return _abi.read_elements(_abi.descriptor(sock), _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+    return _border.read_elements(_border.descriptor(sock), _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
 
 
 def mptcp_full_info(sock: SocketLike) -> MPTCPFullInfo:
@@ -90,7 +90,7 @@ def is_mptcp(sock: SocketLike) -> bool:
     True on a fresh socket and on a listener too. The option is of Linux 6.10; older kernels are asked by
     how they refuse it. OSError for what is neither a TCP nor an MPTCP socket.
     """
-    return _abi.speaks_mptcp(_abi.descriptor(sock), "is_mptcp()")
+    return _border.speaks_mptcp(_border.descriptor(sock), "is_mptcp()")
 
 
 # What the kernel writes for these is not bounded by the length that it is given.
@@ -122,7 +122,7 @@ def getsockopt_into(
     kernel with a NULL buffer, because MPTCP_INFO would take it as "everything": MPTCP_INFO answers EFAULT,
     IP_TOS EINVAL.
     """
-    fd = _abi.descriptor(sock)
+    fd = _border.descriptor(sock)
     view = memoryview(buffer)
     if view.readonly or not view.c_contiguous:
         raise TypeError("a writable, contiguous buffer is needed")
@@ -138,7 +138,7 @@ def getsockopt_into(
         raise ValueError(f"a length of {length} is beyond the buffer of {len(view)} bytes")
     if (level, option) in _UNBOUNDED:
         raise ValueError(f"refused, for it can write outside the buffer: {_UNBOUNDED[level, option]}")
-    return _abi.read_into(fd, level, option, view, length)
+    return _border.read_into(fd, level, option, view, length)
 
 
 # ------------------------------------------------------------------------------------ status, snapshot
@@ -178,20 +178,20 @@ def status(sock: SocketLike) -> Status:
 
     Answers for every TCP and MPTCP socket, whatever its state; OSError for any other descriptor.
     """
-    fd = _abi.descriptor(sock)
-    protocol = _abi.tcp_protocol(fd, "status()")
+    fd = _border.descriptor(sock)
+    protocol = _border.tcp_protocol(fd, "status()")
     if _listens(fd, "status()"):
         return Status.LISTENING
     try:
-        info = _abi.read_info(fd, MPTCPInfo)
-        return _status_of(info, _abi.read_elements(fd, _abi.MPTCP_TCPINFO, TCPInfo))
+        info = _border.read_info(fd, MPTCPInfo)
+        return _status_of(info, _border.read_elements(fd, _border.MPTCP_TCPINFO, TCPInfo))
     except NotMPTCPError:
         return _status_without_mptcp(protocol)
     except UnsupportedOptionError:
         return Status.UNKNOWN
 
 
-_listens = _abi.listens
+_listens = _border.listens
 
 
 def _status_of(info: MPTCPInfo, tcp_infos: Iterable[TCPInfo]) -> Status:
@@ -202,7 +202,7 @@ def _status_of(info: MPTCPInfo, tcp_infos: Iterable[TCPInfo]) -> Status:
 
 
 def _status_without_mptcp(protocol: int) -> Status:
-    return Status.FALLBACK if protocol == _abi.IPPROTO_MPTCP else Status.TCP
+    return Status.FALLBACK if protocol == _border.IPPROTO_MPTCP else Status.TCP
 
 
 class Snapshot(Record):
@@ -248,8 +248,8 @@ def snapshot(sock: SocketLike) -> Snapshot:
     four times, then OSError EAGAIN. Plain TCP and fallen-back sockets are one subflow without an id, from
     TCP_INFO and the socket's names. OSError for what is neither a TCP nor an MPTCP socket.
     """
-    fd = _abi.descriptor(sock)
-    protocol = _abi.tcp_protocol(fd, "snapshot()")
+    fd = _border.descriptor(sock)
+    protocol = _border.tcp_protocol(fd, "snapshot()")
     listening = _listens(fd, "snapshot()")
     now = time.monotonic_ns()
     info: MPTCPInfo | None
@@ -267,7 +267,7 @@ def snapshot(sock: SocketLike) -> Snapshot:
 
 def _mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
     try:
-        full = _abi.read_full_info(fd, MPTCPFullInfo)
+        full = _border.read_full_info(fd, MPTCPFullInfo)
     except UnsupportedOptionError:
         return _older_mptcp_subflows(fd)
     return full.info, full.subflows
@@ -275,11 +275,11 @@ def _mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
 
 def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
     """Before 6.5: two arrays from two calls belong together if the addresses are equal around them."""
-    info = _abi.read_info(fd, MPTCPInfo)
-    before = _abi.read_elements(fd, _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+    info = _border.read_info(fd, MPTCPInfo)
+    before = _border.read_elements(fd, _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
     for _ in range(4):
-        tcp_infos = _abi.read_elements(fd, _abi.MPTCP_TCPINFO, TCPInfo)
-        after = _abi.read_elements(fd, _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+        tcp_infos = _border.read_elements(fd, _border.MPTCP_TCPINFO, TCPInfo)
+        after = _border.read_elements(fd, _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
         if before == after and len(after) == len(tcp_infos):
             return info, tuple(map(Subflow, [None] * len(after), after, tcp_infos))
         before = after
@@ -288,10 +288,10 @@ def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
 
 def _tcp_subflow(fd: int) -> tuple[Subflow, ...]:
     try:
-        tcp_info = _abi.read_tcp_info(fd, TCPInfo)
+        tcp_info = _border.read_tcp_info(fd, TCPInfo)
     except OSError as error:
         # A living MPTCP socket on a kernel before 5.16 refuses even this.
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
             raise
         return ()
-    return (Subflow(None, _abi.read_names(fd, SubflowAddrs), tcp_info),)
+    return (Subflow(None, _border.read_names(fd, SubflowAddrs), tcp_info),)

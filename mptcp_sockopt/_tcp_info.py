@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import enum
 
-from . import _abi
+from . import _border
 from ._fields import View, always, newer
 
-_STATES = _abi.numbers("TCP_")
+_STATES = _border.numbers("TCP_")
 
 
 class TCPState(enum.IntEnum):
@@ -50,7 +50,7 @@ class TCPInfo(View):
     """
 
     __slots__ = ()
-    _places = _abi.layout("tcp_info", "tcpi_")
+    _places = _border.layout("tcp_info", "tcpi_")
     _small = "snd_mss"  # of 16 bits in every segment
 
     state = always("A number of TCPState.", "state", "2.6")

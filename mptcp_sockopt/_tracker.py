@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import _abi
+from . import _border
 from ._fields import Record
 from ._growth import COUNTERS, UNKNOWN, connection_growth, counters, find, nothing_happened
 from ._sockopt import Snapshot, Status, snapshot
@@ -174,7 +174,7 @@ class Tracker:
     __slots__ = ("_seen", "_sock", "_updating")
 
     def __init__(self, sock: SocketLike) -> None:
-        _abi.descriptor(sock)  # what is none is refused here
+        _border.descriptor(sock)  # what is none is refused here
         self._sock = sock
         # The last snapshot, its socket's inode, the time of the tick after it; every subflow that is gone.
         self._seen: tuple[Snapshot | None, int, int, tuple[Subflow, ...]] = None, 0, 0, ()
@@ -194,7 +194,7 @@ class Tracker:
             before, inode, since, gone = self._seen
             start = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
             now = snapshot(self._sock)
-            inode_now = os.fstat(_abi.descriptor(self._sock)).st_ino
+            inode_now = os.fstat(_border.descriptor(self._sock)).st_ino
             end = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
             update = _difference(before, now, same_socket=inode == inode_now, passed=start - since)
             self._seen = now, inode_now, end, (gone + update.removed)[-_GONE:]

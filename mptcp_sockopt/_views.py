@@ -13,7 +13,7 @@ import enum
 import socket
 import struct
 
-from . import _abi
+from . import _border
 from ._fields import Record, View, always, newer, refuse_turned, turned
 from ._tcp_info import LIVE_STATES
 from ._tcp_info import TCPInfo as TCPInfo
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     #: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
     Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
-_FLAGS = _abi.numbers("MPTCP_INFO_FLAG_")
+_FLAGS = _border.numbers("MPTCP_INFO_FLAG_")
 
 
 class InfoFlag(enum.IntFlag):
@@ -52,8 +52,8 @@ class MPTCPInfo(View):
     """
 
     __slots__ = ()
-    _places = _abi.layout("mptcp_info", "mptcpi_")
-    _smallest = _abi.LEAST_MPTCP_INFO
+    _places = _border.layout("mptcp_info", "mptcpi_")
+    _smallest = _border.LEAST_MPTCP_INFO
     _aligned = 4  # 8 of a 64-bit kernel
     _small = "flags"  # bits are given out from the lowest on
     # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
@@ -148,9 +148,9 @@ class MPTCPInfo(View):
 
 _UNACKED = [MPTCPInfo.fields[name] for name in ("flags", "write_seq", "snd_una")]
 
-_SOCKADDR_IN = _abi.layout("kernel_sockaddr_in", "sin_")
-_SOCKADDR_IN6 = _abi.layout("kernel_sockaddr_in6", "sin6_")
-_ADDRS = _abi.layout("mptcp_subflow_addrs")
+_SOCKADDR_IN = _border.layout("kernel_sockaddr_in", "sin_")
+_SOCKADDR_IN6 = _border.layout("kernel_sockaddr_in6", "sin6_")
+_ADDRS = _border.layout("mptcp_subflow_addrs")
 _family = struct.Struct(_ADDRS["sa_family"].format).unpack_from
 _scope_id = struct.Struct(_SOCKADDR_IN6["scope_id"].format).unpack_from
 
@@ -158,12 +158,12 @@ _scope_id = struct.Struct(_SOCKADDR_IN6["scope_id"].format).unpack_from
 _ENDS = (_ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset)
 
 
-def _within(start: int, place: _abi.Place) -> _abi.Place:
-    return _abi.Place(start + place.offset, place.size)
+def _within(start: int, place: _border.Place) -> _border.Place:
+    return _border.Place(start + place.offset, place.size)
 
 
 def _address(raw: bytes, start: int) -> Address | None:
-    def part(place: _abi.Place) -> bytes:
+    def part(place: _border.Place) -> bytes:
         return raw[start + place.offset : start + place.end]
 
     (family,) = _family(raw, start)
@@ -270,11 +270,11 @@ _set_id, _set_addrs, _set_tcp_info = (vars(Subflow)[name].__set__ for name in Su
 _ADDRS_SIZE = SubflowAddrs._smallest
 _LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
 
-_FULL_INFO = _abi.layout("mptcp_full_info")
+_FULL_INFO = _border.layout("mptcp_full_info")
 _INFO_AT = _FULL_INFO.pop("mptcp_info").offset
 _full_info_head = struct.Struct("=IIIIII").unpack_from  # all before the pointers
 _full_info_count = struct.Struct(_FULL_INFO["num_subflows"].format).unpack_from
-_ID = _abi.layout("mptcp_subflow_info")["id"]
+_ID = _border.layout("mptcp_subflow_info")["id"]
 _subflow_id = struct.Struct(_ID.format).unpack_from
 
 

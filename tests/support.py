@@ -24,7 +24,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
-from mptcp_sockopt._netlink import attribute
+from mptcp_sockopt._border.netlink import attribute
 
 T = TypeVar("T")
 

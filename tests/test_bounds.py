@@ -15,7 +15,7 @@ import pytest
 from _mptcp_sockopt import ffi, lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _sock_diag
+from mptcp_sockopt._border import sock_diag, sockopt
 
 from .support import Missing, Refusal, fallback_pair, mptcp_pair, tcp_pair, where_refused
 from .test_abi import FUNCTIONS
@@ -198,8 +198,8 @@ def test_a_failure_names_the_descriptor_that_was_asked(read: Any, tmp_path: Any)
 
 def test_free_lists_have_a_largest_length() -> None:
     """Whatever number of threads once read at a time."""
-    lists = [value for name, value in vars(_abi).items() if name.startswith("_free") and name != "_free"]
-    lists += [*_abi._free.values(), _sock_diag._free]
+    lists = [value for name, value in vars(sockopt).items() if name.startswith("_free") and name != "_free"]
+    lists += [*sockopt._free.values(), sock_diag._free]
     assert len(lists) == 6
     assert all(buffers.maxlen <= 4 for buffers in lists)
 

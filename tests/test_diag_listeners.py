@@ -19,7 +19,7 @@ import pytest
 from _mptcp_sockopt import ffi, lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sock_diag
+from mptcp_sockopt._border import sock_diag
 
 from .support import LOOPBACK, connections, in_private_network, inode, listen_at, rounds
 from .test_sock_diag_parser import END, SEQUENCE, attribute, cut, info_of, message
@@ -203,13 +203,13 @@ Table = list[tuple[int, bool, bool, int]]  # inode, is_mptcp, privileged, bytes 
 def believe(monkeypatch: pytest.MonkeyPatch, told: list[int], table: Table | None) -> None:
     """The kernel's dump of MPTCP listeners has these inodes, TCP's table these rows."""
     rows = b"".join(struct.pack("=BB66xI", V4, mp.TCPState.LISTEN, number) + bytes(48) for number in told)
-    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit: (memoryview(rows), 48 if told else 0))
+    monkeypatch.setattr(sock_diag, "dump", lambda states, limit: (memoryview(rows), 48 if told else 0))
     records = table and b"".join(
         struct.pack("=BB2sH62xIBBHI", V4, mp.TCPState.LISTEN, b"", number, number, mptcp, full, info, 0)
         for number, mptcp, full, info in table
     )
     listed = None if records is None else memoryview(records or b"")
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda limit: listed)
+    monkeypatch.setattr(sock_diag, "_tcp_listeners", lambda limit: listed)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_what_is_missing_is_said(
 ) -> None:
     """And how many it may be; no listener is called MPTCP's on a guess, and none left out silently."""
     believe(monkeypatch, told, table)
-    records, info, missing = _sock_diag.listeners(48)
+    records, info, missing = sock_diag.listeners(48)
     found = mp.MPTCPDiag(0, info, records, missing)
     assert [row.inode for row in found] == inodes
     if in_doubt:
@@ -256,7 +256,7 @@ def test_what_is_missing_is_said(
 def test_without_tcp_diag(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel's own dump told, and the reason why there may be more."""
     believe(monkeypatch, [1, 2], None)
-    records, info, missing = _sock_diag.listeners(0)
+    records, info, missing = sock_diag.listeners(0)
     assert [row.inode for row in mp.MPTCPDiag(0, info, records)] == [1, 2]
     assert "tcp_diag" in (missing or "")
 
@@ -268,9 +268,9 @@ def test_tcps_table_says_what_a_listener_is(monkeypatch: pytest.MonkeyPatch) -> 
     mine = message.pack(V6, 7, 0, 0, b"\0\0", b"", any_host, b"", 0, 1, 2, 0, 0, 0, 0, 9) + info_of(48)
     its = message.pack(V6, 10, 0, 0, b"\0P", b"", one_host, b"", 3, 8, 8, 0, 4, 5, 6, 9)
     its += struct.pack("=BBHI", 1, 0, 280, 0)
-    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit: (memoryview(mine), 48))
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", lambda limit: memoryview(its))
-    records, info, _ = _sock_diag.listeners(0)
+    monkeypatch.setattr(sock_diag, "dump", lambda states, limit: (memoryview(mine), 48))
+    monkeypatch.setattr(sock_diag, "_tcp_listeners", lambda limit: memoryview(its))
+    records, info, _ = sock_diag.listeners(0)
     (row,) = mp.MPTCPDiag(0, info, records)
     assert (row.state, row.local, row.ifindex) == (10, (socket.inet_ntop(V6, one_host), 80, 0, 0), 3)
     assert (row.rqueue, row.wqueue, row.uid, row.inode) == (4, 5, 6, 9)
@@ -283,7 +283,7 @@ def test_what_tcps_table_does_not_tell_is_zero_or_absent(
 ) -> None:
     """As long as this kernel's mptcp_info was seen to be; nothing was seen of it: the shortest."""
     believe(monkeypatch, [], [(7, True, True, 232)])
-    records, info, _ = _sock_diag.listeners(seen)
+    records, info, _ = sock_diag.listeners(seen)
     (row,) = mp.MPTCPDiag(0, info, records)
     assert (row.inode, row.cookie, bytes(row.info)) == (7, None, bytes(length))
     assert (row.info.csum_enabled is None) == (length < 48)
@@ -297,7 +297,7 @@ def test_a_disturbed_dump_of_tcps_table(
     result: int, number: int, mptcp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError, of mptcp_diag(listening=True) alone. 0 stands for NLM_F_DUMP_INTR."""
-    attempt, tries = _sock_diag._attempt, []
+    attempt, tries = sock_diag._attempt, []
 
     def disturb(states: int, *families: int, limit: int, tcp: bool = False) -> tuple[int, Any]:
         answer, found = attempt(states, *families, limit=limit, tcp=tcp)
@@ -307,7 +307,7 @@ def test_a_disturbed_dump_of_tcps_table(
             return result, found
         return answer, found
 
-    monkeypatch.setattr(_sock_diag, "_attempt", disturb)
+    monkeypatch.setattr(sock_diag, "_attempt", disturb)
     mp.mptcp_diag()
     with pytest.raises(OSError, match=r"mptcp_diag\(\): ") as caught:
         mp.mptcp_diag(listening=True)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _cases, _ktap, _netlink, _path_cases, _sandbox, _socket_cases
+from mptcp_sockopt import _cases, _ktap, _path_cases, _sandbox, _socket_cases
+from mptcp_sockopt._border import netlink
 
 from .support import Missing, in_a_child
 
@@ -176,6 +177,6 @@ def test_an_answer_without_mptcp_info_is_no_answer(family: int, monkeypatch: pyt
     """Nor is one without ports."""
     passes(_socket_cases.look_up, family)
     for answer in (b"", bytes(7), bytes(72)):
-        monkeypatch.setattr(_netlink, "call", lambda *_, answer=answer: answer)
+        monkeypatch.setattr(netlink, "call", lambda *_, answer=answer: answer)
         with pytest.raises((_ktap.Failure, OSError, ValueError)):
             _socket_cases.look_up(family)

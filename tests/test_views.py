@@ -10,7 +10,8 @@ import sys
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _fields
+from mptcp_sockopt import _fields
+from mptcp_sockopt._border import abi
 
 from . import vectors
 from .vectors import (
@@ -60,12 +61,12 @@ def test_tcp_info_of_any_length(length: int) -> None:
 @pytest.mark.parametrize(
     ("view", "layout"),
     [
-        (mp.MPTCPInfo, _abi.layout("mptcp_info", "mptcpi_")),
-        (mp.TCPInfo, _abi.layout("tcp_info", "tcpi_")),
+        (mp.MPTCPInfo, abi.layout("mptcp_info", "mptcpi_")),
+        (mp.TCPInfo, abi.layout("tcp_info", "tcpi_")),
     ],
 )
 def test_every_field_of_the_struct_is_an_attribute(
-    view: type[mp.MPTCPInfo], layout: dict[str, _abi.Place]
+    view: type[mp.MPTCPInfo], layout: dict[str, abi.Place]
 ) -> None:
     """In its order, with a sentence, a unit and a release."""
     assert list(view.fields) == list(layout)
@@ -275,9 +276,9 @@ def test_records_are_immutable_values() -> None:
 def test_enums_name_the_header_s_numbers() -> None:
     """And no number is left without a name."""
     assert {f"MPTCP_INFO_FLAG_{name}" for name in mp.InfoFlag.__members__} == {
-        f"MPTCP_INFO_FLAG_{name}" for name in _abi.numbers("MPTCP_INFO_FLAG_")
+        f"MPTCP_INFO_FLAG_{name}" for name in abi.numbers("MPTCP_INFO_FLAG_")
     }
-    assert mp.TCPState.__members__.keys() == _abi.numbers("TCP_").keys() - {"IS_MPTCP", "INFO", "INFO_ROOM"}
+    assert mp.TCPState.__members__.keys() == abi.numbers("TCP_").keys() - {"IS_MPTCP", "INFO", "INFO_ROOM"}
     assert (mp.TCPState.ESTABLISHED, mp.TCPState.CLOSE, mp.TCPState.LISTEN) == (1, 7, 10)
     assert (mp.InfoFlag.FALLBACK, mp.InfoFlag.REMOTE_KEY_RECEIVED) == (1, 2)
     assert vectors.MPTCP_INFO[7][0] == "token"

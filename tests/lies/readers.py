@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _sandbox
+from mptcp_sockopt import _sandbox
+from mptcp_sockopt._border import abi
 
 STALE = b"\xa5" * 8  # as liar.c fills the buffers
 _TIMES = ("time", "elapsed")
-_ROOM = _abi.layout("mptcp_full_info")["size_arrays_user"]
+_ROOM = abi.layout("mptcp_full_info")["size_arrays_user"]
 
 # What a reader answered, to be compared: views are (bytes, fields by name), records (None, parts by name).
 

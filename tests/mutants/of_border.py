@@ -5,7 +5,7 @@ from . import Mutation, of
 
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "abi bounds",
         (
             "    if type(fd) is not int:\n        fd = checked(sock, fd)\n    try:\n        buffer = _pop_info()",
@@ -13,12 +13,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "errors abi bounds",
         ("            checked(sock, fd)  # refused before the kernel was asked: what is no descriptor\n", ""),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "bounds lies",
         (
             "while not length and (left := left - 1):\n            _, count",
@@ -27,7 +27,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("while not length and (left := left - 1):\n        (count,)", "while not length:\n        (count,)"),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "sockopt abi",
         ("and any(inside[_FULL_INFO_POINTERS])", "and False"),
         ("    view[: len(inside)] = inside\n    in_bounds", "    in_bounds"),
@@ -37,17 +37,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "lies",
         ("in_bounds = 0 <= reported <= len(inside)", "in_bounds = True"),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "older_kernels",
         ("        answer = _answer(fd, call, lib.speaks_mptcp(fd))", "        answer = 1"),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "errors bounds lies",
         (
             "option, number = _ASKED[-answer >> 12], -answer & lib.MOST_ERRNO",
@@ -55,17 +55,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "errors",
         ("        problem.option = option\n", "        pass\n"),
     ),
     *of(
-        "mptcp_sockopt/_abi.py",
+        "mptcp_sockopt/_border/sockopt.py",
         "errors sockopt abi",
         ("if level == SOL_MPTCP and -error in", "if -error in"),
     ),
     *of(
-        "mptcp_sockopt/_rows.py",
+        "mptcp_sockopt/_border/rows.py",
         "sampler_changes sampler bounds sampler_calls",
         ("tokens[fd] if before.get(fd) == number else 0", "tokens.get(fd, 0)"),
         ("if len(spare) < _SPARE:", "if True:"),
@@ -75,7 +75,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("size = count * (stride + 3 * _INT)", "size = count * (stride + 2 * _INT)"),
     ),
     *of(
-        "mptcp_sockopt/_sock_diag.py",
+        "mptcp_sockopt/_border/sock_diag.py",
         "sock_diag diag diag_listeners lies",
         (
             "if result == 0 and not found.c.interrupted:\n            return found.take(), found.c.info",
@@ -86,13 +86,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("(result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL", "result in _DOUBTFUL"),
     ),
     *of(
-        "mptcp_sockopt/_sock_diag.py",
+        "mptcp_sockopt/_border/sock_diag.py",
         "sock_diag lies",
         ("if self.c.size >= self.limit:", "if False:"),
         ("self.limit = limit // 8 * 8", "self.limit = limit"),
     ),
     Mutation(
-        "mptcp_sockopt/_sock_diag.py",
+        "mptcp_sockopt/_border/sock_diag.py",
         "diag_listeners",
         "if inode in told or (inode and one.is_mptcp):",
         "if inode and one.is_mptcp:",
@@ -100,14 +100,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "was told passes the second half too; the first is for older kernels",
     ),
     *of(
-        "mptcp_sockopt/_sock_diag.py",
+        "mptcp_sockopt/_border/sock_diag.py",
         "diag_listeners",
         ("if inode in told or (inode and one.is_mptcp):", "if inode in told:"),
         ("record[:INFO_AT] = ffi.buffer(ffi.addressof(inside.msg))", "pass"),
         ("told.pop(0, None)  # is being closed", "pass"),
     ),
     *of(
-        "mptcp_sockopt/_sock_diag.py",
+        "mptcp_sockopt/_border/sock_diag.py",
         "sock_diag diag_listeners",
         ("if any(one.is_mptcp or one.privileged for one in inside):\n        return 0", "pass"),
     ),

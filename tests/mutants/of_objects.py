@@ -116,7 +116,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("return Status.CLOSED if key_received else Status.UNCONNECTED", "return Status.CLOSED"),
         ("if any(tcp_info.state != TCPState.CLOSE for", "if any(tcp_info.state == TCPState.ESTABLISHED for"),
         (
-            "return Status.FALLBACK if protocol == _abi.IPPROTO_MPTCP else Status.TCP",
+            "return Status.FALLBACK if protocol == _border.IPPROTO_MPTCP else Status.TCP",
             "return Status.FALLBACK",
         ),
         ("Status.LISTENING if listening else answer", "answer"),

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 LIBRARY, APPLICATION = "mptcp_sockopt", "reuseport"
 COMPILED = "_mptcp_sockopt"
-IMPORTER = f"{LIBRARY}._abi"  # of the compiled module
-BORDER = (IMPORTER, f"{LIBRARY}._sock_diag", f"{LIBRARY}._rows")
+BORDER = f"{LIBRARY}._border"
+IMPORTER = f"{BORDER}.abi"  # of the compiled module
 # What stands on the public names alone: the homes that their modules share.
 HOMES = (
     tuple(
@@ -36,10 +36,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     (f"{LIBRARY}._inq_cases", "format"): "as _cases",
     (f"{LIBRARY}._inq_cases", "number"): "as _cases",
     (f"{LIBRARY}._socket_cases", "format"): "as _cases",
-    (f"{LIBRARY}._socket_cases", f"{LIBRARY}._netlink"): "as _cases; nothing public asks for a token",
+    (f"{LIBRARY}._socket_cases", f"{BORDER}.netlink"): "as _cases; nothing public asks for a token",
     (f"{LIBRARY}._path_cases", f"{LIBRARY}._sandbox"): "until private networks are public",
-    (f"{LIBRARY}._netlink", "format"): "not in the border yet",
-    (f"{LIBRARY}._netlink", "netlink"): "not in the border yet",
     (f"{LIBRARY}._sandbox", "format"): "not in the border yet",
     (f"{LIBRARY}._sandbox", "netlink"): "not in the border yet",
     (f"{LIBRARY}._views", "format"): "the header of MPTCP_FULL_INFO, which the border is to know",
@@ -181,10 +179,10 @@ def _inside(name: str, folder: str) -> bool:
 def behind_doors(known: dict[str, Module]) -> Iterator[tuple[str, str, str]]:
     """Names that are not public, where they are not at home: the module, a private room, a sentence.
 
-    What stands on public names sees no private room of the library. And a name with an underscore is its
-    module's own, everywhere.
+    What stands on public names sees no private room of the library. The border has a door of its own. And a
+    name with an underscore is its module's own, everywhere.
     """
-    public = exported(known[LIBRARY])
+    public, at_border = exported(known[LIBRARY]), exported(known[BORDER])
     for module in known.values():
         home = next((rooms for rooms in HOMES if any(_inside(module.name, room) for room in rooms)), ())
         for use in uses(module, known):
@@ -194,6 +192,9 @@ def behind_doors(known: dict[str, Module]) -> Iterator[tuple[str, str, str]]:
             own = use.name[len(owner) + 1 :].partition(".")[0]
             private_room = any(part.startswith("_") for part in owner.split("."))
             secret = own.startswith("_") and own != "__version__"
+            if _inside(owner, BORDER) and not _inside(module.name, BORDER):
+                name = use.name[len(BORDER) + 1 :].partition(".")[0]
+                secret = secret or name not in {"", *at_border}
             if home and not any(_inside(owner, room) for room in home):
                 secret = secret or private_room or (owner == LIBRARY and own not in {"", *public})
             if secret:
@@ -214,7 +215,7 @@ def beyond_the_border(known: dict[str, Module]) -> Iterator[tuple[str, str, str]
     An application sets socket options of its own, and so it may number them; cffi and netlink are not for it.
     """
     for module in known.values():
-        if any(_inside(module.name, room) for room in BORDER):
+        if _inside(module.name, BORDER):
             if module.name != IMPORTER and any(use.name.startswith(COMPILED) for use in uses(module, known)):
                 yield module.name, "cffi", f" imports the compiled module, as {IMPORTER} alone may"
             continue

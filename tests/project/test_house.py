@@ -90,9 +90,11 @@ PLANTS = (
         "mptcp_sockopt._fields._getter is not public",
     ),
     ("mptcp_sockopt/_views.py", "import _mptcp_sockopt", "_mptcp_sockopt is cffi's"),
-    ("mptcp_sockopt/_rows.py", "from _mptcp_sockopt import lib", "imports the compiled module"),
-    ("mptcp_sockopt/_views.py", "from ._abi import ffi", "mptcp_sockopt._abi.ffi is cffi's"),
-    ("mptcp_sockopt/_sockets.py", "_abi.lib.SOL_MPTCP", "mptcp_sockopt._abi.lib.SOL_MPTCP is cffi's"),
+    ("mptcp_sockopt/_border/rows.py", "from _mptcp_sockopt import lib", "imports the compiled module"),
+    ("mptcp_sockopt/_views.py", "from ._border.abi import ffi", "mptcp_sockopt._border.abi.ffi is cffi's"),
+    ("mptcp_sockopt/_sockets.py", "_border.lib.SOL_MPTCP", "mptcp_sockopt._border.lib.SOL_MPTCP is cffi's"),
+    ("mptcp_sockopt/_views.py", "from ._border.abi import layout", "_border.abi.layout is not public"),
+    ("mptcp_sockopt/_views.py", "_border.read_struct", "_border.read_struct is not public"),
     ("reuseport/handover.py", "socket.socket(socket.AF_NETLINK)", "socket.AF_NETLINK is for the border"),
     ("mptcp_sockopt/_sockets.py", "MPTCP_INFO = 1", "MPTCP_INFO is a number of the kernel's"),
     ("mptcp_sockopt/_sockets.py", "_A, _TCP_IS_MPTCP = 1, 43", "_TCP_IS_MPTCP is a number of the kernel's"),
@@ -101,7 +103,7 @@ PLANTS = (
         "sock.getsockopt(284, 1, 256)",
         "sock.getsockopt(284, 1, 256) numbers an opt",
     ),
-    ("mptcp_sockopt/_sockets.py", "_abi.Place(8, 4)", "_abi.Place(8, 4) places a field"),
+    ("mptcp_sockopt/_sockets.py", "_border.Place(8, 4)", "_border.Place(8, 4) places a field"),
     ("mptcp_sockopt/new.py", "", "mptcp_sockopt.new: it has no floor"),
 )
 

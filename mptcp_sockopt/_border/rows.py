@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The border's third room: raw reads of many sockets by one C call.
+"""Many sockets: raw reads by one C call, into leased memory.
 
-As _abi.py it knows descriptors, buffers and lengths, and no field by its meaning.
+As sockopt.py it knows descriptors, buffers and lengths, and no field by its meaning.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import time
 
-from . import _abi
-from ._abi import ffi, in_words, lib
+from .abi import MPTCP_INFO, ffi, in_words, lib
+from .sockopt import BUFFER_SIZE, MORE
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class Rows:
 
     def __init__(self, option: int) -> None:
         self._option = option
-        if option == _abi.MPTCP_INFO:
+        if option == MPTCP_INFO:
             names, self._room = ["mptcp_info"], lib.MPTCP_INFO_ROOM
         else:  # with one subflow
-            names, self._room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], _abi.BUFFER_SIZE
+            names, self._room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], BUFFER_SIZE
         self._narrow = self._stride = _whole_words(sum(ffi.sizeof(f"struct {name}") for name in names))
         self._scratch = _new_scratch(self._room)
         self._asked: tuple[dict[int, int], tuple[int, ...], Any, Any]
@@ -85,7 +85,7 @@ class Rows:
                     self._scratch = _new_scratch(max(self._room, 2 * longest))
                 return fds, now, stride, memoryview(ffi.buffer(lease, size)).toreadonly()
             if longest > room:
-                self._scratch = _new_scratch(longest + lib.mptcp_full_info_room(_abi.MORE))
+                self._scratch = _new_scratch(longest + lib.mptcp_full_info_room(MORE))
             else:
                 self._stride = _whole_words(longest)
         raise OSError(errno.EAGAIN, f"Sampler: subflows became more during each of {_ATTEMPTS} reads")

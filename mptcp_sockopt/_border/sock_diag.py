@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The border's second room: MPTCP sockets of the network namespace, by sock_diag(7).
+"""Every MPTCP socket of the network namespace, by sock_diag(7): dumps, which C parses.
 
-As _abi.py it knows descriptors, buffers and errnos, and no field by its meaning.
+As sockopt.py it knows descriptors, buffers and errnos, and no field by its meaning.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import socket
 from collections import deque
 from itertools import count
 
-from ._abi import ffi, layout, lib, reason_of
-from ._errors import UnsupportedOptionError
+from .._errors import UnsupportedOptionError
+from .abi import ffi, layout, lib
+from .sockopt import reason_of
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
 #: Bytes of records that a dump may bring, if the caller says nothing else.
 LIMIT: int = lib.MOST_RECORDS
-# First buffers that are not in use, as in _abi.py: one that was written to before is 5 % of a small dump.
+# First buffers that are not in use, as in sockopt.py: one that was written to before is 5 % of a small dump.
 # No more than these are kept, however many threads once asked at a time.
 _free: deque[Any] = deque(maxlen=2)
 # No two requests have the same: what an earlier answer left in a buffer is never taken for this one's.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One netlink request and its answer, as bytes. For the self test and the tests; imports nothing of ours."""
+"""One netlink request and its answer, as bytes: for what is not asked often. Imports nothing of ours."""
 
 from __future__ import annotations
 
