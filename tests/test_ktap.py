@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_sockopt import _ktap
+from mptcp_sockopt.selftest import _ktap
 
 from .support import run, until
 
@@ -254,7 +254,7 @@ def is_gone(pid: int) -> bool:
 
 HANG = """
 import sys, time
-from mptcp_sockopt import _ktap
+from mptcp_sockopt.selftest import _ktap
 def script(settle):
     {script}
 main = lambda: _ktap.run(['a', 'b'], {{'one': script, 'other': script}}, strict=False, seconds={seconds})

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _border, _sockopt, selftest
+from mptcp_sockopt import _border, _sockopt
+from mptcp_sockopt.selftest import __main__ as selftest
 
 from .support import (
     Refusal,

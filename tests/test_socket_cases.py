@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _cases, _ktap, _path_cases, _sandbox, _socket_cases
+from mptcp_sockopt import _sandbox
 from mptcp_sockopt._border import netlink
+from mptcp_sockopt.selftest import _cases, _ktap, _path_cases, _socket_cases
 
 from .support import Missing, in_a_child
 

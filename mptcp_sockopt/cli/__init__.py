@@ -19,7 +19,11 @@ import mptcp_sockopt as mp
 
 # Name, module with main(argv) -> exit code, and what it is for.
 COMMANDS = (
-    ("selftest", "mptcp_sockopt.selftest", "test this machine's kernel: the kernel's own checks, and more"),
+    (
+        "selftest",
+        "mptcp_sockopt.selftest.__main__",
+        "test this machine's kernel: the kernel's own checks, and more",
+    ),
 )
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _cases, _inq_cases, _socket_cases, selftest
 from mptcp_sockopt._version import KERNEL
+from mptcp_sockopt.selftest import __main__ as selftest
+from mptcp_sockopt.selftest import _cases, _inq_cases, _socket_cases
 from reuseport import matrix, roll
 from reuseport.__main__ import COMMANDS
 

@@ -15,15 +15,14 @@ import errno
 import functools
 import random
 import socket
-import struct
 import sys
 
 import mptcp_sockopt as mp
 
+from .._version import KERNEL
 from . import _cases, _inq_cases, _ktap, _path_cases, _socket_cases
 from ._cases import LOOPBACK, End
 from ._ktap import Skip, check, is_shortage
-from ._version import KERNEL, __version__
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def client_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word:
         end = End(sock)
         run_cases(settle, plan.client_before, end)
         hear(word, b"xmit")  # the server has run its cases without data
-        word.sendall(struct.pack("=I", len(payload)))
+        word.sendall(len(payload).to_bytes(4, "big"))
         sock.sendall(payload)
         end.sent = len(payload)
         echo = receive(sock, len(payload))
@@ -113,7 +112,7 @@ def server_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word:
         end = End(sock)
         run_cases(settle, plan.server_before, end)
         word.sendall(b"xmit")
-        (size,) = struct.unpack("=I", receive(word, 4))
+        size = int.from_bytes(receive(word, 4), "big")
         sock.sendall(receive(sock, size))
         end.sent = end.received = size
         check(sock.recv(1) == b"", "more came than was announced")
@@ -211,7 +210,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version",
         action="version",
-        version=f"mptcp-sockopt {__version__}, self test as of Linux {KERNEL}",
+        version=f"mptcp-sockopt {mp.__version__}, self test as of Linux {KERNEL}",
     )
     return parser
 

@@ -10,7 +10,7 @@ import socket
 
 import mptcp_sockopt as mp
 
-from . import _sandbox
+from .. import _sandbox
 from ._cases import LOOPBACK, eventually
 from ._ktap import Skip, check, is_shortage, named
 

@@ -13,8 +13,8 @@ import struct
 
 import mptcp_sockopt as mp
 
+from .._border import netlink as _netlink
 from . import _cases
-from ._border import netlink as _netlink
 from ._cases import LOOPBACK, End, eventually
 from ._ktap import Skip, check, named
 
