@@ -138,15 +138,15 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 	if (info_length > MPTCP_INFO_ROOM)
 		info_length = MPTCP_INFO_ROOM;
 	if (!dump->stride) {
-		dump->info = (uint32_t)info_length;
+		dump->info_length = (uint32_t)info_length;
 		dump->stride = (uint32_t)(msg + RECORD_ALIGN((size_t)info_length));
 	}
 	/* A kernel knows one struct mptcp_info. */
-	if ((uint32_t)info_length != dump->info)
+	if ((uint32_t)info_length != dump->info_length)
 		return -EPROTO;
 	memmove(record, message, msg);
-	memmove(record + msg, info, dump->info);
-	memset(record + msg + dump->info, 0, dump->stride - msg - dump->info);
+	memmove(record + msg, info, dump->info_length);
+	memset(record + msg + dump->info_length, 0, dump->stride - msg - dump->info_length);
 	dump->used += dump->stride;
 	return 0;
 }

@@ -25,7 +25,7 @@ struct mptcp_diag_dump {
 	uint64_t size;
 	uint64_t used;        /* of size; stride bytes for every record */
 	uint32_t stride;      /* 0 before the first record */
-	uint32_t info;        /* bytes of mptcp_info in a record; 0 if the kernel gave none */
+	uint32_t info_length; /* bytes of mptcp_info in a record; 0 if the kernel gave none */
 	uint32_t sequence;    /* of the request whose answer is awaited */
 	uint32_t interrupted; /* the kernel said that its table changed: NLM_F_DUMP_INTR */
 	uint32_t barren;      /* datagrams that brought no record, and receives that a signal ended */

@@ -7,11 +7,9 @@ import socket
 import struct
 import sys
 import time as _time
-from functools import partial
 from itertools import starmap
 
-from . import _border
-from ._border import sock_diag
+from ._border import layouts, sock_diag
 from ._fields import View, always, turned, unpickled
 from ._fields import column as _column
 from ._views import InfoFlag, MPTCPInfo, TCPState
@@ -21,22 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, overload
 
-    from ._views import Address
+    from ._border.layouts import Address
 
-_MSG = _border.layout("inet_diag_msg", "idiag_")
-_ID_AT = _border.layout("inet_diag_msg")["id"].offset
-_ID = _border.layout("inet_diag_sockid", "idiag_")
-_INFO_AT = sock_diag.INFO_AT
-_INFO_END = max(place.end for place in _border.layout("mptcp_info").values())
-_cookie = struct.Struct("=II").unpack_from
-_COOKIE_AT = _ID_AT + _ID["cookie"].offset
-_COOKIE = [_border.Place(_COOKIE_AT, 4), _border.Place(_COOKIE_AT + 4, 4)]
-_new_bytes = bytes.__new__
-
-
-def _of_id(view: bytes, name: str) -> bytes:
-    place = _ID[name]
-    return view[_ID_AT + place.offset : _ID_AT + place.end]
+_INFO_AT = layouts.DIAG_INFO_AT
 
 
 class MPTCPDiagMsg(View):
@@ -48,7 +33,7 @@ class MPTCPDiagMsg(View):
     """
 
     __slots__ = ()
-    _places = {**_MSG, "ifindex": _border.Place(_ID_AT + _ID["if"].offset, _ID["if"].size)}  # noqa: RUF012
+    _places = layouts.DIAG_MSG
     _smallest = _INFO_AT + MPTCPInfo._smallest
 
     family = always("AF_INET or AF_INET6.", "family", "5.9")
@@ -76,7 +61,7 @@ class MPTCPDiagMsg(View):
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
-        message = turned(raw[:_INFO_AT], [*cls._places.values(), *_COOKIE])
+        message = turned(raw[:_INFO_AT], [*cls._places.values(), *layouts.COOKIE])
         return message + MPTCPInfo._turned(raw[_INFO_AT:])
 
     @property
@@ -86,25 +71,24 @@ class MPTCPDiagMsg(View):
 
         None: not told, of a listener that only TCP's table told.
         """
-        words = _cookie(self, _COOKIE_AT)
-        return None if words == sock_diag.NO_COOKIE else int(words[0] | words[1] << 32)
+        return layouts.cookie(self)
 
-    def _end(self, address: str, port: str) -> Address:
-        host, number = _of_id(self, address), int.from_bytes(_of_id(self, port), "big")
+    def _end(self, *, remote: bool) -> Address:
+        host, port = layouts.diag_end(self, remote=remote)
         if self.family == socket.AF_INET:
-            return socket.inet_ntop(socket.AF_INET, host[:4]), number
+            return socket.inet_ntop(socket.AF_INET, host[:4]), port
         link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
-        return socket.inet_ntop(socket.AF_INET6, host), number, 0, self.ifindex if link_local else 0
+        return socket.inet_ntop(socket.AF_INET6, host), port, 0, self.ifindex if link_local else 0
 
     @property
     def local(self) -> Address:
         """This side's address, as ``socket.getsockname()`` gives it."""
-        return self._end("src", "sport")
+        return self._end(remote=False)
 
     @property
     def remote(self) -> Address:
         """The peer's address, as ``socket.getpeername()`` gives it, flowinfo 0; zero on a listener."""
-        return self._end("dst", "dport")
+        return self._end(remote=True)
 
     @property
     def info(self) -> MPTCPInfo:
@@ -112,7 +96,7 @@ class MPTCPDiagMsg(View):
 
         Then bytes_sent, bytes_acked and snd_una say what was handed to TCP: no measure of progress.
         """
-        return _new_bytes(MPTCPInfo, self[_INFO_AT:])
+        return MPTCPInfo._trusted(self[_INFO_AT:])
 
     @property
     def fallback(self) -> bool:
@@ -149,24 +133,26 @@ class MPTCPDiag:
     __slots__ = {
         "time": "time.monotonic_ns() just before the dump.",
         "missing": "Why listeners may be missing: a sentence. None: none is, or they were not asked for.",
-        "_info": "",
+        "_info_length": "",
         "_rows": "",
         "_stride": "",
     }
 
     time: int
     missing: str | None
-    _info: int
+    _info_length: int
     _rows: memoryview
     _stride: int
 
-    def __init__(self, time: int, info: int, rows: bytes | memoryview, missing: str | None = None) -> None:
-        """Made by mptcp_diag(). info: bytes of mptcp_info in each record of rows."""
-        stride = sock_diag.stride_of(info)
+    def __init__(
+        self, time: int, info_length: int, rows: bytes | memoryview, missing: str | None = None
+    ) -> None:
+        """Made by mptcp_diag(). info_length: bytes of mptcp_info in each record of rows."""
+        stride = sock_diag.stride_of(info_length)
         for name, value in (
             ("time", time),
             ("missing", missing),
-            ("_info", info),
+            ("_info_length", info_length),
             ("_rows", memoryview(rows)),
             ("_stride", stride),
         ):
@@ -178,12 +164,12 @@ class MPTCPDiag:
         name is a field of MPTCPDiagMsg (not ``cookie``, which is no field) or of MPTCPInfo; no name is in
         both. ValueError for any other, and for a field that this kernel does not report.
         """
-        info = self._info or _INFO_END  # of today, where nothing was found
+        info_length = self._info_length or layouts.MPTCP_INFO_SIZE  # of today, where nothing was found
         if name in MPTCPDiagMsg.fields:
-            return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info)
+            return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info_length)
         if name not in MPTCPInfo.fields:
             raise ValueError(f"neither MPTCPDiagMsg nor MPTCPInfo has a field {name!r}")
-        return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info)
+        return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info_length)
 
     def __len__(self) -> int:
         return len(self._rows) // self._stride
@@ -205,12 +191,12 @@ class MPTCPDiag:
 
     def _row(self, index: int) -> MPTCPDiagMsg:
         start = index * self._stride
-        return _new_bytes(MPTCPDiagMsg, self._rows[start : start + _INFO_AT + self._info])
+        return MPTCPDiagMsg._trusted(self._rows[start : start + _INFO_AT + self._info_length])
 
     def __iter__(self) -> Iterator[MPTCPDiagMsg]:
-        length = _INFO_AT + self._info
+        length = _INFO_AT + self._info_length
         records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
-        return starmap(partial(_new_bytes, MPTCPDiagMsg), records)
+        return starmap(MPTCPDiagMsg._trusted, records)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("MPTCPDiag cannot be changed")
@@ -219,7 +205,7 @@ class MPTCPDiag:
         raise AttributeError("MPTCPDiag cannot be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        parts = type(self), self.time, self._info, self._rows.tobytes(), self.missing
+        parts = type(self), self.time, self._info_length, self._rows.tobytes(), self.missing
         return unpickled, (sys.byteorder, *parts)
 
     def __repr__(self) -> str:
@@ -256,8 +242,8 @@ def mptcp_diag(*, listening: bool = False, limit: int = sock_diag.LIMIT) -> MPTC
     more wants more.
     """
     time = _time.monotonic_ns()
-    rows, info = sock_diag.dump(_CONNECTIONS, limit)
+    rows, info_length = sock_diag.dump(_CONNECTIONS, limit)
     if not listening:
-        return MPTCPDiag(time, info, rows)
-    listeners, info, missing = sock_diag.listeners(info, limit)
-    return MPTCPDiag(time, info, b"".join((rows, listeners)), missing)
+        return MPTCPDiag(time, info_length, rows)
+    listeners, info_length, missing = sock_diag.listeners(info_length, limit)
+    return MPTCPDiag(time, info_length, b"".join((rows, listeners)), missing)

@@ -164,6 +164,14 @@ class View(bytes):
         view._check()
         return view
 
+    if TYPE_CHECKING:
+
+        @classmethod
+        def _trusted(cls, raw: bytes | memoryview) -> Self: ...
+    else:
+        # A view of what a kernel wrote, or of bytes that were checked: they are not checked again.
+        _trusted = classmethod(bytes.__new__)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _of_bytes, (type(self), bytes(self), sys.byteorder), getattr(self, "__dict__", None)
 
@@ -253,6 +261,11 @@ def column(view: type[View], name: str, rows: memoryview, stride: int, start: in
         raise ValueError(f"{name} is a bit-field: there is no column of it")
     if length < field.needed:
         raise ValueError(f"this kernel does not report {name}: it came with Linux {field.since}")
+    return strided(place, rows, stride, start)
+
+
+def strided(place: _border.Place, rows: memoryview, stride: int, start: int) -> memoryview:
+    """The field at a place of all records, as column()."""
     # Native sizes are the standard ones for B, H, I and Q.
     whole: memoryview = rows.cast("B").cast(place.format[1:])  # type: ignore[call-overload]
     return whole[(start + place.offset) // place.size :: stride // place.size].toreadonly()

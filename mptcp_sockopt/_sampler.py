@@ -8,14 +8,14 @@ import os
 import struct
 import sys
 from _weakref import ref
-from functools import partial
 from itertools import starmap
 
 from . import _border
+from ._border import layouts
 from ._border.rows import Rows
 from ._errors import UnsupportedOptionError
 from ._fields import column as _column
-from ._fields import unpickled
+from ._fields import strided, unpickled
 from ._views import MPTCPFullInfo, MPTCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -36,12 +36,6 @@ else:
 
         def __class_getitem__(cls, item):
             return cls
-
-
-_FULL_INFO = _border.layout("mptcp_full_info")
-_INFO_AT = _FULL_INFO["mptcp_info"].offset
-_INFO_END = max(place.end for place in _border.layout("mptcp_info").values())
-_new_bytes = bytes.__new__
 
 
 class Sample(Generic[V]):
@@ -97,14 +91,12 @@ class Sample(Generic[V]):
         """
         answered = next((index for index, length in enumerate(self.lengths) if length), None)
         # The kernel's mptcp_info is of one length; that of today where nothing answered.
-        start, length = _INFO_AT if self._full else 0, _INFO_END
+        start, length = layouts.INFO_AT if self._full else 0, layouts.MPTCP_INFO_SIZE
         if answered is not None:
             row: Any = self[answered]
             length = len(row.info if self._full else row)
         if self._full and name == "num_subflows":
-            place = _FULL_INFO[name]
-            whole = self._rows.cast(place.format[1:])  # type: ignore[call-overload]
-            column: memoryview = whole[place.offset // place.size :: self._stride // place.size]
+            column = strided(layouts.NUM_SUBFLOWS, self._rows, self._stride, 0)
         else:
             column = _column(MPTCPInfo, name, self._rows, self._stride, start, length)
         if answered is None and any(isinstance(row, UnsupportedOptionError) for row in self):
@@ -137,7 +129,7 @@ class Sample(Generic[V]):
             option = "MPTCP_FULL_INFO" if self._full else "MPTCP_INFO"
             return _border.failed(self._fds[index], option, errno, refusal)
         start = index * self._stride
-        return _new_bytes(self._make, self._block[start : start + length])
+        return self._make._trusted(self._block[start : start + length])
 
     @property
     def _make(self) -> type[V]:
@@ -149,13 +141,13 @@ class Sample(Generic[V]):
         if length and lengths.tobytes() == lengths[:1].tobytes() * len(lengths):
             # All alike, as usual: without a step of Python for each row.
             records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
-            return starmap(partial(_new_bytes, self._make), records)
+            return starmap(self._make._trusted, records)
         return self._one_by_one()
 
     def _one_by_one(self) -> Iterator[V | OSError]:
-        block, stride, make, start = self._block, self._stride, self._make, 0
+        block, stride, make, start = self._block, self._stride, self._make._trusted, 0
         for index, length in enumerate(self.lengths):
-            yield _new_bytes(make, block[start : start + length]) if length else self._row(index)
+            yield make(block[start : start + length]) if length else self._row(index)
             start += stride
 
     def __reduce__(self) -> tuple[Any, ...]:

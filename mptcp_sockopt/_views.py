@@ -10,10 +10,9 @@ Thread rule of every class here: immutable, so any thread may use it at any time
 from __future__ import annotations
 
 import enum
-import socket
-import struct
 
 from . import _border
+from ._border import layouts
 from ._fields import Record, View, always, newer, refuse_turned, turned
 from ._tcp_info import LIVE_STATES
 from ._tcp_info import TCPInfo as TCPInfo
@@ -22,10 +21,9 @@ from ._tcp_info import TCPState as TCPState
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, ClassVar, TypeAlias
+    from typing import Any, ClassVar
 
-    #: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
-    Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+    from ._border.layouts import Address
 
 _FLAGS = _border.numbers("MPTCP_INFO_FLAG_")
 
@@ -54,7 +52,7 @@ class MPTCPInfo(View):
     __slots__ = ()
     _places = _border.layout("mptcp_info", "mptcpi_")
     _smallest = _border.LEAST_MPTCP_INFO
-    _aligned = 4  # 8 of a 64-bit kernel
+    _aligned = layouts.MPTCP_INFO_ALIGNED
     _small = "flags"  # bits are given out from the lowest on
     # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
     # knew it: its length then does. A 32-bit kernel's is the smaller one where padding makes two.
@@ -148,36 +146,6 @@ class MPTCPInfo(View):
 
 _UNACKED = [MPTCPInfo.fields[name] for name in ("flags", "write_seq", "snd_una")]
 
-_SOCKADDR_IN = _border.layout("kernel_sockaddr_in", "sin_")
-_SOCKADDR_IN6 = _border.layout("kernel_sockaddr_in6", "sin6_")
-_ADDRS = _border.layout("mptcp_subflow_addrs")
-_family = struct.Struct(_ADDRS["sa_family"].format).unpack_from
-_scope_id = struct.Struct(_SOCKADDR_IN6["scope_id"].format).unpack_from
-
-
-_ENDS = (_ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset)
-
-
-def _within(start: int, place: _border.Place) -> _border.Place:
-    return _border.Place(start + place.offset, place.size)
-
-
-def _address(raw: bytes, start: int) -> Address | None:
-    def part(place: _border.Place) -> bytes:
-        return raw[start + place.offset : start + place.end]
-
-    (family,) = _family(raw, start)
-    if family == socket.AF_INET:
-        host = socket.inet_ntop(family, part(_SOCKADDR_IN["addr"]))
-        return host, int.from_bytes(part(_SOCKADDR_IN["port"]), "big")
-    if family == socket.AF_INET6:
-        host = socket.inet_ntop(family, part(_SOCKADDR_IN6["addr"]))
-        port = int.from_bytes(part(_SOCKADDR_IN6["port"]), "big")
-        flowinfo = int.from_bytes(part(_SOCKADDR_IN6["flowinfo"]), "big")
-        (scope_id,) = _scope_id(raw, start + _SOCKADDR_IN6["scope_id"].offset)
-        return host, port, flowinfo, scope_id
-    return None
-
 
 class SubflowAddrs(View):
     """``struct mptcp_subflow_addrs``: the two ends of a subflow (Linux 5.16).
@@ -189,28 +157,27 @@ class SubflowAddrs(View):
     """
 
     __slots__ = ()
-    _smallest = _ADDRS["ss_remote"].end
+    _smallest = layouts.ADDRS_SIZE
 
     def _check(self) -> None:
-        for start in _ENDS:
-            refuse_turned(type(self), _family(self, start)[0], _ADDRS["sa_family"].size)
+        for family, place in zip(layouts.families(self), layouts.FAMILIES, strict=True):
+            refuse_turned(type(self), family, place.size)
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
         """Families and scope_ids; ports and flowinfo are big-endian on every machine."""
-        raw = turned(raw, [_within(start, _ADDRS["sa_family"]) for start in _ENDS])
-        six = [start for start in _ENDS if _family(raw, start)[0] == socket.AF_INET6]
-        return turned(raw, [_within(start, _SOCKADDR_IN6["scope_id"]) for start in six])
+        raw = turned(raw, layouts.FAMILIES)
+        return turned(raw, layouts.scope_ids(raw))
 
     @property
     def local(self) -> Address | None:
         """This side's address; None for a family that is neither AF_INET nor AF_INET6."""
-        return _address(self, _ADDRS["ss_local"].offset)
+        return layouts.address(self, layouts.LOCAL)
 
     @property
     def remote(self) -> Address | None:
         """The peer's address, zero on a listener; None as for local."""
-        return _address(self, _ADDRS["ss_remote"].offset)
+        return layouts.address(self, layouts.REMOTE)
 
     def asdict(self, *, clean: bool = False) -> dict[str, Any]:
         """Both addresses by name."""
@@ -264,48 +231,18 @@ class Subflow(Record):
         return f"{name}(id={self.id}, local={self.local}, remote={self.remote}, live={self.live}, ...)"
 
 
-_new_object, _new_bytes = object.__new__, bytes.__new__
+_new_object = object.__new__
+_trusted_info, _trusted_addrs, _trusted_tcp_info = MPTCPInfo._trusted, SubflowAddrs._trusted, TCPInfo._trusted
 _set_id, _set_addrs, _set_tcp_info = (vars(Subflow)[name].__set__ for name in Subflow.__slots__)
 
-_ADDRS_SIZE = SubflowAddrs._smallest
-_LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
-
-_FULL_INFO = _border.layout("mptcp_full_info")
-_INFO_AT = _FULL_INFO.pop("mptcp_info").offset
-_full_info_head = struct.Struct("=IIIIII").unpack_from  # all before the pointers
-_full_info_count = struct.Struct(_FULL_INFO["num_subflows"].format).unpack_from
-_ID = _border.layout("mptcp_subflow_info")["id"]
-_subflow_id = struct.Struct(_ID.format).unpack_from
-
-
-def _shape(full_info: bytes) -> tuple[int, int, int, int, int]:
-    """Where mptcp_info ends, how many elements follow, and the sizes and the offset in them."""
-    _, tcp_info, element_of_kernel, element, count, room = _full_info_head(full_info)
-    count = min(count, room)
-    # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
-    addrs = min(element_of_kernel - _ADDRS_SIZE, 8)
-    return len(full_info) - count * (element + tcp_info), count, element, addrs, tcp_info
-
-
-def _has_shape(full_info: bytes) -> bool:
-    """Whether the header fits the length, with sizes that a kernel can have, and give."""
-    tcp_info_of_kernel, _, element_of_kernel, *_ = _full_info_head(full_info)
-    info_end, count, element, addrs, tcp_info = _shape(full_info)
-    info = info_end - _INFO_AT
-    return (
-        info >= MPTCPInfo._smallest
-        and info % MPTCPInfo._aligned == 0
-        and max(_ID.end, addrs) + _ADDRS_SIZE <= element_of_kernel <= _LARGEST
-        and 0 < tcp_info_of_kernel <= _LARGEST
-        and element <= element_of_kernel
-        and tcp_info <= tcp_info_of_kernel
-        and (count == 0 or (addrs + _ADDRS_SIZE <= element and tcp_info > 0))
-    )
+_ADDRS_SIZE = layouts.ADDRS_SIZE
+_INFO_AT = layouts.INFO_AT
+_shape = layouts.full_info_shape
+_subflow_id = layouts.subflow_id
 
 
 def _refuse_turned_head(view: type[View], full_info: bytes) -> None:
-    place = _FULL_INFO["size_sfinfo_kernel"]
-    refuse_turned(view, _full_info_head(full_info)[2], place.size)
+    refuse_turned(view, *layouts.small_number(full_info))
 
 
 class MPTCPFullInfo(View):
@@ -322,7 +259,9 @@ class MPTCPFullInfo(View):
 
     def _check(self) -> None:
         _refuse_turned_head(type(self), self)
-        if not _has_shape(self) or any(path.local is None and path.remote is None for path in self.subflows):
+        if not layouts.is_full_info(self) or any(
+            path.local is None and path.remote is None for path in self.subflows
+        ):
             raise ValueError(f"{type(self).__name__} of {len(self)} bytes: its header does not fit them")
         self.info._check()
         for path in self.subflows:
@@ -331,14 +270,14 @@ class MPTCPFullInfo(View):
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
-        raw = turned(raw[:_INFO_AT], _FULL_INFO.values()) + raw[_INFO_AT:]
+        raw = turned(raw[:_INFO_AT], layouts.FULL_INFO.values()) + raw[_INFO_AT:]
         _refuse_turned_head(cls, raw)
-        if not _has_shape(raw):
+        if not layouts.is_full_info(raw):
             raise ValueError(f"{cls.__name__} of {len(raw)} bytes: its header does not fit them")
         at, count, element, addrs, tcp_info = _shape(raw)
         parts = [raw[:_INFO_AT], MPTCPInfo._turned(raw[_INFO_AT:at])]
         for start in range(at, at + count * element, element):
-            one = turned(raw[start : start + element], [_ID])
+            one = turned(raw[start : start + element], [layouts.SUBFLOW_ID])
             parts += one[:addrs], SubflowAddrs._turned(one[addrs:])
         for start in range(at + count * element, len(raw), tcp_info):
             parts.append(TCPInfo._turned(raw[start : start + tcp_info]))
@@ -347,8 +286,7 @@ class MPTCPFullInfo(View):
     @property
     def num_subflows(self) -> int:
         """The kernel's count of all subflows, a removed initial one included."""
-        (count,) = _full_info_count(self, _FULL_INFO["num_subflows"].offset)
-        return int(count)
+        return layouts.num_subflows(self)
 
     @property
     def live_count(self) -> int:
@@ -358,7 +296,7 @@ class MPTCPFullInfo(View):
     @property
     def info(self) -> MPTCPInfo:
         """The connection itself."""
-        return _new_bytes(MPTCPInfo, self[_INFO_AT : _shape(self)[0]])
+        return _trusted_info(self[_INFO_AT : _shape(self)[0]])
 
     @property
     def subflows(self) -> tuple[Subflow, ...]:
@@ -371,8 +309,8 @@ class MPTCPFullInfo(View):
             # bytes, or __new__ checked them.
             subflow = _new_object(Subflow)
             _set_id(subflow, _subflow_id(self, at)[0])
-            _set_addrs(subflow, _new_bytes(SubflowAddrs, self[addrs_at : addrs_at + _ADDRS_SIZE]))
-            _set_tcp_info(subflow, _new_bytes(TCPInfo, self[infos_at : infos_at + tcp_info]))
+            _set_addrs(subflow, _trusted_addrs(self[addrs_at : addrs_at + _ADDRS_SIZE]))
+            _set_tcp_info(subflow, _trusted_tcp_info(self[infos_at : infos_at + tcp_info]))
             found.append(subflow)
             at += element
             addrs_at += element

@@ -498,12 +498,12 @@ static void check_dump(const struct mptcp_diag_dump *dump, int result)
 	CHECK(result == 0 || result == 1 || (result < 0 && result >= -MOST_ERRNO));
 	CHECK(dump->used <= dump->size);
 	if (!dump->stride) {
-		CHECK(!dump->used && !dump->info);
+		CHECK(!dump->used && !dump->info_length);
 		return;
 	}
 	CHECK(dump->used % dump->stride == 0 && dump->stride % 8 == 0);
-	CHECK(dump->info >= LEAST_MPTCP_INFO && dump->info <= MPTCP_INFO_ROOM);
-	CHECK(dump->stride >= sizeof(struct inet_diag_msg) + dump->info);
+	CHECK(dump->info_length >= LEAST_MPTCP_INFO && dump->info_length <= MPTCP_INFO_ROOM);
+	CHECK(dump->stride >= sizeof(struct inet_diag_msg) + dump->info_length);
 }
 
 /* A datagram, or two, each in a block that ends where it does, behind the records of the first. */

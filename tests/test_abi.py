@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def test_arrays_grow_until_all_subflows_fit(
     small: list[Any] = []
     small_full: list[Any] = []
     monkeypatch.setattr(sockopt, "BUFFER_SIZE", 300)  # room for a header, and for none of the elements
-    monkeypatch.setattr(sockopt, "_free", dict.fromkeys(sockopt._free, small))
+    monkeypatch.setattr(sockopt, "_free", defaultdict(lambda: small))
     monkeypatch.setattr(sockopt, "_pop_full", small_full.pop)
     monkeypatch.setattr(sockopt, "_push_full", small_full.append)
     assert [path.bytes_sent for path in mp.mptcp_tcpinfo(client)] == [path.bytes_sent for path in tcp_infos]
@@ -196,7 +197,7 @@ def test_elements_that_do_not_fit_are_asked_for_again(
         return new_buffer(size)
 
     monkeypatch.setattr(sockopt, "BUFFER_SIZE", 64)
-    monkeypatch.setattr(sockopt, "_free", {option: [] for option in sockopt._free})
+    monkeypatch.setattr(sockopt, "_free", defaultdict(list))
     monkeypatch.setattr(sockopt, "_new_buffer", count_buffers)
     assert len(read(mptcp_ends[0])) == len(found) == 1
     small, large = sizes
@@ -244,8 +245,7 @@ def test_a_buffer_is_given_back_after_it_was_read(
     token, names = mp.mptcp_info(client).token, (client.getsockname(), client.getpeername())
     free, free_info, free_full, free_tcp = Trampled(), Trampled(), Trampled(), Trampled()
     monkeypatch.setattr(sockopt, "BUFFER_SIZE", size)
-    monkeypatch.setattr(sockopt, "_free", dict.fromkeys(sockopt._free, free))
-    monkeypatch.setattr(sockopt, "_free_tcp", free_tcp)
+    monkeypatch.setattr(sockopt, "_free", defaultdict(lambda: free, {"TCP_INFO": free_tcp}))
     for name, buffers in (("info", free_info), ("full", free_full)):
         monkeypatch.setattr(sockopt, f"_pop_{name}", buffers.pop)
         monkeypatch.setattr(sockopt, f"_push_{name}", buffers.append)

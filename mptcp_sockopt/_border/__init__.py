@@ -31,7 +31,7 @@ from .sockopt import (
     tcp_protocol,
 )
 
-# The last three are rooms, imported by those who need them.
+# layouts, netlink, rows and sock_diag are rooms, imported by those who need them.
 __all__ = [
     "IPPROTO_MPTCP",
     "LEAST_MPTCP_INFO",
@@ -45,6 +45,7 @@ __all__ = [
     "descriptor",
     "failed",
     "layout",
+    "layouts",
     "listens",
     "netlink",
     "numbers",

@@ -12,15 +12,13 @@ from collections import deque
 from itertools import count
 
 from .._errors import UnsupportedOptionError
-from .abi import ffi, layout, lib
+from .abi import ffi, in_words, layout, lib
+from .layouts import DIAG_INFO_AT, NO_COOKIE
 from .sockopt import reason_of
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from typing import Any
-
-#: Where mptcp_info starts in a record.
-INFO_AT: int = ffi.sizeof(ffi.typeof("struct inet_diag_msg"))
 
 _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
@@ -38,9 +36,9 @@ _TCP_INFO = layout("tcp_info", "tcpi_")["snd_wnd"].end
 _allocate = ffi.new_allocator(should_clear_after_alloc=False)
 
 
-def stride_of(info: int) -> int:
+def stride_of(info_length: int) -> int:
     """From record to record, where mptcp_info takes that many bytes."""
-    return INFO_AT + (info + 7) // 8 * 8
+    return DIAG_INFO_AT + in_words(info_length) * 8
 
 
 class _Dump:
@@ -92,7 +90,7 @@ class _Dump:
 
     @property
     def is_surely_mptcp(self) -> bool:
-        return bool(lib.LEAST_MPTCP_INFO <= self.c.info < _TCP_INFO)
+        return bool(lib.LEAST_MPTCP_INFO <= self.c.info_length < _TCP_INFO)
 
 
 def dump(states: int, limit: int = LIMIT) -> tuple[memoryview, int]:
@@ -108,7 +106,7 @@ def dump(states: int, limit: int = LIMIT) -> tuple[memoryview, int]:
         if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
             result, found = _attempt(states, socket.AF_INET, socket.AF_INET6, limit=limit)
         if result == 0 and not found.c.interrupted:
-            return found.take(), found.c.info
+            return found.take(), found.c.info_length
         _raise_unless_disturbed(result, found)
     raise _disturbed(result)
 
@@ -176,22 +174,20 @@ def _failure(number: int) -> OSError:
 
 # Bytes of tcp_info since Linux 6.2. A kernel that gives them can list MPTCP listeners: it could since 5.19.
 _TCP_INFO_OF_6_2 = layout("tcp_info", "tcpi_")["rehash"].end
-# The kernel's words for "no cookie".
-NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
 
 
-def listeners(info: int, limit: int = LIMIT) -> tuple[bytes, int, str | None]:
+def listeners(info_length: int, limit: int = LIMIT) -> tuple[bytes, int, str | None]:
     """Records of the MPTCP listeners, bytes of mptcp_info in each, and a sentence if some may be missing.
 
-    info: bytes of mptcp_info that this kernel was seen to give, or 0.
+    info_length: bytes of mptcp_info that this kernel was seen to give, or 0.
 
     The kernel's dump of MPTCP listeners skips some where several are in one bucket of its table, and does not
     know the address of those that its path manager made. But inside of every MPTCP listener is one of TCP,
     with the same inode, and TCP's table misses none. So this is the union, by inode.
     """
     rows, seen = dump(1 << lib.TCP_LISTEN, limit)
-    info = seen or info or lib.LEAST_MPTCP_INFO
-    stride = stride_of(info)
+    info_length = seen or info_length or lib.LEAST_MPTCP_INFO
+    stride = stride_of(info_length)
     told: dict[int, bytearray] = {}  # a dump that takes several datagrams may tell a listener twice
     for start in range(0, len(rows), stride):
         record = bytearray(rows[start : start + stride])
@@ -200,7 +196,7 @@ def listeners(info: int, limit: int = LIMIT) -> tuple[bytes, int, str | None]:
     table = _tcp_listeners(limit)
     if table is None:
         missing = "listeners that share a port may be missing: this kernel has no tcp_diag"
-        return b"".join(told.values()), info, missing
+        return b"".join(told.values()), info_length, missing
     inside = ffi.from_buffer("struct tcp_listener[]", table)
     records = dict(told)
     for one in inside:
@@ -211,14 +207,14 @@ def listeners(info: int, limit: int = LIMIT) -> tuple[bytes, int, str | None]:
     missing = (
         f"whether {in_doubt} more TCP listeners are MPTCP's is told to CAP_NET_ADMIN alone before Linux 6.15"
     )
-    return b"".join(records.values()), info, missing if in_doubt else None
+    return b"".join(records.values()), info_length, missing if in_doubt else None
 
 
 def _joined(inside: Any, told: bytearray | None, stride: int) -> bytearray:
     """A listener's record: what TCP's table says, but cookie and mptcp_info of the MPTCP socket, if told."""
     cookie = tuple(_message(told).id.idiag_cookie) if told else NO_COOKIE
     record = told or bytearray(stride)
-    record[:INFO_AT] = ffi.buffer(ffi.addressof(inside.msg))
+    record[:DIAG_INFO_AT] = ffi.buffer(ffi.addressof(inside.msg))
     _message(record).id.idiag_cookie = cookie
     return record
 

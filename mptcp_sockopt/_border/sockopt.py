@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
-from collections import deque
+from collections import defaultdict, deque
+from functools import partial
 
 from .._descriptor import checked
 from .._descriptor import descriptor as descriptor
@@ -23,13 +25,14 @@ from .abi import (
     SOL_MPTCP,
     ffi,
     in_words,
-    layout,
     lib,
     numbers,
 )
+from .layouts import POINTERS, num_subflows
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
     V = TypeVar("V", bound=bytes)
@@ -52,10 +55,8 @@ BUFFER_SIZE = 8192
 # A larger buffer has room for a few that come before the next call; who has more all the time is a liar.
 MORE = 8
 _ATTEMPTS = 4
-_free: dict[int, deque[tuple[Any, memoryview]]] = {
-    option: deque(maxlen=_KEPT) for option in (MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS)
-}
-_free_tcp: deque[tuple[Any, memoryview]] = deque(maxlen=_KEPT)
+# By the name of the option: what a C function gets back is what it was given before.
+_free: dict[str, deque[tuple[Any, memoryview]]] = defaultdict(partial(deque, maxlen=_KEPT))
 
 
 def _new_buffer(size: int) -> tuple[Any, memoryview]:
@@ -116,7 +117,7 @@ _get_subflow_data = lib.mptcp_get_subflow_data
 
 def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
     """MPTCP_TCPINFO or MPTCP_SUBFLOW_ADDRS: one element for each subflow, however many there are."""
-    free = _free[option]
+    free = _free[_OPTION_NAMES[option]]
     try:
         buffer = free.pop()
     except IndexError:
@@ -138,7 +139,6 @@ def read_elements(fd: int, option: int, make: type[V]) -> tuple[V, ...]:
 
 
 _get_full_info = lib.mptcp_get_full_info
-_FULL_INFO = layout("mptcp_full_info")
 # As _free_info, each with a view of the whole besides.
 _free_full: deque[tuple[Any, memoryview, memoryview, int]] = deque(maxlen=_KEPT)
 _pop_full = _free_full.pop
@@ -171,8 +171,7 @@ def read_full_info(sock: object, make: type[V]) -> V:
         return result
     left = _ATTEMPTS
     while not length and (left := left - 1):
-        (count,) = struct.unpack_from("=I", whole, _FULL_INFO["num_subflows"].offset)
-        room = lib.mptcp_full_info_room(count + MORE)
+        room = lib.mptcp_full_info_room(num_subflows(whole) + MORE)
         pointer, whole = _new_buffer(room)
         length = _get_full_info(fd, pointer, room)
     _push_full(buffer)
@@ -182,19 +181,27 @@ def read_full_info(sock: object, make: type[V]) -> V:
     return _new_bytes(make, whole[:length])
 
 
-def read_tcp_info(fd: int, make: type[V]) -> V:
-    """TCP_INFO of a plain TCP socket, or of the first subflow."""
+def read_struct(
+    fd: int, option: str, get: Callable[[int, Any], int], room: int, make: type[V], level: int = SOL_MPTCP
+) -> V:
+    """An option that answers one struct, by the C function for it, which fills at most room bytes."""
+    free = _free[option]
     try:
-        pointer, view = buffer = _free_tcp.pop()
+        pointer, view = buffer = free.pop()
     except IndexError:
-        pointer, view = buffer = _new_buffer(lib.TCP_INFO_ROOM)
+        pointer, view = buffer = _new_buffer(room)
     try:
-        length = lib.tcp_get_info(fd, pointer)
+        length = get(fd, pointer)
         if length < 0:
-            raise failed(fd, "TCP_INFO", -length)
+            raise failure(fd, option, length, level)
         return _new_bytes(make, view[:length])
     finally:
-        _free_tcp.append(buffer)
+        free.append(buffer)
+
+
+def read_tcp_info(fd: int, make: type[V]) -> V:
+    """TCP_INFO of a plain TCP socket, or of the first subflow."""
+    return read_struct(fd, "TCP_INFO", lib.tcp_get_info, lib.TCP_INFO_ROOM, make, socket.SOL_TCP)
 
 
 def read_names(fd: int, make: type[V]) -> V:
@@ -213,16 +220,31 @@ def _getsockopt(fd: int, level: int, option: int, pointer: Any, length: int) -> 
     return lib.sockopt_get(fd, level, option, pointer, inout), inout[0]
 
 
-_FULL_INFO_POINTERS = slice(_FULL_INFO["subflow_info"].offset, _FULL_INFO["tcp_info"].end)
+# What the kernel writes for these is not bounded by the length that it is given.
+_UNBOUNDED = {
+    (socket.SOL_TCP, 35): "TCP_ZEROCOPY_RECEIVE carries pointers",
+    (socket.SOL_TCP, 41): "the length of TCP_AO_GET_KEYS is that of one element of many",
+    (socket.SOL_SOCKET, 26): "the length of SO_GET_FILTER counts instructions of 8 bytes",
+    (socket.SOL_IP, 41): "IP_MSFILTER takes its length from inside the buffer",
+    (socket.SOL_IP, 48): "MCAST_MSFILTER takes its length from inside the buffer",
+    (socket.SOL_IP, 129): "EBT_SO_GET_ENTRIES carries pointers",
+    (socket.SOL_IP, 131): "EBT_SO_GET_INIT_ENTRIES carries pointers",
+    (socket.IPPROTO_IPV6, 48): "MCAST_MSFILTER takes its length from inside the buffer",
+}
 
 
 def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -> int:
-    """getsockopt(2) through the bytes of view; returns the length that the kernel reported."""
+    """getsockopt(2) through the bytes of view; returns the length that the kernel reported.
+
+    ValueError for an option that can write elsewhere whatever the length.
+    """
+    if (level, option) in _UNBOUNDED:
+        raise ValueError(f"refused, for it can write outside the buffer: {_UNBOUNDED[level, option]}")
     # The kernel gets a copy that no other thread can change between the check and the call.
     copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))
     inside = memoryview(ffi.buffer(copy))[: max(0, length)]
     inside[:] = view[: len(inside)]
-    if (level, option) == (SOL_MPTCP, MPTCP_FULL_INFO) and any(inside[_FULL_INFO_POINTERS]):
+    if (level, option) == (SOL_MPTCP, MPTCP_FULL_INFO) and any(inside[POINTERS]):
         raise ValueError("refused, for it can write outside the buffer: array pointers in MPTCP_FULL_INFO")
     error, reported = _getsockopt(fd, level, option, copy, length)
     view[: len(inside)] = inside

@@ -24,12 +24,12 @@ MUTATIONS: tuple[Mutation, ...] = (
             "while not length and (left := left - 1):\n            _, count",
             "while not length:\n            _, count",
         ),
-        ("while not length and (left := left - 1):\n        (count,)", "while not length:\n        (count,)"),
+        ("while not length and (left := left - 1):\n        room", "while not length:\n        room"),
     ),
     *of(
         "mptcp_sockopt/_border/sockopt.py",
         "sockopt abi",
-        ("and any(inside[_FULL_INFO_POINTERS])", "and False"),
+        ("and any(inside[POINTERS])", "and False"),
         ("    view[: len(inside)] = inside\n    in_bounds", "    in_bounds"),
         (
             'copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))\n    inside = memoryview(ffi.buffer(copy))[: max(0, length)]\n    inside[:] = view[: len(inside)]',
@@ -75,6 +75,19 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("size = count * (stride + 3 * _INT)", "size = count * (stride + 2 * _INT)"),
     ),
     *of(
+        "mptcp_sockopt/_border/layouts.py",
+        "views fields values",
+        ("addrs = min(element_of_kernel - ADDRS_SIZE, 8)", "addrs = 8"),
+        ("count = min(count, room)", "pass"),
+        ("and element <= element_of_kernel\n", ""),
+        ("        and info % MPTCP_INFO_ALIGNED == 0\n", ""),
+    ),
+    *of(
+        "mptcp_sockopt/_border/layouts.py",
+        "diag",
+        ("words[0] | words[1] << 32", "words[0]"),
+    ),
+    *of(
         "mptcp_sockopt/_border/sock_diag.py",
         "sock_diag diag diag_listeners lies",
         (
@@ -103,7 +116,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/_border/sock_diag.py",
         "diag_listeners",
         ("if inode in told or (inode and one.is_mptcp):", "if inode in told:"),
-        ("record[:INFO_AT] = ffi.buffer(ffi.addressof(inside.msg))", "pass"),
+        ("record[:DIAG_INFO_AT] = ffi.buffer(ffi.addressof(inside.msg))", "pass"),
         ("told.pop(0, None)  # is being closed", "pass"),
     ),
     *of(

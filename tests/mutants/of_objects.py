@@ -9,10 +9,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "diag",
         ("link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80", "link_local = host[0] == 0xFE"),
         (
-            "return socket.inet_ntop(socket.AF_INET, host[:4]), number",
-            "return socket.inet_ntop(socket.AF_INET, host[4:8]), number",
+            "return socket.inet_ntop(socket.AF_INET, host[:4]), port",
+            "return socket.inet_ntop(socket.AF_INET, host[4:8]), port",
         ),
-        ("words[0] | words[1] << 32", "words[0]"),
     ),
     *of(
         "mptcp_sockopt/_fields.py",
@@ -57,10 +56,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "views fields values",
         ("if flags & _KEY_OR_FALLBACK == _KEY else", "if flags & _KEY else"),
         ("(write_seq - snd_una) % 2**64", "write_seq - snd_una"),
-        ("addrs = min(element_of_kernel - _ADDRS_SIZE, 8)", "addrs = 8"),
-        ("count = min(count, room)", "pass"),
-        ("and element <= element_of_kernel\n", ""),
-        ("        and info % MPTCPInfo._aligned == 0\n", ""),
         ("never=lambda info: info.bytes_received == 0,", "never=lambda info: info.bytes_sent == 0,"),
         ('"6.5": 80, "6.8": 84', '"6.5": 80, "6.8": 96'),
     ),

@@ -43,7 +43,7 @@ PLANTS = (
     ("mptcp_sockopt/selftest/_cases.py", "from .._border import read_info", "read_info is not public"),
     ("mptcp_sockopt/_fields.py", "from ._views import MPTCPInfo", "imports mptcp_sockopt._views"),
     ("mptcp_sockopt/_fields.py", "import mptcp_sockopt._tracker", "imports mptcp_sockopt._tracker"),
-    ("mptcp_sockopt/_tcp_info.py", 'struct.Struct("=II")', "struct.Struct('=II') is the format of a struct"),
+    ("mptcp_sockopt/_views.py", 'struct.Struct("=II")', "struct.Struct('=II') is the format of a struct"),
     ("mptcp_sockopt/_fields.py", "from . import _views", "imports mptcp_sockopt._views"),
     ("mptcp_sockopt/_fields.py", "from mptcp_sockopt import _views as v", "imports mptcp_sockopt._views"),
     (
