@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
 import os
@@ -50,6 +51,16 @@ def command(build: Any) -> Any:
     extension = Extension(build.MODULE, ["csrc/mptcp_sockopt.c"])
     distribution = Distribution({"name": "x", "version": "1", "ext_modules": [extension]})
     return build.BuildExt(distribution)
+
+
+def test_every_folder_of_the_packages_is_shipped() -> None:
+    """pyproject.toml names none of them: setuptools finds each that has Python files, however deep."""
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    (include,) = re.findall(r"^include = (\[.*\])$", pyproject, re.MULTILINE)
+    found = setuptools.find_packages(str(ROOT), include=ast.literal_eval(include))
+    files = [path for name in ("mptcp_sockopt", "reuseport") for path in (ROOT / name).rglob("*.py")]
+    assert set(found) == {".".join(path.relative_to(ROOT).parts[:-1]) for path in files}
+    assert {"mptcp_sockopt._border", "mptcp_sockopt.cli", "mptcp_sockopt.selftest"} < set(found)
 
 
 def test_the_cdef_is_the_headers(build: Any) -> None:
