@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from mptcp_sockopt import cli
 
 from . import bulk, calls, floors, imports, pause, picture, soak
 from .connections import apart
@@ -190,16 +190,8 @@ def main(argv: list[str] | None = None) -> int:
         say(f"MISSING: {what}")
     if options.write and missing:
         say("Nothing was written.")
-    return 3 if missing else 0
+    return cli.CANNOT if missing else cli.PASS
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on; the interpreter is not to try again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    sys.exit(code)
+    sys.exit(cli.entry(main, "benchmarks"))

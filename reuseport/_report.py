@@ -1,37 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""How every command here ends: text for people or one JSON object, a verdict line, an exit code."""
+"""How every measuring command here ends: text for people or one JSON object, a verdict line."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
 
-PASS, FAIL, USAGE, CANNOT = 0, 1, 2, 3  # exit codes of measuring commands
+from mptcp_sockopt.cli import CANNOT, FAIL, PASS
+
 _WORDS = {PASS: "PASS", FAIL: "FAIL", CANNOT: "NOT PROVEN"}
-
-
-class CannotRun(Exception):  # noqa: N818  # an outcome: exit code 3
-    """What is missing here, in a sentence: a privilege, a kernel feature, a program."""
-
-
-N = TypeVar("N", int, float)
-
-
-def positive(kind: type[N]) -> Callable[[str], N]:
-    """For argparse: a number above 0."""
-
-    def parse(text: str) -> N:
-        try:
-            number = kind(text)
-        except ValueError:
-            number = kind(0)
-        if not 0 < number < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-        return number
-
-    return parse
 
 
 def verdict_line(name: str, sentence: str, code: int) -> str:

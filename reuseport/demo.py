@@ -26,9 +26,10 @@ import time
 from collections.abc import Callable
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import CannotRun
 
 from . import _net
-from ._report import CannotRun
 
 PORT = 3088
 BACKLOG = 10
@@ -44,7 +45,7 @@ PATIENCE = 5.0  # for the first server to listen, and for an answer
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.set_defaults(fork=command == "serve", nofork=False, gen=0)
-    parser.add_argument("--port", type=_net.port, default=PORT, help="default: %(default)s, as in the seed")
+    parser.add_argument("--port", type=cli.port, default=PORT, help="default: %(default)s, as in the seed")
     parser.add_argument("--fast", action="store_true", help="ten times as fast")
     parser.add_argument("--mptcp", action="store_true", help="MPTCP sockets; the client says what it got")
     parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6 instead of IPv4")

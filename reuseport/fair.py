@@ -18,10 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
+
 from . import _lab
 from ._load import Tally, Target, answer_as, attempt, be_patient, chi_square
 from ._net import LOOPBACK, Reuse, listen
-from ._report import FAIL, PASS, USAGE, CannotRun, finish, positive
+from ._report import finish
 
 PORT = 80  # in a namespace of our own, below the ports of clients
 FIRST_PORT = 10_000  # of the clients: one after the other, so that no 4-tuple comes twice
@@ -195,7 +198,7 @@ def stall(target: Target, pid: int) -> tuple[int, int]:
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    number = positive(int)
+    number = cli.positive(int)
     parser.add_argument("--mode", choices=[*MODES, "all"], default="reuseport", help="how the workers share")
     parser.add_argument("--mptcp", action="store_true", help="MPTCP listeners and clients")
     parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6")

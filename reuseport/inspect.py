@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mptcp_sockopt import TCPState
+from mptcp_sockopt import TCPState, cli
+from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
 from . import _audit, _borrow, _diag, _net, _programs, _report
 from ._borrow import Options
@@ -25,18 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "audit":
         _audit.add_arguments(parser)
         return
-    parser.add_argument("port", type=_net.port, metavar="PORT")
+    parser.add_argument("port", type=cli.port, metavar="PORT")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument(
         "--watch",
-        type=_seconds,
+        type=cli.between(float, 0, 3600),
         default=0.0,
         metavar="SECONDS",
         help="look once a second for so long (at most 3600); what was wrong at any time counts",
     )
     parser.add_argument(
         "--window",
-        type=_seconds,
+        type=cli.between(float, 0, 3600),
         default=0.5,
         metavar="SECONDS",
         help="how long a waiting connection is watched before ZOMBIE is said (default 0.5)",
@@ -49,16 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         "MIGRATE+MPTCP: tcp_migrate_req hands on connections that MPTCP has reset. "
         "If nobody listens, what else has the port is listed."
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 to 3600")
-    return seconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -116,7 +107,7 @@ def _look(options: argparse.Namespace) -> list[Row]:
     try:
         return look(options.port, options.window)
     except OSError as error:
-        raise _report.CannotRun(f"sock_diag does not answer: {error}") from error
+        raise CannotRun(f"sock_diag does not answer: {error}") from error
 
 
 def look(port: int, window: float) -> list[Row]:
@@ -349,6 +340,6 @@ def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 def _verdict(port: int, rows: Sequence[Row], raised: set[str]) -> tuple[str, int]:
     if raised:
-        return f"port {port}: {', '.join(sorted(raised))}", _report.FAIL
+        return f"port {port}: {', '.join(sorted(raised))}", FAIL
     what = "nothing wrong in what is seen" if _unseen(rows) else "nothing wrong"
-    return f"port {port}: {len(rows)} listening, {what}", _report.PASS
+    return f"port {port}: {len(rows)} listening, {what}", PASS

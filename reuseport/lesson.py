@@ -25,9 +25,11 @@ import subprocess
 import sys
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
 from . import _net
-from ._report import FAIL, PASS, CannotRun, verdict_line
+from ._report import verdict_line
 
 PORT = 3333
 BACKLOG = 128
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     client.description = "The seed's client: connect, end."
     all_of_it.description = "The seed's three tests: what is expected beside what is observed."
     for part, default in ((server, "3333"), (client, "3333"), (all_of_it, "a free one")):
-        part.add_argument("--port", type=_net.port, help=f"default: {default}")
+        part.add_argument("--port", type=cli.port, help=f"default: {default}")
         part.add_argument("--mptcp", action="store_true", help="MPTCP sockets")
         part.add_argument("-6", dest="ipv6", action="store_true", help="::1 instead of 127.0.0.1")
 

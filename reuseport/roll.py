@@ -10,17 +10,20 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import CANNOT, FAIL, PASS, CannotRun
+
 from . import _lab, handover, steer
 from ._load import PATIENCE, ClosedLoop, Tally, Target, answer_as, be_patient, bound_95, open_loop
 from ._net import ANY, LOOPBACK, Reuse, listen
-from ._report import CANNOT, FAIL, PASS, CannotRun, finish, positive
+from ._report import finish
 from .handover import Worker
 
 PORT = 80  # in a namespace of our own, below the ports that clients get
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    number, real = positive(int), positive(float)
+    number, real = cli.positive(int), cli.positive(float)
     parser.add_argument(
         "--strategy", choices=[*STRATEGIES, "all"], default="all", help="how to restart, all by default"
     )

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ from mptcp_sockopt import cli
 
 from .support import Missing, run
 
+ROOT = Path(__file__).parent.parent
 MODULE = (sys.executable, "-m", "mptcp_sockopt")
+REUSEPORT = (sys.executable, "-m", "reuseport")
 SCRIPT = (str(Path(sys.executable).with_name("mptcp-sockopt")),)
 
 
@@ -61,24 +65,92 @@ def test_help_names_every_command_and_fits() -> None:
         assert f"  {name}  {purpose}\n" in found.stdout
 
 
-def test_no_command_is_imported_before_it_is_chosen() -> None:
-    """--version is quick, whatever the rooms of the commands need."""
+@pytest.mark.parametrize("word", ["--version", "--help", "nonsense"])
+@pytest.mark.parametrize("door", ["mptcp_sockopt.cli", "reuseport.__main__"])
+def test_no_command_is_imported_before_it_is_chosen(door: str, word: str) -> None:
+    """--help is quick, whatever the rooms of the commands need."""
     code = (
-        "import sys; from mptcp_sockopt import cli\n"
-        "try: cli.main(['--version'])\n"
+        f"import sys; from {door} import COMMANDS, main\n"
+        f"try: main(['{word}'])\n"
         "except SystemExit: pass\n"
-        "print(sorted({module for _, module, _ in cli.COMMANDS} & set(sys.modules)))"
+        "print(len(COMMANDS), sorted({command.module for command in COMMANDS} & set(sys.modules)))"
     )
-    found = run(sys.executable, "-c", code)
-    assert found.stdout.splitlines()[-1] == "[]", found.stderr
+    found = run(sys.executable, "-c", code, cwd=ROOT)
+    assert re.fullmatch(r"\d+ \[\]", found.stdout.splitlines()[-1]), found
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*MODULE, "selftest", "--list"],
+        [*MODULE, "--help"],
+        [sys.executable, "-m", "reuseport", "roll", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_closed_pipe_is_no_traceback(command: list[str]) -> None:
     """As of any other program: 128 + SIGPIPE, and nothing on stderr."""
     reading, writing = os.pipe()
     os.close(reading)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open(writing, "wb") as closed:
         found = subprocess.run(
-            [*MODULE, "selftest", "--list"], stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False
+            command, stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False, cwd=ROOT, env=buffered
         )
     assert (found.returncode, found.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+# ------------------------------------------------------------------------------------------ the outcome
+
+
+def test_every_end_has_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """What main() returns, and what it raises; nothing but a usage error or a mistake gets past entry()."""
+
+    def raising(problem: BaseException) -> Callable[[], int]:
+        def main() -> int:
+            raise problem
+
+        return main
+
+    assert [cli.entry(lambda code=code: code, "x") for code in (0, 1, 126)] == [0, 1, 126]  # type: ignore[misc]
+    assert cli.entry(raising(KeyboardInterrupt()), "x") == 130
+    assert capsys.readouterr() == ("", "")
+    assert cli.entry(raising(cli.CannotRun("the program ip")), "x") == cli.CANNOT == 3
+    assert capsys.readouterr() == ("", "x: cannot run here: the program ip\n")
+    for problem in (SystemExit(2), ValueError("a mistake")):
+        with pytest.raises(type(problem)):
+            cli.entry(raising(problem), "x")
+
+
+@pytest.mark.parametrize(
+    ("parse", "good", "bad"),
+    [
+        (cli.port, {"1": 1, "65535": 65535}, ["0", "65536", "-1", "http", "", "1.5"]),
+        (cli.positive(int), {"1": 1, "10000000": 10**7}, ["0", "-1", "x", "1.5"]),
+        (cli.positive(float, 60), {"0.5": 0.5, "60": 60.0}, ["0", "-1", "nan", "inf", "60.5", ""]),
+        (cli.between(int, 0, 3), {"0": 0, "3": 3}, ["-1", "4", "x"]),
+        (cli.between(float, 0, 3600), {"0": 0.0, "1e3": 1000.0}, ["-0.1", "3600.1", "nan", "soon"]),
+    ],
+    ids=["port", "positive int", "positive float", "between int", "between float"],
+)
+def test_what_a_word_may_be(parse: Callable[[str], float], good: dict[str, float], bad: list[str]) -> None:
+    """A number, or a sentence that repeats the word."""
+    assert {text: parse(text) for text in good} == good
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+            parse(text)
+
+
+def test_there_is_one_home_for_how_a_command_ends() -> None:
+    """Of all commands that are not a seed, only _outcome.py and the self test, whose codes are the kernel's,
+    catch Ctrl-C or a closed pipe at their end."""
+    files = [
+        path
+        for folder in ("mptcp_sockopt", "reuseport", "benchmarks", "tests/kernels")
+        for path in (ROOT / folder).rglob("*.py")
+        if "128 + signal.SIGPIPE" in path.read_text()
+    ]
+    assert {path.relative_to(ROOT).as_posix() for path in files} == {
+        "mptcp_sockopt/cli/_outcome.py",
+        "mptcp_sockopt/selftest/_ktap.py",
+    }

@@ -22,10 +22,10 @@ from typing import Any
 
 import pytest
 
+from mptcp_sockopt.cli import CannotRun
 from reuseport import _audit
 from reuseport import inspect as room
 from reuseport._net import LOOPBACK, Reuse, listen
-from reuseport._report import CannotRun
 
 from .support import DEADLINE, Missing, at_work, in_a_child, in_private_network, started, until
 

@@ -376,9 +376,9 @@ def test_long_addresses_stand_alone() -> None:
         (["0"], "'0' is no port, 1 to 65535"),
         (["65536"], "'65536' is no port, 1 to 65535"),
         (["http"], "'http' is no port, 1 to 65535"),
-        (["80", "--watch", "3601"], "'3601' is no number of seconds, 0 to 3600"),
-        (["80", "--watch", "nan"], "'nan' is no number of seconds, 0 to 3600"),
-        (["80", "--window", "soon"], "'soon' is no number of seconds, 0 to 3600"),
+        (["80", "--watch", "3601"], "'3601' is not a number from 0 to 3600"),
+        (["80", "--watch", "nan"], "'nan' is not a number from 0 to 3600"),
+        (["80", "--window", "soon"], "'soon' is not a number from 0 to 3600"),
     ],
 )
 def test_usage(arguments: list[str], words: str) -> None:

@@ -18,8 +18,8 @@ from typing import TypeVar
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt.cli import CannotRun
 from reuseport import _lab, _net
-from reuseport._report import CannotRun
 
 from .support import DEADLINE, Missing, needs
 from .test_reuseport_children import alive, leave_a_daemon, sleep_for_ever, two_pids

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt.cli import CANNOT, FAIL, PASS
 from reuseport import _report
 
 from .support import run
@@ -18,9 +19,7 @@ from .support import run
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize(
-    ("code", "word"), [(_report.PASS, "PASS"), (_report.FAIL, "FAIL"), (_report.CANNOT, "NOT PROVEN")]
-)
+@pytest.mark.parametrize(("code", "word"), [(PASS, "PASS"), (FAIL, "FAIL"), (CANNOT, "NOT PROVEN")])
 def test_the_verdict_line_has_one_form(code: int, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     """NAME: sentence: word, as the last line and in JSON; the exit code goes with the word."""
     line = f"ROLL: lost nobody: {word}"

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mptcp_sockopt import cli
+
 from . import boot, table
 from .debian import Apt, NotServed, Package, Unobtainable, first_served, kernels, mirrors
 from .image import image, image_of_row
@@ -239,8 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
     except KeyboardInterrupt:
         print("stopped; no guest is left", file=sys.stderr)
-        return 130
+        raise
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.entry(main, "tests.kernels"))
