@@ -24,7 +24,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
-from mptcp_sockopt._border.netlink import attribute
+from mptcp_sockopt._border.netlink import announce
 
 T = TypeVar("T")
 
@@ -160,11 +160,8 @@ def inode(sock: socket.socket) -> int:
 
 
 def listen_at(address: str, port: int) -> None:
-    """``ip mptcp endpoint add ADDRESS port PORT signal``: the kernel makes a listener of its own."""
-    add, signal, nested, nest, flags, attribute_port = 1, 1, 0x8000, 1, 6, 5
-    endpoint = _sandbox._address(address) + attribute(flags, struct.pack("=I", signal))
-    endpoint += attribute(attribute_port, struct.pack("=H", port))
-    _sandbox._path_manager(add, attribute(nest | nested, endpoint))
+    """Let the kernel make a listener of its own, for an endpoint that is announced with a port."""
+    announce(address, port)
 
 
 def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from .._version import __version__
 
 try:
@@ -73,6 +75,11 @@ def layout(struct_name: str, prefix: str = "") -> dict[str, Place]:
         for name, field in ffi.typeof(f"struct {struct_name}").fields
         if name.startswith(prefix)
     }
+
+
+def packed(*places: Place) -> struct.Struct:
+    """Of fields that follow one another."""
+    return struct.Struct("=" + "".join(place.format[1:] for place in places))
 
 
 def in_words(size: int) -> int:

@@ -5,9 +5,8 @@ of a dump. All by reflection from the header; what the parts mean is not known h
 from __future__ import annotations
 
 import socket
-import struct
 
-from .abi import LEAST_MPTCP_INFO, Place, ffi, layout
+from .abi import LEAST_MPTCP_INFO, Place, ffi, layout, packed
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -21,19 +20,14 @@ MPTCP_INFO_SIZE = max(place.end for place in layout("mptcp_info").values())
 MPTCP_INFO_ALIGNED = 4  # 8 of a 64-bit kernel
 
 
-def _unpacker(*places: Place) -> struct.Struct:
-    """Of fields that follow one another."""
-    return struct.Struct("=" + "".join(place.format[1:] for place in places))
-
-
 # ------------------------------------------------------------------------------------ the ends of a subflow
 
 _IN = layout("kernel_sockaddr_in", "sin_")
 _IN6 = layout("kernel_sockaddr_in6", "sin6_")
 _ADDRS = layout("mptcp_subflow_addrs")
 _FAMILY = _ADDRS["sa_family"]
-_family = _unpacker(_FAMILY).unpack_from
-_scope_id = _unpacker(_IN6["scope_id"]).unpack_from
+_family = packed(_FAMILY).unpack_from
+_scope_id = packed(_IN6["scope_id"]).unpack_from
 
 ADDRS_SIZE = _ADDRS["ss_remote"].end
 LOCAL, REMOTE = _ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset
@@ -81,10 +75,10 @@ NUM_SUBFLOWS = FULL_INFO["num_subflows"]
 POINTERS = slice(FULL_INFO["subflow_info"].offset, FULL_INFO["tcp_info"].end)
 SUBFLOW_ID = layout("mptcp_subflow_info")["id"]
 _LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
-_head = _unpacker(*(place for place in FULL_INFO.values() if place.end <= POINTERS.start)).unpack_from
-_num_subflows = _unpacker(NUM_SUBFLOWS).unpack_from
+_head = packed(*(place for place in FULL_INFO.values() if place.end <= POINTERS.start)).unpack_from
+_num_subflows = packed(NUM_SUBFLOWS).unpack_from
 #: The id of the mptcp_subflow_info at an offset: (id,).
-subflow_id = _unpacker(SUBFLOW_ID).unpack_from
+subflow_id = packed(SUBFLOW_ID).unpack_from
 
 
 def num_subflows(full_info: bytes | memoryview) -> int:
@@ -141,7 +135,7 @@ _COOKIE = _in_id("cookie")
 _WORD = _COOKIE.size // 2
 #: Its two words, in the machine's byte order.
 COOKIE = [Place(_COOKIE.offset, _WORD), Place(_COOKIE.offset + _WORD, _WORD)]
-_cookie = _unpacker(*COOKIE).unpack_from
+_cookie = packed(*COOKIE).unpack_from
 _HOSTS, _PORTS = [_in_id("src"), _in_id("dst")], [_in_id("sport"), _in_id("dport")]
 #: What they are where the kernel does not tell it.
 NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
