@@ -292,13 +292,13 @@ def test_the_guest_runs_every_file_of_tests_or_says_why_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However deep it lies."""
-    for name in ("test_views.py", "cli/test_show.py", "project/test_house.py", "test_fuzz.py", "support.py"):
+    for name in ("test_views.py", "new/test_show.py", "project/test_house.py", "test_fuzz.py", "support.py"):
         path = tmp_path / "tests" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     monkeypatch.setattr(guest, "CHECKOUT", tmp_path)
     files, out = guest.tests_to_run()
-    assert files == ["tests/cli/test_show.py", "tests/test_views.py"]
+    assert files == ["tests/new/test_show.py", "tests/test_views.py"]
     assert sorted(name for names in out.values() for name in names) == [
         "project/test_house.py",
         "test_fuzz.py",

@@ -13,7 +13,7 @@ from reuseport import steer
 from reuseport._net import LOOPBACK, SO_INCOMING_CPU, Reuse, listen, name, open_socket
 from reuseport.steer import attach_newest, cpu_steering_works, leave_cpus, listen_per_cpu, newest_wins
 
-from .support import Missing
+from ..support import Missing
 
 BOTH = pytest.mark.parametrize("mptcp", [False, True], ids=["tcp", "mptcp"])
 

@@ -13,7 +13,7 @@ import pytest
 from reuseport import _net, lesson
 from reuseport.__main__ import main
 
-from .support import DEADLINE, in_private_network, needs, run, started
+from ..support import DEADLINE, in_private_network, needs, run, started
 
 LESSON = (sys.executable, "-m", "reuseport", "lesson")
 

@@ -17,9 +17,9 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import cli
 
-from .support import Missing, run
+from ..support import Missing, run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODULE = (sys.executable, "-m", "mptcp_sockopt")
 REUSEPORT = (sys.executable, "-m", "reuseport")
 SCRIPT = (str(Path(sys.executable).with_name("mptcp-sockopt")),)

@@ -15,7 +15,7 @@ import pytest
 
 from reuseport import _children
 
-from .support import DEADLINE, started, until
+from ..support import DEADLINE, started, until
 
 SECONDS = DEADLINE
 
@@ -137,7 +137,7 @@ def test_descendants_die_with_the_caller(end: signal.Signals) -> None:
     """Of kill -9, of SIGTERM, of Ctrl-C; the caller's death is enough, it does nothing about it."""
     inward, outward = os.pipe()
     code = f"""
-from tests.test_reuseport_children import _children, leave_a_daemon
+from tests.reuseport.test_children import _children, leave_a_daemon
 _children.in_child(lambda: leave_a_daemon({outward}), seconds=60)
 """
     with started(sys.executable, "-c", code, pass_fds=[outward], stderr=subprocess.DEVNULL) as caller:

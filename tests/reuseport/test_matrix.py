@@ -18,7 +18,7 @@ from reuseport.__main__ import main
 from reuseport._net import Reuse
 from reuseport.matrix import ADDRESSES, Address, Cell, Finding, Side, allowed, overlap
 
-from .support import in_private_network, run
+from ..support import in_private_network, run
 
 MATRIX = (sys.executable, "-m", "reuseport", "matrix")
 Observe = Callable[[Cell, int], str]

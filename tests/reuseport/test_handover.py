@@ -18,9 +18,9 @@ from reuseport._load import Tally, Target, answer_as, attempt
 from reuseport._net import LOOPBACK, Reuse, listen, name, open_socket
 from reuseport.handover import Supervisor, Worker, drain, fetch, hand_over, offer, retire
 
-from .support import DEADLINE, in_private_network, run, until
+from ..support import DEADLINE, in_private_network, run, until
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BOTH = pytest.mark.parametrize("mptcp", [False, True], ids=["tcp", "mptcp"])
 
 

@@ -27,7 +27,7 @@ from reuseport import _audit
 from reuseport import inspect as room
 from reuseport._net import LOOPBACK, Reuse, listen
 
-from .support import DEADLINE, Missing, at_work, in_a_child, in_private_network, started, until
+from ..support import DEADLINE, Missing, at_work, in_a_child, in_private_network, started, until
 
 SERVERS = Path(__file__).parent / "servers"
 QUICK = ("--conns", "600", "--rate", "1000", "--every", "0.12")
@@ -170,7 +170,7 @@ def test_nothing_is_left_after_a_sudden_end(end: signal.Signals) -> None:
     """Ctrl-C, or kill -9."""
     mark = uuid.uuid4().hex
     arguments = ["--every", "10", "--rate", "10", *toy("careful", mark)]
-    code = f"from tests.test_reuseport_audit import audit; audit(*{arguments!r})"
+    code = f"from tests.reuseport.test_audit import audit; audit(*{arguments!r})"
     with started(sys.executable, "-c", code, stderr=subprocess.DEVNULL) as auditor:
         until(lambda: len(processes(mark)) >= 3, "the auditor, the server and its worker")
         auditor.send_signal(end)

@@ -14,9 +14,9 @@ import mptcp_sockopt as mp
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS
 from reuseport import _report
 
-from .support import run
+from ..support import run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("code", "word"), [(PASS, "PASS"), (FAIL, "FAIL"), (CANNOT, "NOT PROVEN")])

@@ -21,7 +21,7 @@ from reuseport import _diag, _net
 from reuseport import inspect as room
 from reuseport.__main__ import main
 
-from .support import DEADLINE, Missing, at_work, in_private_network, until
+from ..support import DEADLINE, Missing, at_work, in_private_network, until
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 PORT = 5000

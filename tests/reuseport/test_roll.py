@@ -15,9 +15,9 @@ import pytest
 
 from reuseport.roll import SAFE, STRATEGIES, share_of_old
 
-from .support import needs, run
+from ..support import needs, run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "reuseport")
 
 

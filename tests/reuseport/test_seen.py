@@ -20,8 +20,8 @@ import pytest
 import mptcp_sockopt as mp
 from reuseport import _borrow, _diag, _net
 
-from .support import Missing, in_private_network, listen_at, until
-from .test_reuseport_inspect import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
+from ..support import Missing, in_private_network, listen_at, until
+from .test_inspect import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
 
 
 @needs_root

@@ -16,7 +16,7 @@ import pytest
 import mptcp_sockopt as mp
 from reuseport import _diag, _net
 
-from .support import DEADLINE, LOOPBACK, Missing, in_private_network, until
+from ..support import DEADLINE, LOOPBACK, Missing, in_private_network, until
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import pytest
 from reuseport import _net, demo
 from reuseport.__main__ import main
 
-from .support import DEADLINE, at_work, in_private_network, started, until
+from ..support import DEADLINE, at_work, in_private_network, started, until
 
 GEN = r"\[gen (\d) pid \d+\]"
 

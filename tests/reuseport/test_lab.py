@@ -21,8 +21,8 @@ import mptcp_sockopt as mp
 from mptcp_sockopt.cli import CannotRun
 from reuseport import _lab, _net
 
-from .support import DEADLINE, Missing, needs
-from .test_reuseport_children import alive, leave_a_daemon, sleep_for_ever, two_pids
+from ..support import DEADLINE, Missing, needs
+from .test_children import alive, leave_a_daemon, sleep_for_ever, two_pids
 
 T = TypeVar("T")
 SECONDS = DEADLINE

@@ -18,7 +18,7 @@ from reuseport import _load
 from reuseport._load import ClosedLoop, Kind, Tally, Target, attempt, bound_95, chi_square
 from reuseport._net import LOOPBACK, listen, name
 
-from .support import at_work, in_private_network, until
+from ..support import at_work, in_private_network, until
 
 
 def outcome(serve: Callable[[socket.socket], None], *, family: int, mptcp: bool = False) -> Tally:
