@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from mptcp_sockopt import __version__, cli
 from mptcp_sockopt.cli import Command
 
-# Each room has add_arguments(parser, command) and run(options).
+# Each room has add_arguments(parser, command), Options, a NamedTuple of what that parses, and run(options).
 COMMANDS = (
     Command(
         "demo",
@@ -35,7 +35,7 @@ COMMANDS = (
     Command("fair", "reuseport.fair", "how evenly listeners share connections"),
     Command("roll", "reuseport.roll", "rolling restarts under load: who is lost"),
     Command("who", "reuseport.inspect", "who listens on a port, and what is wrong with it"),
-    Command("audit", "reuseport.inspect", "any server under restarts, in a private namespace: who is lost"),
+    Command("audit", "reuseport._audit", "any server under restarts, in a private namespace: who is lost"),
 )
 
 
@@ -62,7 +62,7 @@ def run(argv: Sequence[str] | None) -> int:
     )
     parser.set_defaults(command=command.name)
     room.add_arguments(parser, command.name)
-    code: int = room.run(parser.parse_args(words))
+    code: int = room.run(room.Options(**vars(parser.parse_args(words))))
     return code
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from mptcp_sockopt import cli
 from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
@@ -30,7 +30,22 @@ PROBES = 100  # connections that tell the shares
 LOSSES = [kind.value for kind in (Kind.REFUSED, Kind.RESET, Kind.EOF, Kind.STALLED)]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    restart: signal.Signals
+    port: int
+    raw: bool
+    conns: int
+    rate: int
+    restarts: int
+    every: float
+    json: bool
+    cmd: list[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.usage = "%(prog)s [options] -- CMD..."
     parser.add_argument(
         "--restart", type=_signal, default=signal.SIGHUP, metavar="SIGNAL", help="sent to CMD's pid (HUP)"
@@ -72,7 +87,7 @@ def _signal(text: str) -> signal.Signals:
         raise argparse.ArgumentTypeError(f"no signal {text!r}") from None
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     command = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
     if not command:
         print("reuseport audit: error: no command: reuseport audit [options] -- CMD...", file=sys.stderr)
@@ -90,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 # ----------------------------------------------------------------------------------------------- trial
 
 
-def _trial(command: list[str], options: argparse.Namespace, cap: float) -> dict[str, Any]:
+def _trial(command: list[str], options: Options, cap: float) -> dict[str, Any]:
     _lab.enter_private_network()
     deadline = time.monotonic() + cap
     with tempfile.TemporaryFile() as log:
@@ -178,7 +193,7 @@ def _target(listener: _diag.Listener) -> tuple[int, tuple[str, int]]:
 
 
 def _restart_under_load(
-    server: subprocess.Popen[bytes], load: Load, options: argparse.Namespace, deadline: float
+    server: subprocess.Popen[bytes], load: Load, options: Options, deadline: float
 ) -> tuple[int, int]:
     """How many signals were sent, and how many of them replaced a listener or a process that has one."""
     restarts = replaced = 0

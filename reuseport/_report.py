@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS
 
@@ -17,8 +17,17 @@ def verdict_line(name: str, sentence: str, code: int) -> str:
     return f"{name.upper()}: {sentence}: {_WORDS[code]}"
 
 
+class Options(Protocol):
+    """What every measuring command is told."""
+
+    @property
+    def command(self) -> str: ...
+    @property
+    def json(self) -> bool: ...
+
+
 def finish(
-    options: argparse.Namespace, found: Mapping[str, object], lines: Iterable[str], sentence: str, code: int
+    options: Options, found: Mapping[str, object], lines: Iterable[str], sentence: str, code: int
 ) -> int:
     """Print what was found: with --json one object on stdout, else the lines and the verdict."""
     verdict = verdict_line(options.command, sentence, code)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""who: the listeners of a port, their options and owners, and what is wrong with them. audit: see _audit."""
+"""who: the listeners of a port, their options and owners, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mptcp_sockopt import TCPState, cli
 from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
-from . import _audit, _borrow, _diag, _net, _programs, _report
-from ._borrow import Options
+from . import _borrow, _diag, _net, _programs, _report
 from ._diag import Holder, Listener, Owner
 from ._programs import Program
 
 WIDTH = 80
 
 
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    port: int
+    json: bool
+    watch: float
+    window: float
+
+
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    if command == "audit":
-        _audit.add_arguments(parser)
-        return
     parser.add_argument("port", type=cli.port, metavar="PORT")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument(
@@ -52,20 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    return _audit.run(options) if options.command == "audit" else _who(options)
-
-
-# ------------------------------------------------------------------------------------------------- who
-
-
 @dataclass
 class Row:
     """A listener, and what was found out about it."""
 
     listener: Listener
     owners: Sequence[Owner]
-    options: Options | None
+    options: _borrow.Options | None
     """None where no owner's descriptor may be duplicated."""
     unseen: str | None = None
     """Why there are no owners or no options."""
@@ -73,7 +73,7 @@ class Row:
     """Flag: reason."""
 
 
-def _who(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     deadline = time.monotonic() + options.watch
     rows, raised, looks, shown = _look(options), set[str](), 1, ""
     while True:
@@ -103,7 +103,7 @@ _NOBODY = "nobody listens"
 _HELD = "no listener, but other sockets have the port"
 
 
-def _look(options: argparse.Namespace) -> list[Row]:
+def _look(options: Options) -> list[Row]:
     try:
         return look(options.port, options.window)
     except OSError as error:

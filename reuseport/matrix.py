@@ -243,13 +243,22 @@ class Finding(NamedTuple):
     observed: str
 
 
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    leftover: bool
+    uid: bool
+    json: bool
+
+
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("--leftover", action="store_true", help="beside what is left of a closed listener")
     parser.add_argument("--uid", action="store_true", help="and sockets of another user; needs root")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """The command. It moves this process to a network namespace of its own, and does not come back."""
     if options.uid and os.geteuid():
         raise CannotRun("root, for sockets of another uid")
@@ -285,7 +294,7 @@ def compare(
     return [Finding(cell, expected(cell), observed(cell, port)) for port, cell in numbered]
 
 
-def report(options: argparse.Namespace, found: Sequence[Finding], seconds: float) -> int:
+def report(options: Options, found: Sequence[Finding], seconds: float) -> int:
     wrong = [finding for finding in found if finding.expected != finding.observed]
     data = {
         "cells": len(found),

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from mptcp_sockopt import cli
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS, CannotRun
@@ -20,6 +21,23 @@ from ._report import finish
 from .handover import Worker
 
 PORT = 80  # in a namespace of our own, below the ports that clients get
+
+
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    strategy: str
+    mptcp: bool
+    ipv6: bool
+    conns: int
+    restarts: int
+    in_flight: int
+    rtt: float | None
+    """In milliseconds."""
+    rate: float
+    seconds: float
+    json: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -220,14 +238,14 @@ class Result:
         return text + "".join(f"\n          {kind}" for kind in kinds)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
     names = list(STRATEGIES) if options.strategy == "all" else [options.strategy]
 
     def roll_one(strategy: str) -> Result:
         _lab.enter_private_network()
         if options.rtt:
-            return roll_over_wire(strategy, family, options)
+            return roll_over_wire(strategy, family, options, options.rtt / 1000)
         return roll_on_loopback(strategy, family, options)
 
     results = []
@@ -259,7 +277,7 @@ def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
     return PASS, f"{', '.join(SAFE)} lost nobody; the naive restart lost {lost['naive']:,}"
 
 
-def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) -> Result:
+def roll_on_loopback(strategy: str, family: int, options: Options) -> Result:
     """Restarts spread over the connections of a closed loop."""
     site = Site(LOOPBACK[family], family=family, mptcp=options.mptcp)
     target = Target(site.address, family=family, mptcp=options.mptcp)
@@ -283,9 +301,8 @@ def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) ->
     return Result(strategy, tally, restarts, seconds)
 
 
-def roll_over_wire(strategy: str, family: int, options: argparse.Namespace) -> Result:
+def roll_over_wire(strategy: str, family: int, options: Options, rtt: float) -> Result:
     """Restarts spread over the connections of an open loop, with a round trip in every handshake."""
-    rtt = options.rtt / 1000
     duration = max(options.conns / options.rate, options.restarts * 3 * rtt)
     if duration > options.seconds:
         raise CannotRun(

@@ -24,7 +24,6 @@ import pytest
 
 from mptcp_sockopt.cli import CannotRun
 from reuseport import _audit
-from reuseport import inspect as room
 from reuseport._net import LOOPBACK, Reuse, listen
 
 from ..support import DEADLINE, Missing, at_work, in_a_child, in_private_network, started, until
@@ -36,10 +35,10 @@ QUICK = ("--conns", "600", "--rate", "1000", "--every", "0.12")
 def audit(*arguments: str) -> tuple[int, str]:
     """Exit status and output of the command."""
     parser = argparse.ArgumentParser()
-    room.add_arguments(parser, "audit")
-    options = parser.parse_args(arguments, argparse.Namespace(command="audit"))
+    _audit.add_arguments(parser, "audit")
+    options = _audit.Options(command="audit", **vars(parser.parse_args(arguments)))
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = room.run(options)
+        code = _audit.run(options)
     return code, out.getvalue()
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import re
@@ -126,7 +125,7 @@ def test_the_backlog_is_the_seeds(port: int, monkeypatch: pytest.MonkeyPatch) ->
     """10: tcp_info.sacked of a listener, and SO_REUSEPORT is on."""
     seen: list[object] = []
 
-    def live(options: argparse.Namespace, generation: int, listener: socket.socket) -> int:
+    def live(options: demo.Options, generation: int, listener: socket.socket) -> int:
         seen.append(
             struct.unpack_from("=I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 28)
         )
@@ -134,7 +133,7 @@ def test_the_backlog_is_the_seeds(port: int, monkeypatch: pytest.MonkeyPatch) ->
         return 0
 
     monkeypatch.setattr(demo, "live", live)
-    options = argparse.Namespace(family=socket.AF_INET, mptcp=False, port=port)
+    options = demo.Options("serve", port, False, False, False, True, False, 0)
     assert demo.serve(options, 0) == 0
     assert seen == [(10,), 1]
 

@@ -32,7 +32,7 @@ def who(*arguments: str) -> tuple[int, str]:
     """Exit status and output of the command."""
     parser = argparse.ArgumentParser()
     room.add_arguments(parser, "who")
-    options = parser.parse_args(arguments, argparse.Namespace(command="who"))
+    options = room.Options(command="who", **vars(parser.parse_args(arguments)))
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = room.run(options)
     return code, out.getvalue()

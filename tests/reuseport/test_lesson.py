@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import socket
 import subprocess
 import sys
@@ -24,8 +23,8 @@ def free_port() -> int:
         return _net.name(probe)[1]
 
 
-def options_for(port: int) -> argparse.Namespace:
-    return argparse.Namespace(family=socket.AF_INET, mptcp=False, ipv6=False, port=port)
+def options_for(port: int) -> lesson.Options:
+    return lesson.Options("lesson", "all", mptcp=False, ipv6=False, port=port)
 
 
 def test_the_three_tests_twice_in_a_row() -> None:
@@ -72,7 +71,7 @@ def test_two_clients_are_accepted_by_different_servers(monkeypatch: pytest.Monke
     exited: list[int] = []  # servers, when a client starts
 
     class Spy(lesson.Terminal):
-        def __init__(self, options: argparse.Namespace, *words: str) -> None:
+        def __init__(self, options: lesson.Options, *words: str) -> None:
             if words[0] == "client":
                 exited.append(sum(one._process.returncode == 0 for one in terminals))
             else:
@@ -157,9 +156,9 @@ def test_what_is_not_as_expected_fails(
 def test_servers_die_with_the_lesson() -> None:
     """Also when it is killed: the end of stderr, which they have open too."""
     code = """
-import argparse, os, signal
+import os, signal
 from reuseport import _net, lesson
-options = argparse.Namespace(mptcp=False, ipv6=False, port=%d)
+options = lesson.Options("lesson", "all", mptcp=False, ipv6=False, port=%d)
 with lesson.Terminal(options, "server") as server:
     server.read_until("listen success")
     print(server.lines, flush=True)

@@ -210,8 +210,7 @@ def test_mismatches_are_the_result(switch: list[str], capsys: pytest.CaptureFixt
         assert out.endswith("MATRIX: 25 cells, 25 mismatches: FAIL\n")
 
 
-def options_of(switches: list[str]) -> argparse.Namespace:
+def options_of(switches: list[str]) -> matrix.Options:
     parser = argparse.ArgumentParser()
     matrix.add_arguments(parser, "matrix")
-    parser.set_defaults(command="matrix")
-    return parser.parse_args(switches)
+    return matrix.Options(command="matrix", **vars(parser.parse_args(switches)))

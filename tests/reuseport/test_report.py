@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS
-from reuseport import _report
+from reuseport import _report, roll
 
 from ..support import run
 
@@ -23,10 +22,10 @@ ROOT = Path(__file__).parents[2]
 def test_the_verdict_line_has_one_form(code: int, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     """NAME: sentence: word, as the last line and in JSON; the exit code goes with the word."""
     line = f"ROLL: lost nobody: {word}"
-    options = argparse.Namespace(command="roll", json=False)
+    options = roll.Options("roll", "all", False, False, 1, 1, 1, None, 1.0, 1.0, json=False)
     assert _report.finish(options, {}, ["first"], "lost nobody", code) == code
     assert capsys.readouterr().out == f"first\n{line}\n"
-    options.json = True
+    options = options._replace(json=True)
     assert _report.finish(options, {"n": 1}, ["first"], "lost nobody", code) == code
     shown = {"schema": 1, "command": "roll", "verdict": line, "n": 1}
     assert json.loads(capsys.readouterr().out) == shown
