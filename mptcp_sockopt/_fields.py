@@ -146,6 +146,9 @@ class View(bytes):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        for name, field in own.items():
+            if cls._size_since and field.since not in cls._size_since:
+                raise TypeError(f"{cls.__name__}.{name}: _size_since has no length of Linux {field.since}")
         cls.fields = MappingProxyType({**cls.fields, **own})
 
     def __new__(

@@ -33,6 +33,19 @@ LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 DEADLINE = 60.0
 
 
+# Everything that reads one socket.
+FUNCTIONS: list[Any] = [
+    mp.mptcp_info,
+    mp.mptcp_tcpinfo,
+    mp.mptcp_subflow_addrs,
+    mp.mptcp_full_info,
+    mp.is_mptcp,
+    mp.status,
+    mp.snapshot,
+    lambda sock: mp.getsockopt_into(sock, mp.SOL_MPTCP, mp.MPTCP_INFO, bytearray(96)),
+]
+
+
 class Missing(Exception):  # noqa: N818  # turned into a skip, or a failure under --require-mptcp
     """Something this machine lacks."""
 

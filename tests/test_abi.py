@@ -27,6 +27,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt._border import abi, sockopt
 
 from .support import (
+    FUNCTIONS,
     LOOPBACK,
     Missing,
     exchange,
@@ -109,18 +110,6 @@ def test_a_descriptor_comes_from_asyncio(mptcp: None) -> None:
                 mp.mptcp_info(writer)
 
     asyncio.run(ask())
-
-
-FUNCTIONS: list[Any] = [
-    mp.mptcp_info,
-    mp.mptcp_tcpinfo,
-    mp.mptcp_subflow_addrs,
-    mp.mptcp_full_info,
-    mp.is_mptcp,
-    mp.status,
-    mp.snapshot,
-    lambda sock: mp.getsockopt_into(sock, mp.SOL_MPTCP, mp.MPTCP_INFO, bytearray(96)),
-]
 
 
 @pytest.mark.parametrize("read", FUNCTIONS)

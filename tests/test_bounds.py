@@ -17,8 +17,7 @@ from _mptcp_sockopt import ffi, lib
 import mptcp_sockopt as mp
 from mptcp_sockopt._border import sock_diag, sockopt
 
-from .support import Missing, Refusal, fallback_pair, mptcp_pair, tcp_pair, where_refused
-from .test_abi import FUNCTIONS
+from .support import FUNCTIONS, Missing, Refusal, fallback_pair, mptcp_pair, tcp_pair, where_refused
 
 READERS: dict[str, Any] = {
     "mptcp_info": mp.mptcp_info,

@@ -17,7 +17,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import _fields
 
 from .support import rounds
-from .vectors import MPTCP_INFO, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
+from .vectors import MPTCP_INFO, MPTCP_INFO_LENGTH, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
 
 OTHER: Literal["little", "big"] = "big" if sys.byteorder == "little" else "little"
 THIS: Literal["little", "big"] = "little" if OTHER == "big" else "big"
@@ -123,7 +123,7 @@ def test_full_info_asked_without_arrays() -> None:
 def test_bytes_of_the_other_byte_order() -> None:
     """Every number is what it was there; the view holds it in this machine's order."""
     raw = pattern(280)
-    info, tcp_info = mp.MPTCPInfo(raw[:96], byteorder=OTHER), mp.TCPInfo(raw, byteorder=OTHER)
+    info, tcp_info = mp.MPTCPInfo(raw[:MPTCP_INFO_LENGTH], byteorder=OTHER), mp.TCPInfo(raw, byteorder=OTHER)
     for name, at, size, *_ in MPTCP_INFO:
         assert getattr(info, name) == int.from_bytes(raw[at : at + size], OTHER), name
     for name, at, size, *_ in TCP_INFO:
@@ -135,7 +135,7 @@ def test_bytes_of_the_other_byte_order() -> None:
         raw[7] >> shifts[2] & 1,
         raw[7] >> shifts[3] & 3,
     ]
-    assert mp.MPTCPInfo(info.raw) == mp.MPTCPInfo(raw[:96], byteorder=OTHER) == info
+    assert mp.MPTCPInfo(info.raw) == mp.MPTCPInfo(raw[:MPTCP_INFO_LENGTH], byteorder=OTHER) == info
     assert pickle.loads(pickle.dumps(tcp_info)) == tcp_info
 
 

@@ -56,13 +56,25 @@ def test_usage_errors(words: list[str]) -> None:
     assert words or last.endswith(": COMMAND")
 
 
+def test_every_room_is_a_command_with_a_test_and_a_page() -> None:
+    """The table has each, and none twice; its test has its name; the README or a page shows the call."""
+    rooms = {f"mptcp_sockopt.cli.{path.stem}" for path in (ROOT / "mptcp_sockopt/cli").glob("[!_]*.py")}
+    assert rooms <= {command.module for command in cli.COMMANDS}
+    names = [command.name for command in cli.COMMANDS]
+    assert sorted(names) == sorted(set(names))
+    shown = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+    for name in names:
+        assert [*(ROOT / "tests").rglob(f"test_{name}.py")], f"tests/cli/test_{name}.py is missing"
+        assert f"mptcp-sockopt {name}" in shown, name
+
+
 def test_help_names_every_command_and_fits() -> None:
     """80 columns."""
     found = run(*MODULE, "--help", env={**os.environ, "COLUMNS": "80"})
     assert found.returncode == 0
     assert max(map(len, found.stdout.splitlines())) <= 80
     for name, _, purpose in cli.COMMANDS:
-        assert f"  {name}  {purpose}\n" in found.stdout
+        assert re.search(rf"^  {name} +{re.escape(purpose)}$", found.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("word", ["--version", "--help", "nonsense"])

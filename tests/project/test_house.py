@@ -13,8 +13,11 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
+from mptcp_sockopt._border import abi
 from mptcp_sockopt._fields import Record
+from mptcp_sockopt.selftest.__main__ import Plan
 
+from ..support import FUNCTIONS
 from . import house
 
 ROOT = Path(__file__).parents[2]
@@ -171,6 +174,14 @@ def test_every_source_names_its_license_and_can_be_held_in_the_head(path: Path) 
     assert len(lines) <= 420
 
 
+@pytest.mark.parametrize(("struct", "prefix"), [("mptcp_info", "mptcpi_"), ("tcp_info", "tcpi_")])
+def test_the_last_field_of_what_grows_is_pinned(struct: str, prefix: str) -> None:
+    """By an assert of its offset: those of the others follow from it, more or less."""
+    name, place = list(abi.layout(struct, prefix).items())[-1]
+    asserts = (ROOT / "csrc" / "mptcp_abi_assert.h").read_text()
+    assert f"AT(struct {struct}, {prefix}{name}, {place.offset});" in asserts
+
+
 def test_public_names_are_documented() -> None:
     """In the README, and each with a docstring that help() shows under the public name."""
     readme = (ROOT / "README.md").read_text()
@@ -183,16 +194,30 @@ def test_public_names_are_documented() -> None:
     assert sorted(mp.__all__) == sorted(set(mp.__all__))
 
 
-def test_option_functions_begin_with_the_call() -> None:
-    """The first line of the docstring is the literal call."""
-    for function, option in (
-        (mp.mptcp_info, "SOL_MPTCP, MPTCP_INFO"),
-        (mp.mptcp_tcpinfo, "SOL_MPTCP, MPTCP_TCPINFO"),
-        (mp.mptcp_subflow_addrs, "SOL_MPTCP, MPTCP_SUBFLOW_ADDRS"),
-        (mp.mptcp_full_info, "SOL_MPTCP, MPTCP_FULL_INFO"),
-        (mp.is_mptcp, "SOL_TCP, TCP_IS_MPTCP"),
-    ):
-        assert (function.__doc__ or "").startswith(f"``getsockopt(fd, {option})``")
+def options() -> list[str]:
+    """Of SOL_MPTCP, as the header numbers them."""
+    header = (ROOT / "csrc" / "mptcp_abi.h").read_text()
+    block = header.partition("#define SOL_MPTCP ")[2].partition("\n\n")[0]
+    return re.findall(r"^#define (MPTCP_\w+)", block, re.MULTILINE)
+
+
+@pytest.mark.parametrize("option", options())
+def test_an_option_has_a_function_tests_and_a_case(option: str) -> None:
+    """Named as it is. The docstring begins with the literal call and names a release; the tests of all
+    readers have it in their list, and the self test has a case of it."""
+    function = getattr(mp, option.lower())
+    assert {option, option.lower()} <= set(mp.__all__)
+    assert function.__doc__.startswith(f"``getsockopt(fd, SOL_MPTCP, {option})``")
+    assert re.search(r"Linux \d+\.\d+", function.__doc__)
+    assert function in FUNCTIONS
+    assert [title for title in Plan().names if option in title]
+    assert f"`{option.lower()}(sock)`" in (ROOT / "README.md").read_text()
+
+
+def test_is_mptcp_begins_with_the_call() -> None:
+    """It is an option of TCP's."""
+    assert (mp.is_mptcp.__doc__ or "").startswith("``getsockopt(fd, SOL_TCP, TCP_IS_MPTCP)``")
+    assert len(options()) >= 4
 
 
 CLASSES = [thing for name in mp.__all__ if isinstance(thing := getattr(mp, name), type)]
