@@ -35,6 +35,11 @@ def emulate(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("emulate")
 
 
+def test_what_is_left_out_is_there(emulate: Any) -> None:
+    """Else it would run under another name."""
+    assert [name for name in emulate.ELSEWHERE if not (CI.parent / "tests" / name).exists()] == []
+
+
 @pytest.mark.parametrize(
     ("lines", "files"),
     [
