@@ -210,6 +210,8 @@ def test_an_option_has_a_function_tests_and_a_case(option: str) -> None:
     assert function.__doc__.startswith(f"``getsockopt(fd, SOL_MPTCP, {option})``")
     assert re.search(r"Linux \d+\.\d+", function.__doc__)
     assert function in FUNCTIONS
+    called = f"mp.{option.lower()}("
+    assert [path for path in (ROOT / "tests").glob("test_*.py") if called in path.read_text()]
     assert [title for title in Plan().names if option in title]
     assert f"`{option.lower()}(sock)`" in (ROOT / "README.md").read_text()
 
