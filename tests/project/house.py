@@ -27,6 +27,7 @@ SELFTEST = f"{LIBRARY}.selftest"
 EXCEPTIONS: dict[tuple[str, str], str] = {
     (f"{SELFTEST}.__main__", f"{LIBRARY}._version"): "which kernel it follows, nobody else asks",
     (f"{SELFTEST}._cases", "format"): "the other opinion: it reads and writes the kernel's bytes by itself",
+    (f"{SELFTEST}._cases", "offset"): "the same",
     (f"{SELFTEST}._inq_cases", "format"): "as _cases",
     (f"{SELFTEST}._inq_cases", "number"): "as _cases",
     (f"{SELFTEST}._socket_cases", "format"): "as _cases",
@@ -49,6 +50,11 @@ class Module(NamedTuple):
     name: str  # dotted
     is_package: bool
     text: str
+
+
+@functools.cache
+def _parsed(module: Module) -> ast.Module:
+    return ast.parse(module.text)
 
 
 def modules(root: Path) -> dict[str, Module]:
@@ -75,12 +81,10 @@ def uses(module: Module, known: dict[str, Module]) -> Iterator[Use]:
 
 
 @functools.cache
-def _named(module: Module) -> tuple[list[Use], list[Use]]:
-    """The dotted names, and the strings that may be some."""
-    tree = ast.parse(module.text)
-    names, strings = [], []
-    bound: dict[str, str] = {}
-    for node in ast.walk(tree):
+def _imported(module: Module) -> tuple[list[Use], dict[str, str]]:
+    """What its import statements name, and what each name that they bind stands for."""
+    names, bound = [], dict[str, str]()
+    for node in ast.walk(_parsed(module)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 names.append(Use(alias.name, node.lineno))
@@ -91,11 +95,24 @@ def _named(module: Module) -> tuple[list[Use], list[Use]]:
                 name = f"{_base(module, node)}.{alias.name}"
                 names.append(Use(name, node.lineno))
                 bound[alias.asname or alias.name] = name
-    for node in ast.walk(tree):
+    return names, bound
+
+
+def _meant(module: Module, node: ast.expr) -> str:
+    """The dotted name that a name or an attribute stands for, or nothing."""
+    first, dot, rest = _dotted(node).partition(".")
+    _, bound = _imported(module)
+    return f"{bound[first]}{dot}{rest}" if first in bound else ""
+
+
+@functools.cache
+def _named(module: Module) -> tuple[list[Use], list[Use]]:
+    """The dotted names, and the strings that may be some."""
+    names, strings = list(_imported(module)[0]), []
+    for node in ast.walk(_parsed(module)):
         if isinstance(node, ast.Attribute):
-            first, _, rest = _dotted(node).partition(".")
-            if first in bound:
-                names.append(Use(f"{bound[first]}.{rest}", node.lineno))
+            if meant := _meant(module, node):
+                names.append(Use(meant, node.lineno))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
             strings.append(Use(node.value, node.lineno))
     return names, strings
@@ -155,7 +172,7 @@ def climbing(known: dict[str, Module], floor: dict[str, int]) -> Iterator[str]:
 
 def exported(package: Module) -> set[str]:
     """The strings of its __all__."""
-    for node in ast.parse(package.text).body:
+    for node in _parsed(package).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
     return set()
@@ -218,19 +235,23 @@ def beyond_the_border(known: dict[str, Module]) -> Iterator[tuple[str, str, str]
             if _NETLINK.fullmatch(use.name):
                 yield module.name, "netlink", f"{use.line}: {use.name} is for the border"
         if _inside(module.name, LIBRARY):
-            yield from ((module.name, *secret) for secret in _secrets(module.text))
+            yield from ((module.name, *secret) for secret in _secrets(module))
 
 
 @functools.cache
-def _secrets(text: str) -> list[tuple[str, str]]:
-    return [secret for node in ast.walk(ast.parse(text)) for secret in _secrets_of(node)]
+def _secrets(module: Module) -> list[tuple[str, str]]:
+    return [secret for node in ast.walk(_parsed(module)) for secret in _secrets_of(module, node)]
 
 
-def _secrets_of(node: ast.AST) -> Iterator[tuple[str, str]]:
+def _secrets_of(module: Module, node: ast.AST) -> Iterator[tuple[str, str]]:
     """What a piece of code knows of the kernel's layout: the kind, a sentence."""
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
-        if _FORMAT_CALLS.fullmatch(called) and node.args and _is_format(node.args[0]):
+        if (
+            _FORMAT_CALLS.fullmatch(_meant(module, node.func) or called)
+            and node.args
+            and _is_format(node.args[0])
+        ):
             yield "format", f"{node.lineno}: {called}({ast.unparse(node.args[0])}) is the format of a struct"
         if called.rpartition(".")[2] in ("getsockopt", "setsockopt") and any(map(_is_number, node.args[:2])):
             yield "number", f"{node.lineno}: {ast.unparse(node)} numbers an option"
@@ -238,6 +259,9 @@ def _secrets_of(node: ast.AST) -> Iterator[tuple[str, str]]:
             yield "offset", f"{node.lineno}: {ast.unparse(node)} places a field"
     elif isinstance(node, ast.Attribute) and node.attr == "offset":
         yield "offset", f"{node.lineno}: {ast.unparse(node)}"
+    elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+        if node.slice.lower and node.slice.upper and _is_number(node.slice.lower):
+            yield "offset", f"{node.lineno}: {ast.unparse(node)} cuts at a number"
     elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
         if _LEVEL.fullmatch(ast.unparse(node.elts[0])) and _is_number(node.elts[1]):
             yield "number", f"{node.lineno}: {ast.unparse(node)} numbers an option"

@@ -47,6 +47,12 @@ PLANTS = (
     ("mptcp_sockopt/_fields.py", "from ._views import MPTCPInfo", "imports mptcp_sockopt._views"),
     ("mptcp_sockopt/_fields.py", "import mptcp_sockopt._tracker", "imports mptcp_sockopt._tracker"),
     ("mptcp_sockopt/_views.py", 'struct.Struct("=II")', "struct.Struct('=II') is the format of a struct"),
+    (
+        "mptcp_sockopt/_views.py",
+        'from struct import Struct as S\nS("=II")',
+        "S('=II') is the format of a struct",
+    ),
+    ("mptcp_sockopt/_views.py", "int.from_bytes(info[8:12])", "info[8:12] cuts at a number"),
     ("mptcp_sockopt/_fields.py", "from . import _views", "imports mptcp_sockopt._views"),
     ("mptcp_sockopt/_fields.py", "from mptcp_sockopt import _views as v", "imports mptcp_sockopt._views"),
     (
