@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +109,20 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+class Options(NamedTuple):
+    """The words of the command."""
+
+    groups: list[str]
+    rounds: int | None
+    seconds: float | None
+    small: bool
+    json: Path | None
+    list: bool
+    write: bool
+    render: bool
+
+
+def parse(argv: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -131,7 +144,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--render", action="store_true", help="measure nothing, render docs/benchmarks.json anew"
     )
-    options = parser.parse_args(argv)
+    options = Options(**vars(parser.parse_args(argv)))
     unknown = [group for group in options.groups if group not in GROUPS]
     if unknown:
         parser.error(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
@@ -144,7 +157,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def scale_of(options: argparse.Namespace) -> Scale:
+def scale_of(options: Options) -> Scale:
     scale = SMALL if options.small else FULL
     return scale._replace(rounds=options.rounds or scale.rounds, seconds=options.seconds or scale.seconds)
 
@@ -165,7 +178,7 @@ def run(groups: Iterable[str], scale: Scale) -> Document:
     return Document(machine(), scale.rounds, whole)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if options.list:
         print(listing())
