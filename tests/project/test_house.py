@@ -42,6 +42,8 @@ def test_the_house_keeps_its_rules() -> None:
 
 # Module, what is added to it, and what of the sentence that must be said.
 PLANTS = (
+    ("reuseport/_net.py", "from mptcp_sockopt import _x", "mptcp_sockopt._x is not public"),
+    ("mptcp_sockopt/selftest/_cases.py", "from .._border import one", "_border.one is not public"),
     ("reuseport/_net.py", "from mptcp_sockopt import _views", "mptcp_sockopt._views is not public"),
     ("mptcp_sockopt/selftest/_cases.py", "from .._border import read_info", "read_info is not public"),
     ("mptcp_sockopt/_fields.py", "from ._views import MPTCPInfo", "imports mptcp_sockopt._views"),
