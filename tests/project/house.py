@@ -114,7 +114,8 @@ def _named(module: Module) -> tuple[list[Use], list[Use]]:
             if meant := _meant(module, node):
                 names.append(Use(meant, node.lineno))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
-            strings.append(Use(node.value, node.lineno))
+            package = module.name if module.is_package else module.name.rpartition(".")[0]
+            strings.append(Use(package * node.value.startswith(".") + node.value, node.lineno))
     return names, strings
 
 

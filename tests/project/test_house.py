@@ -65,6 +65,7 @@ PLANTS = (
     ("mptcp_sockopt/_fields.py", "import mptcp_sockopt as mp\nmp._views", "imports mptcp_sockopt._views"),
     ("mptcp_sockopt/_fields.py", "def later():\n    from . import _views", "imports mptcp_sockopt._views"),
     ("mptcp_sockopt/_fields.py", 'import_module("mptcp_sockopt._views")', "imports mptcp_sockopt._views"),
+    ("mptcp_sockopt/_fields.py", 'import_module("._views", __package__)', "imports mptcp_sockopt._views"),
     ("mptcp_sockopt/_growth.py", "import mptcp_sockopt", "imports mptcp_sockopt"),
     ("mptcp_sockopt/selftest/_cases.py", "from .__main__ import Plan", "selftest.__main__, which"),
     ("mptcp_sockopt/cli/__init__.py", "from ..selftest import _cases", "selftest._cases is not public"),
