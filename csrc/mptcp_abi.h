@@ -257,6 +257,7 @@ struct nlattr {
 /* Attributes of a request and of an answer. A protocol above 255 does not fit sdiag_protocol: Linux 5.9. */
 #define INET_DIAG_REQ_PROTOCOL 3
 #define INET_DIAG_INFO 2
+#define INET_DIAG_SKV6ONLY 11 /* of an IPv6 socket that listens or is closed */
 #define INET_DIAG_MARK 15     /* for CAP_NET_ADMIN alone */
 #define INET_DIAG_ULP_INFO 19 /* comes with INET_DIAG_INFO; for CAP_NET_ADMIN alone before Linux 6.15 */
 #define INET_ULP_INFO_NAME 1  /* in INET_DIAG_ULP_INFO: a string, "mptcp" of a subflow and of a listener */

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import sys
 import time as _time
@@ -73,22 +72,15 @@ class MPTCPDiagMsg(View):
         """
         return layouts.cookie(self)
 
-    def _end(self, *, remote: bool) -> Address:
-        host, port = layouts.diag_end(self, remote=remote)
-        if self.family == socket.AF_INET:
-            return socket.inet_ntop(socket.AF_INET, host[:4]), port
-        link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
-        return socket.inet_ntop(socket.AF_INET6, host), port, 0, self.ifindex if link_local else 0
-
     @property
     def local(self) -> Address:
         """This side's address, as ``socket.getsockname()`` gives it."""
-        return self._end(remote=False)
+        return layouts.diag_end(self, remote=False)
 
     @property
     def remote(self) -> Address:
         """The peer's address, as ``socket.getpeername()`` gives it, flowinfo 0; zero on a listener."""
-        return self._end(remote=True)
+        return layouts.diag_end(self, remote=True)
 
     @property
     def info(self) -> MPTCPInfo:

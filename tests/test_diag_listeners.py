@@ -299,10 +299,10 @@ def test_a_disturbed_dump_of_tcps_table(
     """An OSError, of mptcp_diag(listening=True) alone. 0 stands for NLM_F_DUMP_INTR."""
     attempt, tries = sock_diag._attempt, []
 
-    def disturb(states: int, *families: int, limit: int, tcp: bool = False) -> tuple[int, Any]:
-        answer, found = attempt(states, *families, limit=limit, tcp=tcp)
-        if tcp:
-            tries.append(tcp)
+    def disturb(states: int, *families: int, port: int | None = None, **others: Any) -> tuple[int, Any]:
+        answer, found = attempt(states, *families, port=port, **others)
+        if port is not None:
+            tries.append(port)
             found.c.interrupted = 1
             return result, found
         return answer, found
@@ -322,10 +322,10 @@ def parse(datagram: bytes) -> tuple[int, list[tuple[int, int, int, int]]]:
     """The result, and inode, is_mptcp, privileged and tcp_info of the records."""
     memory = ffi.new("uint8_t[]", len(datagram))
     ffi.buffer(memory)[:] = datagram
-    fields = {"records": memory, "size": len(datagram), "sequence": SEQUENCE, "tcp": 1}
+    fields = {"records": memory, "size": len(datagram), "sequence": SEQUENCE, "tcp": 1 << 10}
     dump = ffi.new("struct mptcp_diag_dump *", fields)
     result = lib.mptcp_diag_parse(dump, len(datagram))
-    found = ffi.from_buffer("struct tcp_listener[]", ffi.buffer(memory, dump.used))
+    found = ffi.from_buffer("struct tcp_socket[]", ffi.buffer(memory, dump.used))
     return result, [(one.msg.idiag_inode, one.is_mptcp, one.privileged, one.tcp_info) for one in found]
 
 
@@ -396,7 +396,7 @@ def test_broken_datagrams() -> None:
     view = memoryview(ffi.buffer(memory))
     view[length:] = guard
     dump = ffi.new(
-        "struct mptcp_diag_dump *", {"records": memory, "size": length, "sequence": SEQUENCE, "tcp": 1}
+        "struct mptcp_diag_dump *", {"records": memory, "size": length, "sequence": SEQUENCE, "tcp": 1 << 10}
     )
     results = set()
     for _ in range(rounds(20_000)):
@@ -412,5 +412,5 @@ def test_broken_datagrams() -> None:
 
 def test_the_request_is_refused_where_it_cannot_be_sent() -> None:
     """-errno, as of any other call."""
-    refused: Callable[[int, Any], int] = lib.tcp_listeners_request
-    assert refused(-1, ffi.new("struct mptcp_diag_dump *")) == -errno.EBADF
+    refused: Callable[[int, Any, int], int] = lib.tcp_diag_request
+    assert refused(-1, ffi.new("struct mptcp_diag_dump *"), 0) == -errno.EBADF

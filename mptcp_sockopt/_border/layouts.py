@@ -5,6 +5,7 @@ of a dump. All by reflection from the header; what the parts mean is not known h
 from __future__ import annotations
 
 import socket
+import sys
 
 from .abi import LEAST_MPTCP_INFO, Place, ffi, layout, packed
 
@@ -146,7 +147,14 @@ def cookie(record: bytes) -> int | None:
     return None if words == NO_COOKIE else int(words[0] | words[1] << 32)
 
 
-def diag_end(record: bytes, *, remote: bool) -> tuple[bytes, int]:
-    """16 bytes of an address, and a port."""
-    host, port = _HOSTS[remote], _PORTS[remote]
-    return record[host.offset : host.end], int.from_bytes(record[port.offset : port.end], "big")
+def diag_end(record: bytes, *, remote: bool) -> Address:
+    """An end of the socket; flowinfo, which the kernel does not tell, is 0."""
+    host, port, interface = (
+        record[place.offset : place.end] for place in (_HOSTS[remote], _PORTS[remote], DIAG_MSG["ifindex"])
+    )
+    number = int.from_bytes(port, "big")
+    if record[DIAG_MSG["family"].offset] == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, host[:4]), number
+    link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
+    scope_id = int.from_bytes(interface, sys.byteorder) if link_local else 0
+    return socket.inet_ntop(socket.AF_INET6, host), number, 0, scope_id

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every MPTCP socket of the network namespace, by sock_diag(7): dumps, which C parses.
+"""The MPTCP and TCP sockets of the network namespace, by sock_diag(7): dumps, which C parses.
 
 As sockopt.py it knows descriptors, buffers and errnos, and no field by its meaning.
 """
@@ -13,13 +13,15 @@ from itertools import count
 
 from .._errors import UnsupportedOptionError
 from .abi import ffi, in_words, layout, lib
-from .layouts import DIAG_INFO_AT, NO_COOKIE
+from .layouts import DIAG_INFO_AT, NO_COOKIE, diag_end
 from .sockopt import reason_of
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
+# What asks: errors name it.
+_MPTCP, _TCP = "mptcp_diag()", "sock_diag of TCP"
 _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
 #: Bytes of records that a dump may bring, if the caller says nothing else.
@@ -44,8 +46,9 @@ def stride_of(info_length: int) -> int:
 class _Dump:
     """struct mptcp_diag_dump, and the memory that it points to."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, port: int = 0) -> None:
         self.limit = limit // 8 * 8
+        self.port = port
         self.is_full = False
         self.c: Any = ffi.new("struct mptcp_diag_dump *")
         try:
@@ -75,7 +78,7 @@ class _Dump:
         """Add what one request brings; 0 or -errno."""
         self.c.sequence = next(_sequences) % 2**32
         if self.c.tcp:
-            result = lib.tcp_listeners_request(fd, self.c)
+            result = lib.tcp_diag_request(fd, self.c, self.port)
         else:
             result = lib.mptcp_diag_request(fd, self.c, family, states)
         if result < 0:
@@ -119,32 +122,34 @@ _DISTURBED = {
 }
 
 
-def _raise_unless_disturbed(result: int, found: _Dump) -> None:
+def _raise_unless_disturbed(result: int, found: _Dump, call: str = _MPTCP) -> None:
     if found.c.barren > lib.MOST_BARREN:
-        raise OSError(errno.EPROTO, "mptcp_diag(): datagrams came that brought nothing")
+        raise OSError(errno.EPROTO, f"{call}: datagrams came that brought nothing")
     if found.is_full:
         size = f"{found.limit >> 10} KiB"
-        raise OSError(errno.EMSGSIZE, f"mptcp_diag(): the sockets take more than {size} (limit)")
+        raise OSError(errno.EMSGSIZE, f"{call}: the sockets take more than {size} (limit)")
     if result not in _DISTURBED:
-        raise _failure(-result)
+        raise _failure(-result, call)
 
 
-def _disturbed(result: int) -> OSError:
-    why = f"mptcp_diag(): {_DISTURBED[result]} each of {_ATTEMPTS} dumps"
+def _disturbed(result: int, call: str = _MPTCP) -> OSError:
+    why = f"{call}: {_DISTURBED[result]} each of {_ATTEMPTS} dumps"
     return OSError(-result or errno.EAGAIN, why)
 
 
-def _attempt(states: int, *families: int, limit: int, tcp: bool = False) -> tuple[int, _Dump]:
+def _attempt(
+    states: int, *families: int, limit: int, port: int | None = None, call: str = _MPTCP
+) -> tuple[int, _Dump]:
     """One dump for each family, on a new netlink socket, which has no other dump under way.
 
-    0 or -errno, and what came. With tcp, of the TCP listeners.
+    0 or -errno, and what came. With a port, of the TCP sockets that have it; 0 is any.
     """
     try:
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
     except OSError as error:
-        raise _failure(error.errno or errno.EIO) from None
-    result, found = 0, _Dump(limit)
-    found.c.tcp = tcp
+        raise _failure(error.errno or errno.EIO, call) from None
+    result, found = 0, _Dump(limit, port or 0)
+    found.c.tcp = 0 if port is None else states
     with netlink:
         for family in families:
             result = result or found.ask(netlink.fileno(), family, states)
@@ -158,12 +163,12 @@ _DOUBTFUL = (-errno.EINVAL, -errno.EOPNOTSUPP, -errno.EPROTO)
 _LACKING = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
 
 
-def _failure(number: int) -> OSError:
-    if number not in _LACKING:
-        return OSError(number, f"mptcp_diag(): {reason_of(number)}")
+def _failure(number: int, call: str = _MPTCP) -> OSError:
+    if number not in _LACKING or call != _MPTCP:
+        return OSError(number, f"{call}: {reason_of(number)}")
     problem = UnsupportedOptionError(
         number,
-        "mptcp_diag(): this kernel cannot list its MPTCP sockets: it wants Linux 5.9 with "
+        f"{call}: this kernel cannot list its MPTCP sockets: it wants Linux 5.9 with "
         "CONFIG_INET_MPTCP_DIAG, or its module mptcp_diag where the kernel finds it",
     )
     problem.option = "mptcp_diag"
@@ -180,6 +185,19 @@ def listeners(info_length: int, limit: int = LIMIT) -> tuple[bytes, int, str | N
     """Records of the MPTCP listeners, bytes of mptcp_info in each, and a sentence if some may be missing.
 
     info_length: bytes of mptcp_info that this kernel was seen to give, or 0.
+    """
+    records, info_length, missing = _listeners(info_length, limit)
+    return b"".join(records.values()), info_length, missing
+
+
+def mptcp_listeners() -> tuple[frozenset[int], str | None]:
+    """The inodes of the MPTCP listeners, which the TCP ones inside of them have too, and as listeners()."""
+    records, _, missing = _listeners(0, LIMIT)
+    return frozenset(records), missing
+
+
+def _listeners(info_length: int, limit: int) -> tuple[dict[int, bytearray], int, str | None]:
+    """Records by inode.
 
     The kernel's dump of MPTCP listeners skips some where several are in one bucket of its table, and does not
     know the address of those that its path manager made. But inside of every MPTCP listener is one of TCP,
@@ -196,8 +214,8 @@ def listeners(info_length: int, limit: int = LIMIT) -> tuple[bytes, int, str | N
     table = _tcp_listeners(limit)
     if table is None:
         missing = "listeners that share a port may be missing: this kernel has no tcp_diag"
-        return b"".join(told.values()), info_length, missing
-    inside = ffi.from_buffer("struct tcp_listener[]", table)
+        return told, info_length, missing
+    inside = ffi.from_buffer("struct tcp_socket[]", table)
     records = dict(told)
     for one in inside:
         inode = one.msg.idiag_inode
@@ -207,7 +225,7 @@ def listeners(info_length: int, limit: int = LIMIT) -> tuple[bytes, int, str | N
     missing = (
         f"whether {in_doubt} more TCP listeners are MPTCP's is told to CAP_NET_ADMIN alone before Linux 6.15"
     )
-    return b"".join(records.values()), info_length, missing if in_doubt else None
+    return records, info_length, missing if in_doubt else None
 
 
 def _joined(inside: Any, told: bytearray | None, stride: int) -> bytearray:
@@ -237,13 +255,43 @@ def _in_doubt(inside: Any, told: dict[int, bytearray]) -> int:
 
 
 def _tcp_listeners(limit: int) -> memoryview | None:
-    """Of struct tcp_listener; None where the kernel cannot."""
+    """Of struct tcp_socket; None where the kernel cannot."""
+    try:
+        return _tcp_table(1 << lib.TCP_LISTEN, 0, limit, _MPTCP)
+    except UnsupportedOptionError:
+        return None
+
+
+def _tcp_table(states: int, port: int, limit: int, call: str) -> memoryview:
     result = 0
     for _ in range(_ATTEMPTS):
-        result, found = _attempt(0, socket.AF_UNSPEC, limit=limit, tcp=True)
+        result, found = _attempt(states, socket.AF_UNSPEC, limit=limit, port=port, call=call)
         if result == 0 and not found.c.interrupted:
             return found.take()
-        if -result in _LACKING:
-            return None
-        _raise_unless_disturbed(result, found)
-    raise _disturbed(result)
+        _raise_unless_disturbed(result, found, call)
+    raise _disturbed(result, call)
+
+
+def tcp_sockets(states: int, port: int) -> list[dict[str, Any]]:
+    """The TCP sockets with that local port (0: any) that are in these states (1 << state): the fields of
+    inet_diag_msg under the kernel's names, and what else was told."""
+    table = _tcp_table(states, port, LIMIT, _TCP)
+    return [_fields(one) for one in ffi.from_buffer("struct tcp_socket[]", table)]
+
+
+def _fields(one: Any) -> dict[str, Any]:
+    msg, cookie = one.msg, one.msg.id.idiag_cookie
+    record = bytes(ffi.buffer(ffi.addressof(msg)))
+    return {
+        **{name: getattr(msg, f"idiag_{name}") for name in _PLAIN},
+        "local": diag_end(record, remote=False),
+        "remote": diag_end(record, remote=True),
+        "ifindex": msg.id.idiag_if,
+        "cookie": cookie[0] | cookie[1] << 32,
+        "v6only": None if one.v6only == lib.V6ONLY_NOT_TOLD else bool(one.v6only),
+        "is_mptcp": bool(one.is_mptcp),
+        "privileged": bool(one.privileged),
+    }
+
+
+_PLAIN = ("family", "state", "expires", "rqueue", "wqueue", "uid", "inode")

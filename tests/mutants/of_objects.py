@@ -5,15 +5,6 @@ from . import Mutation, of
 
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
-        "mptcp_sockopt/_diag.py",
-        "diag",
-        ("link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80", "link_local = host[0] == 0xFE"),
-        (
-            "return socket.inet_ntop(socket.AF_INET, host[:4]), port",
-            "return socket.inet_ntop(socket.AF_INET, host[4:8]), port",
-        ),
-    ),
-    *of(
         "mptcp_sockopt/_fields.py",
         "fields views values",
         (
