@@ -3,8 +3,8 @@
 
 Read a socket with mptcp_info(), mptcp_full_info(), snapshot() or status(), many
 with a Sampler; follow one with a Tracker; open one with create_connection() or
-create_server(); list those of all processes with mptcp_diag(). Test the kernel with
-python -m mptcp_sockopt.selftest.
+create_server(); list those of all processes with mptcp_diag(), and find the processes with
+mptcp_sockopt.processes. Test the kernel with python -m mptcp_sockopt.selftest.
 
 This is the one public door; CONTRIBUTING.md has the map of the house behind it.
 """

@@ -27,6 +27,7 @@ from mptcp_sockopt import _sandbox
 from mptcp_sockopt._border.netlink import announce
 
 T = TypeVar("T")
+NOBODY = 65534
 
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 # Seconds that no wait takes, on a machine however busy: they tell a hang, and nothing else.
@@ -258,6 +259,72 @@ def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
     os._exit(0)
 
 
+def needs_root() -> None:
+    if os.getuid():
+        raise Missing("root, to become another user or to enter a namespace")
+
+
+def become_nobody() -> None:
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+class Child:
+    """Another process: it says something, and waits until it may go on."""
+
+    def __init__(self, work: Callable[[Child], object]) -> None:
+        self._inward, outward = os.pipe()
+        waiting, self._go = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._inward)
+            os.close(self._go)
+            self._inward, self._go = waiting, outward
+            self._work(work)
+        os.close(outward)
+        os.close(waiting)
+
+    def _work(self, work: Callable[[Child], object]) -> NoReturn:
+        try:
+            work(self)
+            self.wait()
+        finally:
+            os._exit(0)
+
+    def say(self, *value: Any) -> None:
+        data = pickle.dumps(value)
+        os.write(self._go, struct.pack("=I", len(data)) + data)
+
+    def wait(self) -> None:
+        if not os.read(self._inward, 1):
+            os._exit(0)
+
+    def hear(self) -> Any:
+        if not select.select([self._inward], [], [], DEADLINE)[0]:
+            pytest.fail("a child said nothing")
+        size = os.read(self._inward, 4)
+        if not size:
+            pytest.fail("a child died without a word")
+        return pickle.loads(os.read(self._inward, struct.unpack("=I", size)[0]))
+
+    def go_on(self) -> None:
+        os.write(self._go, b"x")
+
+    def end(self) -> None:
+        for fd in (self._inward, self._go):
+            os.close(fd)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+@contextlib.contextmanager
+def child(work: Callable[[Child], object]) -> Iterator[Child]:
+    it = Child(work)
+    try:
+        yield it
+    finally:
+        it.end()
+
+
 # A refusal: a system call, its arguments by position, and the errno that it gets from now on.
 Refusal = tuple[str, Mapping[int, int], int]
 _NAMES = ("socket", "getsockname", "getpeername", "setsockopt", "getsockopt")
@@ -285,7 +352,7 @@ def _refuse(refusals: list[Refusal]) -> None:
     numbers = _CALLS.get((platform.machine(), 8 * struct.calcsize("P")))
     if numbers is None:
         raise Missing(f"a table of system calls for {platform.machine()}")
-    calls = dict(zip(_NAMES, numbers, strict=True))
+    calls = {**dict(zip(_NAMES, numbers, strict=True)), "pidfd_open": 434, "pidfd_getfd": 438}
     load, jump_if_equal, give, allow, refuse = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
     program = b""
     for call, arguments, number in refusals:

@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import processes
 
 
 def kept(sampler: mp.Sampler[mp.MPTCPFullInfo]) -> mp.Sample[mp.MPTCPFullInfo]:
@@ -68,6 +69,19 @@ def look(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(update.subflows[0], mp.SubflowDelta)
     assert_type(update.subflows[0].subflow.tcp_info.rtt, int)
     assert_type(tracker.gone, tuple[mp.Subflow, ...])
+    owners = processes.owners([found[0].inode])
+    assert_type(owners[1], tuple[processes.Owner, ...] | None)
+    assert_type(owners.missing, str | None)
+    for owner in processes.iter_sockets(1):
+        assert_type(owner.tid, int)
+        with processes.borrow(owner) as borrowed:
+            assert_type(borrowed, int)
+    assert_type(processes.listeners(80)[0].mptcp, bool | None)
+    assert_type(
+        processes.tcp_sockets(80, mp.TCPState.SYN_RECV)[0].local, tuple[str, int] | tuple[str, int, int, int]
+    )
+    assert_type(processes.in_netns("/run/netns/blue", mp.mptcp_diag), mp.MPTCPDiag)
+    processes.owners("1")  # type: ignore[arg-type]
     mp.mptcp_info("3")  # type: ignore[arg-type]
     info.token = 1  # type: ignore[assignment]
     shot.subflows = ()  # refused when it runs: no checker knows that a Record's parts are read-only

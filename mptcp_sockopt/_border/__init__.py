@@ -20,6 +20,7 @@ from .abi import (
 from .sockopt import (
     descriptor,
     failed,
+    lingers,
     listens,
     read_elements,
     read_full_info,
@@ -46,6 +47,7 @@ __all__ = [
     "failed",
     "layout",
     "layouts",
+    "lingers",
     "listens",
     "netlink",
     "numbers",

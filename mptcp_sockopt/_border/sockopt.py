@@ -295,6 +295,14 @@ def listens(fd: int, call: str) -> bool:
     return bool(_answer(fd, call, lib.socket_ask(fd, lib.ASK_SO_ACCEPTCONN)))
 
 
+def lingers(fd: int) -> bool:
+    """SO_LINGER: the first of its two ints says whether it is set."""
+    linger = ffi.new("int[2]")
+    view = memoryview(ffi.buffer(linger))
+    read_into(fd, socket.SOL_SOCKET, socket.SO_LINGER, view, len(view))
+    return bool(linger[0])
+
+
 def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError:
     """The exception for a read of option that returned error: -errno, or 0 for what never had room."""
     if not error:

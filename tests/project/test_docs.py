@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import doctest
 import functools
+import os
 import re
 import socket
 import sys
@@ -95,6 +96,27 @@ def test_the_example_of_docs_mptcp_diag(mptcp: None, capfd: pytest.CaptureFixtur
     row, summary = capfd.readouterr().out.splitlines()
     assert re.fullmatch(r"\('127\.0\.0\.1', \d+\) \('127\.0\.0\.1', \d+\) False 0", row)
     assert summary == "2 sockets, 0 bytes sent"
+
+
+def test_the_examples_of_docs_processes(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """Run as they are printed; in a namespace where nobody else has connections."""
+    page = (ROOT / "docs" / "processes.md").read_text()
+    names: dict[str, Any] = {}
+
+    def run() -> None:
+        for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            exec(code, names)
+        sys.stdout.flush()
+        with mp.create_server(("127.0.0.1", 0)):
+            names["report"](os.getpid())
+        assert len(names["of_container"](os.getpid())) == 0
+        sys.stdout.flush()
+
+    in_private_network(run)
+    (shown,) = re.findall(r"```\n(True.*?)```", page, re.DOTALL)
+    printed = capfd.readouterr().out
+    assert printed.startswith(shown)
+    assert "Status.LISTENING" in printed
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:

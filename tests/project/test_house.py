@@ -13,6 +13,7 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import processes
 from mptcp_sockopt._border import abi
 from mptcp_sockopt._fields import Record
 from mptcp_sockopt.selftest.__main__ import Plan
@@ -201,6 +202,10 @@ def test_public_names_are_documented() -> None:
             assert thing.__doc__
             assert thing.__module__ == "mptcp_sockopt"
     assert sorted(mp.__all__) == sorted(set(mp.__all__))
+    page = (ROOT / "docs" / "processes.md").read_text()
+    for name in processes.__all__:
+        assert re.search(rf"`{name}[`(]", page), name
+        assert getattr(processes, name).__doc__
 
 
 def options() -> list[str]:
@@ -231,7 +236,12 @@ def test_is_mptcp_begins_with_the_call() -> None:
     assert len(options()) >= 4
 
 
-CLASSES = [thing for name in mp.__all__ if isinstance(thing := getattr(mp, name), type)]
+CLASSES = [
+    thing
+    for room in (mp, processes)
+    for name in room.__all__
+    if isinstance(thing := getattr(room, name), type)
+]
 
 
 @pytest.mark.parametrize("public", CLASSES, ids=lambda public: public.__name__)
@@ -239,7 +249,7 @@ def test_classes_state_their_thread_rule(public: type) -> None:
     """At the end of the docstring; values, which are most of them, have the freest."""
     rule = re.search(r"Thread rule: [^.]+\.\Z", (public.__doc__ or "").rstrip())
     assert rule
-    if issubclass(public, (bytes, Record, enum.Enum)):
+    if issubclass(public, (bytes, tuple, Record, enum.Enum)):
         assert rule[0] == "Thread rule: immutable, use it anywhere."
 
 
