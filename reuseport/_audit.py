@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import IO, Any, NamedTuple
 
-from mptcp_sockopt import cli
+from mptcp_sockopt import cli, processes
 from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
 from . import _diag, _lab, _net, _report
@@ -166,14 +166,14 @@ def _shares(family: int, address: tuple[str, int]) -> dict[int, int]:
                     break
                 time.sleep(0.0005)
             else:
-                holders, _ = _diag.owners({inode})
-                shares.update(holder.pid for holder in holders.get(inode, [])[:1])
+                holders = processes.owners({inode})[inode] or ()
+                shares.update(holder.pid for holder in holders[:1])
     return dict(shares)
 
 
-def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> _diag.Listener:
+def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> processes.Listener:
     deadline = time.monotonic() + 20
-    while not (found := _diag.listeners(port)):
+    while not (found := processes.listeners(port)):
         if server.poll() is not None:
             reason = f"CMD ended ({_ending(server.returncode)}) before it listened on port {port}"
         elif time.monotonic() > deadline:
@@ -187,7 +187,7 @@ def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) 
     return found[0]
 
 
-def _target(listener: _diag.Listener) -> tuple[int, tuple[str, int]]:
+def _target(listener: processes.Listener) -> tuple[int, tuple[str, int]]:
     wildcard = listener.host == _net.ANY[listener.family]
     return listener.family, (_net.LOOPBACK[listener.family] if wildcard else listener.host, listener.port)
 
@@ -221,9 +221,8 @@ def _generation(port: int) -> object:
 
     The start of a process's stack is drawn anew by execve(2), which keeps the pid.
     """
-    inodes = {listener.inode for listener in _diag.listeners(port)}
-    owners, _ = _diag.owners(inodes)
-    pids = {owner.pid for holders in owners.values() for owner in holders}
+    inodes = {listener.inode for listener in processes.listeners(port)}
+    pids = {owner.pid for holders in processes.owners(inodes).values() for owner in holders or ()}
     return inodes, {(pid, _start_of_stack(pid)) for pid in pids}
 
 

@@ -6,17 +6,18 @@ from __future__ import annotations
 import argparse
 import collections
 import socket
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mptcp_sockopt import TCPState, cli
+from mptcp_sockopt import IPPROTO_MPTCP, TCPState, cli, getsockopt_into, processes
 from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
-from . import _borrow, _diag, _net, _programs, _report
-from ._diag import Holder, Listener, Owner
+from . import _diag, _net, _programs, _report
+from ._diag import Holder
 from ._programs import Program
 
 WIDTH = 80
@@ -59,13 +60,25 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
 
 
+class SocketOptions(NamedTuple):
+    """Options that sock_diag does not tell, or not to everybody."""
+
+    reuseaddr: bool
+    reuseport: bool
+    incoming_cpu: int | None
+    defer_accept: int
+    """Seconds; a connection stays in SYN_RECV until its client has spoken."""
+    mptcp: bool
+    """Of a listener SO_PROTOCOL is the truth: what falls back is a connection."""
+
+
 @dataclass
 class Row:
     """A listener, and what was found out about it."""
 
-    listener: Listener
-    owners: Sequence[Owner]
-    options: _borrow.Options | None
+    listener: processes.Listener
+    owners: Sequence[processes.Owner]
+    options: SocketOptions | None
     """None where no owner's descriptor may be duplicated."""
     unseen: str | None = None
     """Why there are no owners or no options."""
@@ -113,9 +126,9 @@ def _look(options: Options) -> list[Row]:
 def look(port: int, window: float) -> list[Row]:
     """The listeners of a port; takes as long as window (seconds) if connections wait in a queue."""
     idle = _idle(port, window)
-    listeners = _diag.with_protocols(port)
-    owners, unreadable = _diag.owners(listener.inode for listener in listeners)
-    rows = [_row(listener, owners.get(listener.inode, []), unreadable) for listener in sorted(listeners)]
+    found = processes.listeners(port)
+    owners = processes.owners(listener.inode for listener in found)
+    rows = [_row(listener, owners) for listener in sorted(found)]
     listeners = [row.listener for row in rows]
     programs = _programs.programs(owner.pid for row in rows for owner in row.owners)
     for row in rows:
@@ -126,28 +139,53 @@ def look(port: int, window: float) -> list[Row]:
     return rows
 
 
-def _row(listener: Listener, owners: Sequence[Owner], unreadable: int) -> Row:
-    if not owners:
-        return Row(listener, owners, None, f"owner not seen: {_why_no_owner(unreadable)}")
+def _row(listener: processes.Listener, owners: processes.Owners) -> Row:
+    seen = owners[listener.inode]
+    if not seen:
+        return Row(listener, (), None, f"owner not seen: {owners.missing or _NO_OWNER}")
     try:
-        options = _borrow.read_options(listener.inode, owners)
+        options = _read_options(seen)
     except OSError as error:
-        return Row(listener, owners, None, f"options not seen: {error.strerror or error}")
+        return Row(listener, seen, None, f"options not seen: {error.strerror}")
     if listener.mptcp is None:  # the socket itself tells those who may ask it
         listener = listener._replace(mptcp=options.mptcp, unknown=None)
-    return Row(listener, owners, options)
+    return Row(listener, seen, options)
 
 
-def _why_no_owner(unreadable: int) -> str:
-    if unreadable:
-        return f"this user may not look into {unreadable} processes (for want of ptrace rights)"
-    return "no process in /proc has it, as of the kernel's own (MPTCP endpoints) and another PID namespace's"
+_NO_OWNER = "no process has it, as of the kernel's own (MPTCP endpoints)"
+
+
+def _read_options(owners: Sequence[processes.Owner]) -> SocketOptions:
+    """From the first whose descriptor may be borrowed; OSError, that of the last one, if there is none."""
+    for owner in owners:
+        try:
+            with processes.borrow(owner) as fd:
+                return _options_of(fd)
+        except OSError as error:
+            refused = error
+    raise refused
+
+
+def _options_of(fd: int) -> SocketOptions:
+    def value(option: int, level: int = socket.SOL_SOCKET) -> int:
+        buffer = bytearray(4)
+        getsockopt_into(fd, level, option, buffer)
+        return int.from_bytes(buffer, sys.byteorder, signed=True)
+
+    cpu = value(_net.SO_INCOMING_CPU)
+    return SocketOptions(
+        reuseaddr=bool(value(socket.SO_REUSEADDR)),
+        reuseport=bool(value(socket.SO_REUSEPORT)),
+        incoming_cpu=None if cpu < 0 else cpu,
+        defer_accept=value(socket.TCP_DEFER_ACCEPT, socket.IPPROTO_TCP),
+        mptcp=value(socket.SO_PROTOCOL) == IPPROTO_MPTCP,
+    )
 
 
 # ----------------------------------------------------------------------------------------------- flags
 
 
-def _flags(this: Listener, listeners: Sequence[Listener]) -> Iterator[tuple[str, str]]:
+def _flags(this: processes.Listener, listeners: Sequence[processes.Listener]) -> Iterator[tuple[str, str]]:
     group = [other for other in listeners if _group(other) == _group(this)]
     if {other.mptcp for other in group} >= {True, False}:
         plain, in_doubt = (sum(other.mptcp is answer for other in group) for answer in (False, None))
@@ -175,12 +213,12 @@ def _strangers(this: Row, rows: Sequence[Row], programs: Mapping[int, Program]) 
             return
 
 
-def _group(listener: Listener) -> tuple[object, ...]:
+def _group(listener: processes.Listener) -> tuple[object, ...]:
     """What the members of a reuseport group have in common."""
     return listener.family, listener.host, listener.interface, listener.v6only
 
 
-def _shadows(upper: Listener, lower: Listener) -> bool:
+def _shadows(upper: processes.Listener, lower: processes.Listener) -> bool:
     """Whether there are connections that lower would get, were it not for upper.
 
     As the kernel looks a listener up (inet_lookup_listener): the address before the wildcard, then by points
@@ -196,7 +234,7 @@ def _shadows(upper: Listener, lower: Listener) -> bool:
     )
 
 
-def _reach(listener: Listener) -> Iterator[tuple[int, str | None]]:
+def _reach(listener: processes.Listener) -> Iterator[tuple[int, str | None]]:
     """(IP version, host) of what a listener may get; None is every host."""
     if listener.family == socket.AF_INET:
         yield 4, None if listener.host == _net.ANY[socket.AF_INET] else listener.host
@@ -210,7 +248,7 @@ def _reach(listener: Listener) -> Iterator[tuple[int, str | None]]:
             yield 4, None
 
 
-def _rank(listener: Listener, host: str | None) -> tuple[bool, int]:
+def _rank(listener: processes.Listener, host: str | None) -> tuple[bool, int]:
     return host is not None, bool(listener.interface) + (listener.family == socket.AF_INET)
 
 
@@ -228,12 +266,12 @@ def _idle(port: int, window: float) -> set[int]:
     The kernel tells which connections wait on the port, but not in which queue. So a listener is idle if its
     queue never got shorter, and at least as many as were in it at first have waited all the time.
     """
-    first = {listener.inode: listener.queue for listener in _diag.listeners(port) if listener.queue}
+    first = {inode: queue for inode, queue in _queues(port).items() if queue}
     waiting = _diag.unaccepted(port) if first else frozenset[int]()
     deadline, suspects = time.monotonic() + window, first
     while suspects and time.monotonic() < deadline:
         time.sleep(0.005)
-        now = {listener.inode: listener.queue for listener in _diag.listeners(port)}
+        now = _queues(port)
         suspects = {inode: now[inode] for inode, queue in suspects.items() if now.get(inode, 0) >= queue}
     if not suspects:
         return set()
@@ -241,22 +279,26 @@ def _idle(port: int, window: float) -> set[int]:
     return {inode for inode in suspects if first[inode] <= still}
 
 
+def _queues(port: int) -> dict[int, int]:
+    return {sock.inode: sock.rqueue for sock in processes.tcp_sockets(port, TCPState.LISTEN)}
+
+
 # ---------------------------------------------------------------------------------------------- report
 
 
-def address(listener: Listener) -> str:
+def address(listener: processes.Listener) -> str:
     """As in a URL, with the interface if it is bound to one."""
     return _net.url(listener.host, listener.port) + (f"%{_interface(listener)}" if listener.interface else "")
 
 
-def _interface(listener: Listener) -> str:
+def _interface(listener: processes.Listener) -> str:
     try:
         return socket.if_indextoname(listener.interface)
     except OSError:
         return str(listener.interface)
 
 
-def _protocol(listener: Listener) -> str:
+def _protocol(listener: processes.Listener) -> str:
     return {True: "mptcp", False: "tcp", None: "?"}[listener.mptcp]
 
 
@@ -291,14 +333,14 @@ _MOST = 10  # lines about sockets that do not listen
 def _text_of(held: Sequence[Holder]) -> Iterator[str]:
     waits = [holder.seconds for holder in held if holder.state == TCPState.TIME_WAIT]
     others = [holder for holder in held if holder.state != TCPState.TIME_WAIT]
-    owners, unreadable = _diag.owners(holder.inode for holder in others)
+    owners = processes.owners(holder.inode for holder in others)
     for holder in others[:_MOST]:
         local, remote = _net.url(*holder.local), _net.url(*holder.remote)
         what = "bound only" if holder.state == TCPState.CLOSE else f"connected to {remote}"
-        whose = [f"pid {owner.pid} ({owner.command})" for owner in owners.get(holder.inode, [])]
+        whose = [f"pid {owner.pid} ({owner.command})" for owner in owners[holder.inode] or ()]
         if not holder.inode:
             whose = ["no process has it any more"]
-        yield f"{local} {what}: {', '.join(whose) or _why_no_owner(unreadable)}"
+        yield f"{local} {what}: {', '.join(whose) or owners.missing or _NO_OWNER}"
     if others[_MOST:]:
         yield f"and {len(others) - _MOST} more"
     if waits:
@@ -331,7 +373,7 @@ def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
             "protocol": None if row.listener.mptcp is None else _protocol(row.listener),
             "options": row.options and row.options._asdict(),
             "unseen": row.unseen,
-            "owners": [owner._asdict() for owner in row.owners],
+            "owners": [{"pid": owner.pid, "fd": owner.fd, "command": owner.command} for owner in row.owners],
             "flags": row.flags,
         }
         for row in rows

@@ -35,7 +35,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     (f"{SELFTEST}._path_cases", f"{LIBRARY}._sandbox"): "until private networks are public",
     (f"{LIBRARY}._sandbox", "format"): "to bring lo up, until private networks are public",
     (f"{LIBRARY}._fields", "offset"): "to decode what lies at an offset is what it is for",
-    (f"{APPLICATION}._diag", "netlink"): "until listeners of a port and their owners are public",
 }
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from reuseport import _diag, _net
+from mptcp_sockopt import processes
+from reuseport import _net
 from reuseport import inspect as room
 from reuseport.__main__ import main
 
@@ -82,7 +83,7 @@ def become_nobody() -> None:
 
 
 def waiting() -> int:
-    return sum(listener.queue for listener in _diag.listeners(PORT))
+    return sum(listener.queue for listener in processes.listeners(PORT))
 
 
 @contextlib.contextmanager
@@ -207,7 +208,7 @@ def test_shadowed(under: tuple[str, int], over: tuple[str, int], destination: st
             assert rows[over[0]].flags == {}
             with clients(20, destination):
                 until(lambda: waiting() == 20, "20 connections in a queue")
-                queues = {listener.host: listener.queue for listener in _diag.listeners(PORT)}
+                queues = {listener.host: listener.queue for listener in processes.listeners(PORT)}
                 assert queues == {under[0]: 0, over[0]: 20}
 
     in_private_network(look)
@@ -349,7 +350,7 @@ def test_watch_is_bounded_and_remembers() -> None:
 
 def test_long_addresses_stand_alone() -> None:
     """80 columns all the same."""
-    listener = _diag.Listener(
+    listener = processes.Listener(
         int(V6),
         "2001:db8:1111:2222:3333:4444:5555:6666",
         65535,
@@ -363,7 +364,11 @@ def test_long_addresses_stand_alone() -> None:
         True,
     )
     row = room.Row(
-        listener, [_diag.Owner(4194304, 1023, "x" * 15)], None, None, {"SHADOWED": "by " + "y " * 99}
+        listener,
+        [processes.Owner(4194304, 1023, "x" * 15, 9, 4194304)],
+        None,
+        None,
+        {"SHADOWED": "by " + "y " * 99},
     )
     lines = list(room._text([row]))
     assert lines[1] == "[2001:db8:1111:2222:3333:4444:5555:6666]:65535"

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +19,12 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from reuseport import _borrow, _diag, _net
+from mptcp_sockopt import processes
+from reuseport import _diag, _net
 
-from ..support import Missing, in_private_network, listen_at, until
+from ..support import Missing, child, in_private_network, listen_at, until, where_refused
+from ..test_ports import withhold
+from ..test_processes import leaderless, only
 from .test_inspect import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
 
 
@@ -36,7 +40,7 @@ def test_what_cannot_be_seen_is_blank_and_said() -> None:
     code, out = in_private_network(look)
     _, row, *note, verdict = out.splitlines()
     assert row.split() == ["127.0.0.1:5000", "tcp", "0/4096", "0"]
-    assert re.match(r"1 of 1: owner not seen: this user may not look into \d+ processes", note[0])
+    assert re.match(r"1 of 1: owner not seen: this user may not look into \d+ of \d+ processes", note[0])
     assert (code, verdict) == (0, "WHO: port 5000: 1 listening, nothing wrong in what is seen: PASS")
 
 
@@ -45,14 +49,13 @@ def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) 
 
     def look() -> tuple[str, Any]:
         listen_at("127.0.0.1", PORT)
-        monkeypatch.setattr(_diag, "owners", lambda inodes: (owners(inodes)[0], 0))
+        only(monkeypatch, os.getpid())
         return who(str(PORT))[1], json.loads(who(str(PORT), "--json")[1])
 
-    owners = _diag.owners  # in a container, root may not look into all of them either
     out, data = in_private_network(look)
     _, row, *note, verdict = out.splitlines()
     assert row.split() == ["127.0.0.1:5000", "mptcp", "0/1024", "0"]
-    assert "owner not seen: no process in /proc has it" in " ".join(note)
+    assert "owner not seen: no process has it, as of the kernel's own" in " ".join(note)
     assert "rights" not in out
     assert "nothing wrong in what is seen" in verdict
     (listener,) = data["listeners"]
@@ -60,34 +63,42 @@ def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) 
     assert listener["unseen"].startswith("owner not seen")
 
 
-def test_options_that_may_not_be_read_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the words of the kernel."""
-
-    def refuse(pidfd: int, fd: int) -> int:
-        raise PermissionError(errno.EPERM, "pidfd_getfd: Operation not permitted")
+def test_options_that_may_not_be_read_are_said() -> None:
+    """In the words of the kernel, once for all of them."""
 
     def look() -> str:
-        with group():
+        with group(), group():
             return who(str(PORT))[1]
 
-    monkeypatch.setattr(_borrow, "_pidfd_getfd", refuse)
-    assert "1 of 1: options not seen: pidfd_getfd: Operation not permitted" in in_private_network(look)
+    def refused() -> str:
+        return where_refused([("pidfd_getfd", {}, errno.EPERM)], look)
+
+    out = in_private_network(refused)
+    assert "2 of 2: options not seen: pidfd_getfd: Operation not permitted" in out
 
 
-def test_duplicates_are_closed_at_once() -> None:
-    """Also when reading them fails."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        before = os.listdir("/proc/self/fd")
-        owner = _diag.Owner(os.getpid(), server.fileno(), "")
-        inode = os.fstat(server.fileno()).st_ino
-        assert _borrow.read_options(inode, [owner]) is not None
-        with pytest.raises(OSError, match="another socket's"):
-            _borrow.read_options(inode + 1, [owner])
-        with open("/dev/null") as null, pytest.raises(OSError, match="non-socket"):
-            _borrow.read_options(inode, [owner._replace(fd=null.fileno())])
-        with pytest.raises(ZeroDivisionError):
-            _borrow.borrow(owner, lambda twin: _borrow.Options(True, True, 1 // 0, 0, False))
-        assert os.listdir("/proc/self/fd") == before
+def test_a_listener_whose_main_thread_has_ended(mptcp: None) -> None:
+    """Another thread of the process has it still."""
+
+    def look() -> tuple[int, str]:
+        with child(leaderless) as it:
+            number = it.hear()[0]
+            (port,) = [found.port for found in processes.listeners(0) if found.inode == number]
+            return it.pid, who(str(port))[1]
+
+    pid, out = in_private_network(look)
+    assert out.splitlines()[1].split()[1:5] == ["mptcp", "0/128", str(os.getuid()), str(pid)]
+
+
+def test_the_options_of_a_listener_with_so_linger_are_read() -> None:
+    """Its close() never waits."""
+
+    def look() -> str:
+        with group() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3))
+            return who(str(PORT))[1]
+
+    assert "REUSEPORT=1" in in_private_network(look)
 
 
 @contextlib.contextmanager
@@ -125,25 +136,13 @@ def test_many_mptcp_workers(mptcp: None, kind: str, number: int, plain: int, use
     assert code == (1 if plain else 0)
 
 
-def in_doubt(monkeypatch: pytest.MonkeyPatch, told: int) -> None:
-    """As before Linux 6.15 to nobody: that many of the MPTCP listeners, and that there may be more."""
-    ask = mp.mptcp_diag
-
-    def withhold(*, listening: bool) -> mp.MPTCPDiag:
-        found = ask(listening=listening)
-        stride = len(found[0])
-        return mp.MPTCPDiag(0, stride - 72, b"".join(found[:told]), "withheld")
-
-    monkeypatch.setattr(mp, "mptcp_diag", withhold)
-
-
 def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """ "?", with the reason, and no flag for it; the socket itself is asked where that is allowed."""
 
     def as_another() -> tuple[int, str]:
         with workers("v4", 3, 1):
-            in_doubt(monkeypatch, 2)
-            monkeypatch.setattr(_diag, "owners", lambda inodes: ({}, True))
+            withhold(monkeypatch, 2)
+            monkeypatch.setattr(processes, "_pids", list)
             return who(str(PORT))
 
     code, out = in_private_network(as_another)
@@ -153,13 +152,13 @@ def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: p
         "mptcp",
         "mptcp",
     ]
-    assert "2 of 4: MPTCP or TCP is not known: withheld" in out
+    assert "2 of 4: MPTCP or TCP is not known: whether 2 more TCP listeners" in out
     assert "MIXED-PROTO" not in out
     assert (code, out.splitlines()[-1].split(": ")[-2]) == (0, "4 listening, nothing wrong in what is seen")
 
     def as_its_owner() -> tuple[int, str]:
         with workers("v4", 3, 1):
-            in_doubt(monkeypatch, 2)
+            withhold(monkeypatch, 2)
             return who(str(PORT))
 
     monkeypatch.undo()
