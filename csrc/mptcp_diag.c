@@ -84,10 +84,13 @@ int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port)
 			.idiag_states = dump->tcp,
 		},
 	};
+	struct iovec part = {&request, sizeof(request)};
+	struct msghdr message = {
+		.msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = &part, .msg_iovlen = 1};
 	ssize_t sent;
 
 	_Static_assert(sizeof(request) == sizeof(request.header) + sizeof(request.of_tcp), "no padding");
-	sent = sendto(fd, &request, sizeof(request), 0, (struct sockaddr *)&kernel, sizeof(kernel));
+	sent = sendmsg(fd, &message, 0);
 	return sent == (ssize_t)sizeof(request) ? 0 : refused(sent);
 }
 

@@ -290,7 +290,8 @@ def of_names() -> Lies:
 
 # --------------------------------------------------------------------------------------------- netlink
 
-DIAG = ("mptcp_diag", "mptcp_diag, listening")
+OF_MPTCP = ("mptcp_diag", "mptcp_diag, listening")
+DIAG = (*OF_MPTCP, "listeners", "tcp_sockets")
 ROW, NOOP, ERROR, DONE, OVERRUN = 20, 1, 2, 3, 4
 DUMP_INTERRUPTED = 0x10
 
@@ -374,7 +375,7 @@ def of_messages() -> Lies:
         room = min(size, abi.lib.MPTCP_INFO_ROOM)
         belief = info_of(room) if size >= 40 and size % 4 == 0 else None
         yield f"recvmsg: mptcp_info of {size}", Lie((receive(INFO, size, -1),), belief=belief)
-        yield f"recvmsg: mptcp_info of {size} in row 1", Lie((receive(INFO, size, 1),), refused_to=DIAG)
+        yield f"recvmsg: mptcp_info of {size} in row 1", Lie((receive(INFO, size, 1),), refused_to=OF_MPTCP)
 
 
 LIES: dict[str, Lie] = {"nothing": Lie((), NONE)}
