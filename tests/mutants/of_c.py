@@ -196,12 +196,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "diag_listeners",
+        "sock_diag_tcp diag_listeners",
         ("value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name))", "value != NULL"),
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "diag_listeners",
+        "sock_diag_tcp diag_listeners",
         ("found.privileged = !!find_attribute(", "!!find_attribute("),
     ),
 )
