@@ -280,16 +280,20 @@ class Record:
     __slots__: Mapping[str, str] = {}
     #: Those of the classes above too.
     _names: ClassVar[tuple[str, ...]] = ()
+    #: What sets each of them, for an __init__ that is called often.
+    _setters: ClassVar[tuple[Callable[[Record, object], None], ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         slots = vars(cls).get("__slots__", ())
         names = (slots,) if isinstance(slots, str) else slots
-        cls._names += tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+        new = tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+        cls._names += new
+        cls._setters += tuple(vars(cls)[name].__set__ for name in new)
 
     def __init__(self, *parts: object) -> None:
-        for name, part in zip(self._names, parts, strict=True):
-            object.__setattr__(self, name, part)
+        for set_part, part in zip(self._setters, parts, strict=True):
+            set_part(self, part)
 
     def _parts(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self._names)

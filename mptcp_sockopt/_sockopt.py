@@ -22,8 +22,8 @@ from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, T
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, Protocol, TypeAlias
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol, TypeAlias, TypeVar
 
     from typing_extensions import Buffer
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
         def get_extra_info(self, name: str, /) -> Any: ...
 
+    T = TypeVar("T")
     SocketLike: TypeAlias = int | HasFileno | HasExtraInfo
 
 # A global is found faster than an attribute, and these two are called a lot.
@@ -157,36 +158,70 @@ class Status(enum.Enum):
     UNKNOWN = "unknown"
 
 
+# Found faster here than in their classes.
+_LISTEN, _CLOSE = bytes([TCPState.LISTEN]), bytes([TCPState.CLOSE])
+_KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
+_LISTENING = Status.LISTENING
+_CONNECTED = Status.CONNECTING, Status.MPTCP  # without the peer's key, and with it
+_OVER = Status.UNCONNECTED, Status.CLOSED
+
+
 def status(sock: SocketLike) -> Status:
     """What the socket is: MPTCP, fallen back, plain TCP ... See Status.
 
     Answers for every TCP and MPTCP socket, whatever its state; OSError for any other descriptor.
     """
-    fd = _border.descriptor(sock)
-    protocol = _border.tcp_protocol(fd, "status()")
-    if _listens(fd, "status()"):
+    answer = _read_full_info(sock, MPTCPFullInfo, _status_by_asking)
+    return _status_of_full(answer) if isinstance(answer, MPTCPFullInfo) else answer
+
+
+def _status_of_full(full: MPTCPFullInfo) -> Status:
+    flags, states = full._flags_and_states()
+    return _status_of(flags, states)
+
+
+def _status_of(flags: int, states: bytes) -> Status:
+    """Of an MPTCP socket, whose subflows are in these TCP states."""
+    if _LISTEN in states:
+        return _LISTENING
+    return (_CONNECTED if states.strip(_CLOSE) else _OVER)[flags & _KEY != 0]
+
+
+def _status_by_asking(fd: int, error: int) -> Status:
+    """Where MPTCP_FULL_INFO is refused."""
+    refusal = _border.refusal(fd, "status()", "MPTCP_FULL_INFO", error)
+    if _border.listens(fd, "status()"):
         return Status.LISTENING
-    try:
-        info = _border.read_info(fd, MPTCPInfo)
-        return _status_of(info, _border.read_elements(fd, _border.MPTCP_TCPINFO, TCPInfo))
-    except NotMPTCPError:
-        return _status_without_mptcp(protocol)
-    except UnsupportedOptionError:
-        return Status.UNKNOWN
+    found, refusal = _read_older(fd, refusal, _older_flags_and_states)
+    return _WITHOUT_MPTCP[refusal] if found is None else _status_of(*found)
 
 
-_listens = _border.listens
+_WITHOUT_MPTCP = {
+    _border.REFUSED_TCP: Status.TCP,
+    _border.REFUSED_FALLBACK: Status.FALLBACK,
+    _border.REFUSED_OPTION: Status.UNKNOWN,
+}
 
 
-def _status_of(info: MPTCPInfo, tcp_infos: Iterable[TCPInfo]) -> Status:
-    key_received = bool(info.flags & InfoFlag.REMOTE_KEY_RECEIVED)
-    if any(tcp_info.state != TCPState.CLOSE for tcp_info in tcp_infos):
-        return Status.MPTCP if key_received else Status.CONNECTING
-    return Status.CLOSED if key_received else Status.UNCONNECTED
+def _read_older(fd: int, refusal: int, read: Callable[[int], T]) -> tuple[T | None, int]:
+    """What read(fd) makes of the older options if only MPTCP_FULL_INFO is refused; the refusal of all."""
+    if refusal == _border.REFUSED_OPTION:
+        try:
+            return read(fd), refusal
+        except NotMPTCPError:  # it fell back meanwhile
+            return None, _border.REFUSED_FALLBACK
+        except UnsupportedOptionError:
+            pass
+    return None, refusal
 
 
-def _status_without_mptcp(protocol: int) -> Status:
-    return Status.FALLBACK if protocol == _border.IPPROTO_MPTCP else Status.TCP
+def _older_flags_and_states(fd: int) -> tuple[int, bytes]:
+    info = _border.read_info(fd, MPTCPInfo)
+    return info.flags, _states(_border.read_elements(fd, _border.MPTCP_TCPINFO, TCPInfo))
+
+
+def _states(tcp_infos: Iterable[TCPInfo]) -> bytes:
+    return bytes([tcp_info.state for tcp_info in tcp_infos])
 
 
 class Snapshot(Record):
@@ -207,7 +242,10 @@ class Snapshot(Record):
     def __init__(
         self, time: int, status: Status, info: MPTCPInfo | None, subflows: tuple[Subflow, ...]
     ) -> None:
-        super().__init__(time, status, info, subflows)
+        _set_time(self, time)
+        _set_status(self, status)
+        _set_info(self, info)
+        _set_subflows(self, subflows)
 
     @property
     def live_count(self) -> int:
@@ -225,6 +263,9 @@ class Snapshot(Record):
         }
 
 
+_set_time, _set_status, _set_info, _set_subflows = Snapshot._setters
+
+
 def snapshot(sock: SocketLike) -> Snapshot:
     """Status, connection and subflows at once, of any TCP-family socket on any kernel.
 
@@ -232,29 +273,25 @@ def snapshot(sock: SocketLike) -> Snapshot:
     four times, then OSError EAGAIN. Plain TCP and fallen-back sockets are one subflow without an id, from
     TCP_INFO and the socket's names. OSError for what is neither a TCP nor an MPTCP socket.
     """
-    fd = _border.descriptor(sock)
-    protocol = _border.tcp_protocol(fd, "snapshot()")
-    listening = _listens(fd, "snapshot()")
     now = time.monotonic_ns()
-    info: MPTCPInfo | None
-    try:
-        info, subflows = _mptcp_subflows(fd)
-        answer = _status_of(info, (subflow.tcp_info for subflow in subflows))
-    except NotMPTCPError:
-        info, subflows = None, _tcp_subflow(fd)
-        answer = _status_without_mptcp(protocol)
-    except UnsupportedOptionError:
-        info, subflows = None, _tcp_subflow(fd)
-        answer = Status.UNKNOWN
+    answer = _read_full_info(sock, MPTCPFullInfo, _snapshot_by_asking)
+    if isinstance(answer, MPTCPFullInfo):
+        return Snapshot(now, _status_of_full(answer), answer.info, answer.subflows)
+    return answer
+
+
+def _snapshot_by_asking(fd: int, error: int) -> Snapshot:
+    """Where MPTCP_FULL_INFO is refused."""
+    refusal = _border.refusal(fd, "snapshot()", "MPTCP_FULL_INFO", error)
+    listening = _border.listens(fd, "snapshot()")
+    now = time.monotonic_ns()
+    found, refusal = _read_older(fd, refusal, _older_mptcp_subflows)
+    if found is None:
+        info, subflows, answer = None, _tcp_subflow(fd), _WITHOUT_MPTCP[refusal]
+    else:
+        info, subflows = found
+        answer = _status_of(info.flags, _states(subflow.tcp_info for subflow in subflows))
     return Snapshot(now, Status.LISTENING if listening else answer, info, subflows)
-
-
-def _mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
-    try:
-        full = _border.read_full_info(fd, MPTCPFullInfo)
-    except UnsupportedOptionError:
-        return _older_mptcp_subflows(fd)
-    return full.info, full.subflows
 
 
 def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:

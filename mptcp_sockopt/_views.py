@@ -200,7 +200,9 @@ class Subflow(Record):
     tcp_info: TCPInfo
 
     def __init__(self, id: int | None, addrs: SubflowAddrs, tcp_info: TCPInfo) -> None:
-        super().__init__(id, addrs, tcp_info)
+        _set_id(self, id)
+        _set_addrs(self, addrs)
+        _set_tcp_info(self, tcp_info)
 
     @property
     def local(self) -> Address | None:
@@ -233,7 +235,7 @@ class Subflow(Record):
 
 _new_object = object.__new__
 _trusted_info, _trusted_addrs, _trusted_tcp_info = MPTCPInfo._trusted, SubflowAddrs._trusted, TCPInfo._trusted
-_set_id, _set_addrs, _set_tcp_info = (vars(Subflow)[name].__set__ for name in Subflow.__slots__)
+_set_id, _set_addrs, _set_tcp_info = Subflow._setters
 
 _ADDRS_SIZE = layouts.ADDRS_SIZE
 _INFO_AT = layouts.INFO_AT
@@ -292,6 +294,10 @@ class MPTCPFullInfo(View):
     def live_count(self) -> int:
         """How many subflows are ``live``."""
         return sum(subflow.live for subflow in self.subflows)
+
+    def _flags_and_states(self) -> tuple[int, bytes]:
+        """``info.flags``, and the TCP state of each subflow, a byte each."""
+        return layouts.flags_and_states(self, _shape(self))
 
     @property
     def info(self) -> MPTCPInfo:

@@ -18,6 +18,9 @@ from .abi import (
     numbers,
 )
 from .sockopt import (
+    REFUSED_FALLBACK,
+    REFUSED_OPTION,
+    REFUSED_TCP,
     descriptor,
     failed,
     lingers,
@@ -28,6 +31,7 @@ from .sockopt import (
     read_into,
     read_names,
     read_tcp_info,
+    refusal,
     speaks_mptcp,
     tcp_protocol,
 )
@@ -40,6 +44,9 @@ __all__ = [
     "MPTCP_INFO",
     "MPTCP_SUBFLOW_ADDRS",
     "MPTCP_TCPINFO",
+    "REFUSED_FALLBACK",
+    "REFUSED_OPTION",
+    "REFUSED_TCP",
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
     "Place",
@@ -57,6 +64,7 @@ __all__ = [
     "read_into",
     "read_names",
     "read_tcp_info",
+    "refusal",
     "rows",
     "sock_diag",
     "speaks_mptcp",

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     #: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
     Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
+_MPTCP_INFO = layout("mptcp_info")
 #: Bytes of today's mptcp_info.
-MPTCP_INFO_SIZE = max(place.end for place in layout("mptcp_info").values())
+MPTCP_INFO_SIZE = max(place.end for place in _MPTCP_INFO.values())
 MPTCP_INFO_ALIGNED = 4  # 8 of a 64-bit kernel
 
 
@@ -75,6 +76,9 @@ NUM_SUBFLOWS = FULL_INFO["num_subflows"]
 #: The two user pointers.
 POINTERS = slice(FULL_INFO["subflow_info"].offset, FULL_INFO["tcp_info"].end)
 SUBFLOW_ID = layout("mptcp_subflow_info")["id"]
+_FLAGS_AT = INFO_AT + _MPTCP_INFO["mptcpi_flags"].offset
+_flags = packed(_MPTCP_INFO["mptcpi_flags"]).unpack_from
+_STATE_AT: int = ffi.offsetof("struct tcp_info", "tcpi_state")
 _LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
 _head = packed(*(place for place in FULL_INFO.values() if place.end <= POINTERS.start)).unpack_from
 _num_subflows = packed(NUM_SUBFLOWS).unpack_from
@@ -96,10 +100,19 @@ def full_info_shape(full_info: bytes) -> tuple[int, int, int, int, int]:
     """Where mptcp_info ends in a compacted answer (csrc/mptcp_sockopt.h), how many elements of each array
     follow, the size of the first array's and the offset of the ends in it, the size of the second's."""
     _, tcp_info, element_of_kernel, element, count, room = _head(full_info)
-    count = min(count, room)
+    if count > room:
+        count = room
     # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
-    addrs = min(element_of_kernel - ADDRS_SIZE, 8)
+    addrs = element_of_kernel - ADDRS_SIZE
+    if addrs > 8:
+        addrs = 8
     return len(full_info) - count * (element + tcp_info), count, element, addrs, tcp_info
+
+
+def flags_and_states(full_info: bytes, shape: tuple[int, int, int, int, int]) -> tuple[int, bytes]:
+    """mptcpi_flags, and the tcpi_state of each subflow, a byte each. shape is full_info_shape()."""
+    at, count, element, _, tcp_info = shape
+    return _flags(full_info, _FLAGS_AT)[0], full_info[at + count * element + _STATE_AT :: tcp_info]
 
 
 def is_full_info(full_info: bytes) -> bool:

@@ -35,7 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from typing_extensions import Never
+
+    R = TypeVar("R")
     V = TypeVar("V", bound=bytes)
+
+REFUSED_TCP: int = lib.REFUSED_TCP
+REFUSED_FALLBACK: int = lib.REFUSED_FALLBACK
+REFUSED_OPTION: int = lib.REFUSED_OPTION
 
 _OPTION_NAMES = {
     MPTCP_INFO: "MPTCP_INFO",
@@ -80,12 +87,15 @@ def read_info(sock: object, make: type[V]) -> V:
     The call that is made most. What it costs beside the system call is counted by benchmarks/calls.py,
     and is why it names its globals and does by itself what descriptor() and the other reads share.
     """
-    try:
-        fd = sock.fileno()  # type: ignore[attr-defined]
-    except AttributeError:
-        fd = descriptor(sock)
-    if type(fd) is not int:
-        fd = checked(sock, fd)
+    if type(sock) is int:
+        fd = sock
+    else:
+        try:
+            fd = sock.fileno()  # type: ignore[attr-defined]
+        except AttributeError:
+            fd = descriptor(sock)
+        if type(fd) is not int:
+            fd = checked(sock, fd)
     try:
         buffer = _pop_info()
     except IndexError:
@@ -145,14 +155,24 @@ _pop_full = _free_full.pop
 _push_full = _free_full.append
 
 
-def read_full_info(sock: object, make: type[V]) -> V:
-    """MPTCP_FULL_INFO, compacted as csrc/mptcp_sockopt.h says. Written for speed, as read_info()."""
-    try:
-        fd = sock.fileno()  # type: ignore[attr-defined]
-    except AttributeError:
-        fd = descriptor(sock)
-    if type(fd) is not int:
-        fd = checked(sock, fd)
+def _refuse_full_info(fd: int, error: int) -> Never:
+    raise failure(fd, "MPTCP_FULL_INFO", error)
+
+
+def read_full_info(
+    sock: object, make: type[V], refused: Callable[[int, int], R] = _refuse_full_info
+) -> V | R:
+    """MPTCP_FULL_INFO, compacted as csrc/mptcp_sockopt.h says; else refused() of the descriptor and -errno
+    (0: never enough room) says what instead. Written for speed, as read_info()."""
+    if type(sock) is int:
+        fd = sock
+    else:
+        try:
+            fd = sock.fileno()  # type: ignore[attr-defined]
+        except AttributeError:
+            fd = descriptor(sock)
+        if type(fd) is not int:
+            fd = checked(sock, fd)
     try:
         buffer = _pop_full()
     except IndexError:
@@ -176,8 +196,7 @@ def read_full_info(sock: object, make: type[V]) -> V:
         length = _get_full_info(fd, pointer, room)
     _push_full(buffer)
     if length <= 0:
-        checked(sock, fd)
-        raise failure(fd, "MPTCP_FULL_INFO", length)
+        return refused(checked(sock, fd), length)
     return _new_bytes(make, whole[:length])
 
 
@@ -204,14 +223,18 @@ def read_tcp_info(fd: int, make: type[V]) -> V:
     return read_struct(fd, "TCP_INFO", lib.tcp_get_info, lib.TCP_INFO_ROOM, make, socket.SOL_TCP)
 
 
+_NAMES = ffi.typeof("struct mptcp_subflow_addrs *")
+_socket_name = lib.socket_name
+
+
 def read_names(fd: int, make: type[V]) -> V:
     """getsockname and getpeername of a TCP-family socket, in the form of a subflow element."""
-    names = ffi.new("struct mptcp_subflow_addrs *")
+    names = ffi.new(_NAMES)
     for peer, call in enumerate(("getsockname", "getpeername")):
-        error = lib.socket_name(fd, peer, names)
+        error = _socket_name(fd, peer, names)
         if error:
             raise OSError(-error, f"{call}() on fd {fd}: {reason_of(-error)}")
-    return _new_bytes(make, memoryview(ffi.buffer(names)))
+    return _new_bytes(make, ffi.buffer(names))
 
 
 def _getsockopt(fd: int, level: int, option: int, pointer: Any, length: int) -> tuple[int, int]:
@@ -277,8 +300,20 @@ def tcp_protocol(fd: int, call: str) -> int:
     """SO_PROTOCOL of a TCP or MPTCP socket: IPPROTO_TCP or IPPROTO_MPTCP. OSError for any other."""
     protocol = _answer(fd, call, lib.tcp_protocol(fd))
     if not protocol:
-        raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: not a TCP or MPTCP socket")
+        raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: {_REFUSALS[lib.REFUSED_OTHER][1]}")
     return protocol
+
+
+def refusal(fd: int, call: str, option: str, error: int) -> int:
+    """Why a TCP-family socket refused option with error: REFUSED_TCP, REFUSED_FALLBACK or REFUSED_OPTION.
+    OSError for any other socket, and for any other error."""
+    if -error not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+        tcp_protocol(fd, call)
+        raise failure(fd, option, error)
+    reason = _answer(fd, call, lib.mptcp_refusal(fd))
+    if reason == lib.REFUSED_OTHER:
+        raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: {_REFUSALS[reason][1]}")
+    return reason
 
 
 def speaks_mptcp(fd: int, call: str) -> bool:

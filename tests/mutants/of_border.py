@@ -8,7 +8,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/_border/sockopt.py",
         "abi bounds",
         (
-            "    if type(fd) is not int:\n        fd = checked(sock, fd)\n    try:\n        buffer = _pop_info()",
+            "        if type(fd) is not int:\n            fd = checked(sock, fd)\n    try:\n        buffer = _pop_info()",
             "    try:\n        buffer = _pop_info()",
         ),
     ),
@@ -48,6 +48,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/_border/sockopt.py",
+        "errors bounds",
+        (
+            "        tcp_protocol(fd, call)\n        raise failure(fd, option, error)",
+            "        raise failure(fd, option, error)",
+        ),
+        ("    if reason == lib.REFUSED_OTHER:\n", "    if False:\n"),
+    ),
+    *of(
+        "mptcp_sockopt/_border/sockopt.py",
         "errors bounds lies",
         (
             "option, number = _ASKED[-answer >> 12], -answer & lib.MOST_ERRNO",
@@ -77,8 +86,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_border/layouts.py",
         "views fields values",
-        ("addrs = min(element_of_kernel - ADDRS_SIZE, 8)", "addrs = 8"),
-        ("count = min(count, room)", "pass"),
+        ("    addrs = element_of_kernel - ADDRS_SIZE\n", "    addrs = 8\n"),
+        ("        count = room\n", "        pass\n"),
         ("and element <= element_of_kernel\n", ""),
         ("        and info % MPTCP_INFO_ALIGNED == 0\n", ""),
     ),

@@ -98,13 +98,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_sockopt.py",
         "sockopt older_kernels errors live",
-        ("return Status.MPTCP if key_received else Status.CONNECTING", "return Status.MPTCP"),
-        ("return Status.CLOSED if key_received else Status.UNCONNECTED", "return Status.CLOSED"),
-        ("if any(tcp_info.state != TCPState.CLOSE for", "if any(tcp_info.state == TCPState.ESTABLISHED for"),
-        (
-            "return Status.FALLBACK if protocol == _border.IPPROTO_MPTCP else Status.TCP",
-            "return Status.FALLBACK",
-        ),
+        ("_CONNECTED = Status.CONNECTING, Status.MPTCP", "_CONNECTED = Status.MPTCP, Status.MPTCP"),
+        ("_OVER = Status.UNCONNECTED, Status.CLOSED", "_OVER = Status.CLOSED, Status.CLOSED"),
+        ("_CONNECTED if states.strip(_CLOSE)", '_CONNECTED if b"\\x01" in states'),
+        ("    if _LISTEN in states:\n        return _LISTENING\n", ""),
+        ("_border.REFUSED_TCP: Status.TCP,", "_border.REFUSED_TCP: Status.FALLBACK,"),
+        ("_border.REFUSED_OPTION: Status.UNKNOWN,", "_border.REFUSED_OPTION: Status.FALLBACK,"),
+        ('    if _border.listens(fd, "status()"):\n        return Status.LISTENING\n', ""),
         ("Status.LISTENING if listening else answer", "answer"),
     ),
     *of(
