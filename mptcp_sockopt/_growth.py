@@ -15,8 +15,7 @@ contradicts it:
 
 from __future__ import annotations
 
-from operator import attrgetter
-
+from ._fields import several
 from ._views import InfoFlag, MPTCPInfo, Subflow, TCPInfo, TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -30,17 +29,20 @@ if TYPE_CHECKING:
 COUNTERS = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
 UNKNOWN = (None, None, None, None)
 
-counters: Callable[[MPTCPInfo | TCPInfo], Growth] = attrgetter(*COUNTERS)
+#: COUNTERS of a subflow.
+counters: Callable[[TCPInfo], Growth] = several(TCPInfo, *COUNTERS)
+_of_connection: Callable[[MPTCPInfo], Growth] = several(MPTCPInfo, *COUNTERS)
 # More in TCP_INFO that never runs backwards, but wraps at 32 bits.
-_narrow: Callable[[TCPInfo], tuple[int | None, ...]] = attrgetter(
-    "segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "dsack_dups"
-)
-# An age in ms, and the counter that moves whenever it begins again.
-_AGES = (
-    ("last_data_sent", "data_segs_out"),
-    ("last_data_recv", "data_segs_in"),
-    ("last_ack_recv", "segs_in"),
-)
+_narrow = several(
+    TCPInfo,
+    "segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "dsack_dups",
+)  # fmt: skip
+# Ages in ms, and for each the counter that moves whenever it begins again.
+_ages = several(TCPInfo, "last_data_sent", "last_data_recv", "last_ack_recv")
+_moving = several(TCPInfo, "data_segs_out", "data_segs_in", "segs_in")
+_KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
+_CLOSE, _SYN_SENT = int(TCPState.CLOSE), int(TCPState.SYN_SENT)
+_HANDSHAKE = (_SYN_SENT, int(TCPState.SYN_RECV))
 _AGREED = 7  # bits of TCPInfo.options: timestamps, SACK, window scale
 _TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
 _FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
@@ -58,7 +60,7 @@ def connection_growth(old: MPTCPInfo, new: MPTCPInfo) -> Growth | None:
             return None
     elif not (_has_key(new) and _same_numbers(old, new)):  # a fastclose leaves the peer's key
         return None
-    growth = _growth(old, new)
+    growth = _growth(_of_connection(old), _of_connection(new))
     if new.bytes_acked is None and _has_key(old):
         # Before 6.5 sequence numbers tell the same.
         growth = None, _distance(old.snd_una, new.snd_una), _distance(old.rcv_nxt, new.rcv_nxt), None
@@ -76,7 +78,7 @@ def _same_numbers(old: MPTCPInfo, new: MPTCPInfo) -> bool:
 
 
 def _has_key(info: MPTCPInfo) -> bool:
-    return bool(info.flags & InfoFlag.REMOTE_KEY_RECEIVED)
+    return info.flags & _KEY != 0
 
 
 def _distance(old: int, new: int) -> int:
@@ -92,7 +94,7 @@ def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow |
         else:
             same = _same_ends(old, new) and _may_go_on(old.tcp_info, new.tcp_info, passed)
         if same:
-            growth = _growth(old.tcp_info, new.tcp_info)
+            growth = _growth(counters(old.tcp_info), counters(new.tcp_info))
             if not _ran_back(growth):
                 return old, growth
     return None, None
@@ -101,12 +103,14 @@ def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow |
 def _same_ends(old: Subflow, new: Subflow) -> bool:
     """By the two addresses. getpeername() knows no peer while TCP connects, and none once it is closed."""
     was, state = old.tcp_info.state, new.tcp_info.state
-    if old.local != new.local or (was == TCPState.CLOSE and state != TCPState.CLOSE):
+    if was == _CLOSE and state != _CLOSE:
         return False
-    return (
+    if old.addrs == new.addrs:  # as usual: the addresses need not be decoded
+        return True
+    return old.local == new.local and (
         old.remote == new.remote
-        or (was == TCPState.SYN_SENT and not _has_peer(old))
-        or (state == TCPState.CLOSE and not _has_peer(new))
+        or (was == _SYN_SENT and not _has_peer(old))
+        or (state == _CLOSE and not _has_peer(new))
     )
 
 
@@ -119,17 +123,17 @@ def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
     for was, now in zip(_narrow(old), _narrow(new), strict=True):
         if was != now and was is not None and now is not None and (now - was) % 2**32 >= 2**31:
             return False
-    if old.busy_time is not None and new.busy_time is not None and new.busy_time < old.busy_time:
+    was_busy, busy = old.busy_time, new.busy_time
+    if was_busy is not None and busy is not None and busy < was_busy:
         return False
-    if old.state in (TCPState.SYN_SENT, TCPState.SYN_RECV):
+    if old.state in _HANDSHAKE:
         return True  # the rest begins with the end of the handshake
     if _agreed(old) != _agreed(new):
         return False
-    for age, counter in _AGES:
-        if getattr(old, counter) == getattr(new, counter):
-            lost = (getattr(old, age) + passed - getattr(new, age)) % 2**32
-            if _TICKS < lost < 2**31:
-                return False
+    pairs = zip(_moving(old), _moving(new), _ages(old), _ages(new), strict=True)
+    for moved, moves, age, age_now in pairs:
+        if moved == moves and _TICKS < (age + passed - age_now) % 2**32 < 2**31:
+            return False
     return True
 
 
@@ -138,11 +142,21 @@ def _agreed(tcp_info: TCPInfo) -> tuple[int, int, int]:
     return tcp_info.options & _AGREED, tcp_info.snd_wscale, tcp_info.rcv_wscale
 
 
-def _growth(old: MPTCPInfo | TCPInfo, new: MPTCPInfo | TCPInfo) -> Growth:
-    pairs = zip(counters(old), counters(new), strict=True)
-    sent, acked, received, retrans = [None if was is None or now is None else now - was for was, now in pairs]
-    return sent, acked, received, retrans
+def _growth(old: Growth, new: Growth) -> Growth:
+    sent, acked, received, retrans = new
+    was_sent, was_acked, was_received, was_retrans = old
+    return (
+        _less(was_sent, sent),
+        _less(was_acked, acked),
+        _less(was_received, received),
+        _less(was_retrans, retrans),
+    )
+
+
+def _less(was: int | None, now: int | None) -> int | None:
+    return None if was is None or now is None else now - was
 
 
 def _ran_back(growth: Growth) -> bool:
-    return any(grown is not None and grown < 0 for grown in growth)
+    sent, acked, received, retrans = growth
+    return min(sent or 0, acked or 0, received or 0, retrans or 0) < 0

@@ -172,12 +172,10 @@ def status(sock: SocketLike) -> Status:
     Answers for every TCP and MPTCP socket, whatever its state; OSError for any other descriptor.
     """
     answer = _read_full_info(sock, MPTCPFullInfo, _status_by_asking)
-    return _status_of_full(answer) if isinstance(answer, MPTCPFullInfo) else answer
-
-
-def _status_of_full(full: MPTCPFullInfo) -> Status:
-    flags, states = full._flags_and_states()
-    return _status_of(flags, states)
+    if isinstance(answer, MPTCPFullInfo):
+        flags, states = answer._flags_and_states()
+        return _status_of(flags, states)
+    return answer
 
 
 def _status_of(flags: int, states: bytes) -> Status:
@@ -276,7 +274,8 @@ def snapshot(sock: SocketLike) -> Snapshot:
     now = time.monotonic_ns()
     answer = _read_full_info(sock, MPTCPFullInfo, _snapshot_by_asking)
     if isinstance(answer, MPTCPFullInfo):
-        return Snapshot(now, _status_of_full(answer), answer.info, answer.subflows)
+        flags, states, info, subflows = answer._parts()
+        return Snapshot(now, _status_of(flags, states), info, subflows)
     return answer
 
 

@@ -295,10 +295,6 @@ class MPTCPFullInfo(View):
         """How many subflows are ``live``."""
         return sum(subflow.live for subflow in self.subflows)
 
-    def _flags_and_states(self) -> tuple[int, bytes]:
-        """``info.flags``, and the TCP state of each subflow, a byte each."""
-        return layouts.flags_and_states(self, _shape(self))
-
     @property
     def info(self) -> MPTCPInfo:
         """The connection itself."""
@@ -307,7 +303,19 @@ class MPTCPFullInfo(View):
     @property
     def subflows(self) -> tuple[Subflow, ...]:
         """All subflows in the kernel's order: the initial one, then by age. Decoded at each access."""
-        at, count, element, addrs, tcp_info = _shape(self)
+        return self._subflows(*_shape(self))
+
+    def _flags_and_states(self) -> tuple[int, bytes]:
+        """``info.flags``, and the TCP state of each subflow, a byte each."""
+        return layouts.flags_and_states(self, _shape(self))
+
+    def _parts(self) -> tuple[int, bytes, MPTCPInfo, tuple[Subflow, ...]]:
+        """_flags_and_states(), ``info`` and ``subflows``, for the price of one look at the header."""
+        shape = _shape(self)
+        flags, states = layouts.flags_and_states(self, shape)
+        return flags, states, _trusted_info(self[_INFO_AT : shape[0]]), self._subflows(*shape)
+
+    def _subflows(self, at: int, count: int, element: int, addrs: int, tcp_info: int) -> tuple[Subflow, ...]:
         addrs_at, infos_at = at + addrs, at + count * element
         found = []
         for _ in range(count):

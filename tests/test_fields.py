@@ -300,6 +300,16 @@ def test_what_a_view_says_of_itself_does_not_hang_on_what_a_subclass_shows() -> 
         Texts(raw)
 
 
+@pytest.mark.parametrize("view", [mp.MPTCPInfo, mp.TCPInfo])
+@pytest.mark.parametrize("length", [40, 80, 84, 96, 104, 192, 232, 240, 280, 512])
+def test_several_fields_at_once_are_what_each_is(view: type[mp.TCPInfo], length: int) -> None:
+    """In the order that was asked for; None where the kernel did not return one."""
+    whole = [name for name, field in view.fields.items() if not field.place.mask]
+    found = view(pattern(length))
+    for names in (whole, whole[::-1], ("bytes_sent", "bytes_acked", "bytes_received"), whole[5:0:-2]):
+        assert _fields.several(view, *names)(found) == tuple([getattr(found, name) for name in names])
+
+
 def test_a_subclass_of_a_record_is_one() -> None:
     """With no parts of its own, or with one more."""
 
