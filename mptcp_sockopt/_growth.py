@@ -32,18 +32,18 @@ UNKNOWN = (None, None, None, None)
 #: COUNTERS of a subflow.
 counters: Callable[[TCPInfo], Growth] = several(TCPInfo, *COUNTERS)
 _of_connection: Callable[[MPTCPInfo], Growth] = several(MPTCPInfo, *COUNTERS)
-# More in TCP_INFO that never runs backwards, but wraps at 32 bits.
+_ages = several(TCPInfo, "last_data_sent", "last_data_recv", "last_ack_recv")  # ms
+# For each of them the counter that moves whenever it begins again, and more in TCP_INFO that never runs
+# backwards, but wraps at 32 bits.
 _narrow = several(
     TCPInfo,
-    "segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "dsack_dups",
+    "data_segs_out", "data_segs_in", "segs_in",
+    "segs_out", "total_retrans", "delivered", "dsack_dups",
 )  # fmt: skip
-# Ages in ms, and for each the counter that moves whenever it begins again.
-_ages = several(TCPInfo, "last_data_sent", "last_data_recv", "last_ack_recv")
-_moving = several(TCPInfo, "data_segs_out", "data_segs_in", "segs_in")
 _KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
 _CLOSE, _SYN_SENT = int(TCPState.CLOSE), int(TCPState.SYN_SENT)
 _HANDSHAKE = (_SYN_SENT, int(TCPState.SYN_RECV))
-_AGREED = 7  # bits of TCPInfo.options: timestamps, SACK, window scale
+_AGREED = 7  # bits of TCPInfo.options that stay after the handshake: timestamps, SACK, window scale
 _TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
 _FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
 
@@ -120,7 +120,8 @@ def _has_peer(subflow: Subflow) -> bool:
 
 def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
     """Whether nothing says that new is of another connection."""
-    for was, now in zip(_narrow(old), _narrow(new), strict=True):
+    before, after = _narrow(old), _narrow(new)
+    for was, now in zip(before, after, strict=True):
         if was != now and was is not None and now is not None and (now - was) % 2**32 >= 2**31:
             return False
     was_busy, busy = old.busy_time, new.busy_time
@@ -128,18 +129,16 @@ def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
         return False
     if old.state in _HANDSHAKE:
         return True  # the rest begins with the end of the handshake
-    if _agreed(old) != _agreed(new):
+    if (
+        (old.options ^ new.options) & _AGREED
+        or old.snd_wscale != new.snd_wscale
+        or old.rcv_wscale != new.rcv_wscale
+    ):
         return False
-    pairs = zip(_moving(old), _moving(new), _ages(old), _ages(new), strict=True)
-    for moved, moves, age, age_now in pairs:
-        if moved == moves and _TICKS < (age + passed - age_now) % 2**32 < 2**31:
+    for was, now, age, age_now in zip(before[:3], after[:3], _ages(old), _ages(new), strict=True):
+        if was == now and _TICKS < (age + passed - age_now) % 2**32 < 2**31:
             return False
     return True
-
-
-def _agreed(tcp_info: TCPInfo) -> tuple[int, int, int]:
-    """In the handshake, and for as long as the connection lives."""
-    return tcp_info.options & _AGREED, tcp_info.snd_wscale, tcp_info.rcv_wscale
 
 
 def _growth(old: Growth, new: Growth) -> Growth:

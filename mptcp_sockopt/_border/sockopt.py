@@ -288,6 +288,13 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int) -
 _ASKED: dict[int, str] = {getattr(lib, f"ASK_{name}"): name for name in numbers("ASK_")}
 
 
+# Globals, because an attribute of lib is found slowly, and TCP sockets are asked these every second.
+_socket_ask, _mptcp_refusal = lib.socket_ask, lib.mptcp_refusal
+_ASK_SO_ACCEPTCONN: int = lib.ASK_SO_ACCEPTCONN
+_REFUSED_OTHER: int = lib.REFUSED_OTHER
+_REFUSING = (-errno.EOPNOTSUPP, -errno.ENOPROTOOPT)
+
+
 def _answer(fd: int, call: str, answer: int) -> int:
     """What socket_ask() and its like returned, or the OSError of the option that failed."""
     if answer < 0:
@@ -300,25 +307,25 @@ def tcp_protocol(fd: int, call: str) -> int:
     """SO_PROTOCOL of a TCP or MPTCP socket: IPPROTO_TCP or IPPROTO_MPTCP. OSError for any other."""
     protocol = _answer(fd, call, lib.tcp_protocol(fd))
     if not protocol:
-        raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: {_REFUSALS[lib.REFUSED_OTHER][1]}")
+        raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: {_REFUSALS[_REFUSED_OTHER][1]}")
     return protocol
 
 
 def refusal(fd: int, call: str, option: str, error: int) -> int:
     """Why a TCP-family socket refused option with error: REFUSED_TCP, REFUSED_FALLBACK or REFUSED_OPTION.
     OSError for any other socket, and for any other error."""
-    if -error not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+    if error not in _REFUSING:
         tcp_protocol(fd, call)
         raise failure(fd, option, error)
-    reason = _answer(fd, call, lib.mptcp_refusal(fd))
-    if reason == lib.REFUSED_OTHER:
+    reason = _answer(fd, call, _mptcp_refusal(fd))
+    if reason == _REFUSED_OTHER:
         raise OSError(errno.EOPNOTSUPP, f"{call} on fd {fd}: {_REFUSALS[reason][1]}")
     return reason
 
 
 def speaks_mptcp(fd: int, call: str) -> bool:
     """TCP_IS_MPTCP of a TCP-family socket, on any kernel, see _errors.py. OSError for any other."""
-    answer = lib.socket_ask(fd, lib.ASK_TCP_IS_MPTCP)
+    answer = _socket_ask(fd, lib.ASK_TCP_IS_MPTCP)
     if answer < 0:
         tcp_protocol(fd, call)
         answer = _answer(fd, call, lib.speaks_mptcp(fd))
@@ -327,7 +334,7 @@ def speaks_mptcp(fd: int, call: str) -> bool:
 
 def listens(fd: int, call: str) -> bool:
     """SO_ACCEPTCONN. OSError where the kernel refuses to tell."""
-    return bool(_answer(fd, call, lib.socket_ask(fd, lib.ASK_SO_ACCEPTCONN)))
+    return _answer(fd, call, _socket_ask(fd, _ASK_SO_ACCEPTCONN)) != 0
 
 
 def lingers(fd: int) -> bool:
@@ -344,18 +351,18 @@ def failure(fd: int, option: str, error: int, level: int = SOL_MPTCP) -> OSError
         reason = f"its subflows became more during each of {_ATTEMPTS} reads"
         return OSError(errno.EAGAIN, f"getsockopt({option}) on fd {fd}: {reason}")
     refusal = 0
-    if level == SOL_MPTCP and -error in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
-        refusal = lib.mptcp_refusal(fd)
+    if level == SOL_MPTCP and error in _REFUSING:
+        refusal = _mptcp_refusal(fd)
         if refusal < 0:
             return failed(fd, option, -refusal & lib.MOST_ERRNO, -refusal >> 12)
     return failed(fd, option, -error, refusal)
 
 
 _REFUSALS: dict[int, tuple[type[OSError], str]] = {
-    lib.REFUSED_OTHER: (OSError, "not a TCP or MPTCP socket"),
-    lib.REFUSED_TCP: (NotMPTCPError, "this is a plain TCP socket"),
-    lib.REFUSED_FALLBACK: (NotMPTCPError, "this MPTCP socket fell back to TCP"),
-    lib.REFUSED_OPTION: (UnsupportedOptionError, "this kernel lacks the option"),
+    _REFUSED_OTHER: (OSError, "not a TCP or MPTCP socket"),
+    REFUSED_TCP: (NotMPTCPError, "this is a plain TCP socket"),
+    REFUSED_FALLBACK: (NotMPTCPError, "this MPTCP socket fell back to TCP"),
+    REFUSED_OPTION: (UnsupportedOptionError, "this kernel lacks the option"),
     lib.ANOTHER_CONNECTION: (OSError, "this is another connection than the one that was added"),
 }
 

@@ -53,7 +53,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             "        tcp_protocol(fd, call)\n        raise failure(fd, option, error)",
             "        raise failure(fd, option, error)",
         ),
-        ("    if reason == lib.REFUSED_OTHER:\n", "    if False:\n"),
+        ("    if reason == _REFUSED_OTHER:\n", "    if False:\n"),
     ),
     *of(
         "mptcp_sockopt/_border/sockopt.py",
@@ -71,7 +71,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_border/sockopt.py",
         "errors sockopt abi",
-        ("if level == SOL_MPTCP and -error in", "if -error in"),
+        ("if level == SOL_MPTCP and error in", "if error in"),
     ),
     *of(
         "mptcp_sockopt/_border/rows.py",
