@@ -18,9 +18,7 @@ from ._border import (
     SOL_MPTCP,
     TCP_IS_MPTCP,
 )
-from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
-from ._sampler import Sample, Sampler
 from ._sockets import Support, create_connection, create_server, create_socket, is_supported
 from ._sockopt import (
     Snapshot,
@@ -34,9 +32,14 @@ from ._sockopt import (
     snapshot,
     status,
 )
-from ._tracker import SubflowDelta, Tracker, Update
 from ._version import __version__
 from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
+    from ._sampler import Sample, Sampler
+    from ._tracker import SubflowDelta, Tracker, Update
 
 __all__ = [
     "IPPROTO_MPTCP",
@@ -82,9 +85,35 @@ __all__ = [
     "status",
 ]
 
-# The classes answer to the name that users import them by, in help() and in pickles.
+#: What is loaded with its room when it is used first: most programs that import the package need none of it.
+_LATER = {
+    "MPTCPDiag": "_diag",
+    "MPTCPDiagMsg": "_diag",
+    "Sample": "_sampler",
+    "Sampler": "_sampler",
+    "SubflowDelta": "_tracker",
+    "Tracker": "_tracker",
+    "Update": "_tracker",
+    "mptcp_diag": "_diag",
+}
+
+if not TYPE_CHECKING:  # a checker would believe that there is every name
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        room = __import__(_LATER[name], globals(), fromlist=[name], level=1)
+        value = globals()[name] = getattr(room, name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *_LATER})
+
+
+# They answer to the name that users import them by, in help() and in pickles. Those of _LATER see to it
+# themselves.
 for _name in __all__:
-    _object = globals()[_name]
+    _object = globals().get(_name)
     if isinstance(_object, type) or callable(_object):
         _object.__module__ = __name__
 del _name, _object

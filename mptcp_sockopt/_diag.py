@@ -239,3 +239,8 @@ def mptcp_diag(*, listening: bool = False, limit: int = sock_diag.LIMIT) -> MPTC
         return MPTCPDiag(time, info_length, rows)
     listeners, info_length, missing = sock_diag.listeners(info_length, limit)
     return MPTCPDiag(time, info_length, b"".join((rows, listeners)), missing)
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+for _public in (MPTCPDiag, MPTCPDiagMsg, mptcp_diag):
+    _public.__module__ = "mptcp_sockopt"

@@ -271,3 +271,8 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+for _public in (Sample, Sampler):
+    _public.__module__ = "mptcp_sockopt"

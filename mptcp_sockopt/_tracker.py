@@ -315,3 +315,8 @@ def _fell_before(before: Snapshot | None, now: Snapshot, continues: bool) -> boo
     if before is None or before.status is not _FALLBACK:
         return False
     return continues or all(map(nothing_happened, now.subflows))
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+for _public in (SubflowDelta, Tracker, Update):
+    _public.__module__ = "mptcp_sockopt"

@@ -67,6 +67,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("itemgetter(*[fields.index(view.fields[name]) for name in names])", "tuple"),
     ),
     *of(
+        "mptcp_sockopt/__init__.py",
+        "door",
+        ("return sorted({*globals(), *_LATER})", "return sorted(globals())"),
+        (
+            "        if name not in _LATER:\n            raise AttributeError",
+            "        if False:\n            raise AttributeError",
+        ),
+    ),
+    *of(
         "mptcp_sockopt/_tracker.py",
         "growth tracker tracker_replaced tracker_events",
         ("if self._updating == here:", "if False:"),
