@@ -53,6 +53,7 @@ def in_namespace(function: Part) -> Part:
 
 PARTS: dict[str, list[Part]] = {
     "calls": [in_namespace(lambda scale: calls.calls(scale.rounds))],
+    "follow": [in_namespace(lambda scale: calls.follow(scale.rounds))],
     "bulk": [in_namespace(lambda scale: bulk.bulk(scale.rounds))],
     "diag": [in_namespace(lambda scale: bulk.diag(scale.rounds))],
     "ss": [in_namespace(lambda scale: bulk.ss(min(scale.rounds, 13)))],

@@ -134,6 +134,14 @@ def test_calls_of_one_socket(mptcp: None) -> None:
     assert found.missing == []
 
 
+def test_one_socket_every_second(mptcp: None) -> None:
+    """Each target of the group; the worst of all counts is no better than that with one path."""
+    found = measured(lambda: calls.follow(3)).ratios
+    assert found.keys() == {target.key for target in targets.TARGETS if target.group == "follow"}
+    for key in ("T19", "T20", "T21"):
+        assert found[f"{key}w"].median >= found[key].median > 1
+
+
 def test_connections_that_come_and_go(mptcp: None) -> None:
     """Leave no descriptor behind."""
     found = measured(lambda: soak.soak(100, 2)).ratios
