@@ -87,6 +87,7 @@ def follow(rounds: int) -> Measured:
     """T19 to T21, in units of `mptcp_full_info()` of the same socket, or of the one with 1 path."""
     counts = range(1, MOST_SUBFLOWS + 1)
     with of_subflows(counts) as pairs, without_mptcp() as (tcp, fallen):
+        floors.of_one("full_info", pairs[1][0].fileno())  # Missing where the kernel has none
         socks = {str(count): client for count, (client, _) in pairs.items()} | {"t": tcp, "f": fallen}
         variants: dict[str, Variant] = {}
         for name, sock in socks.items():

@@ -97,7 +97,7 @@ class SubflowDelta(_Delta):
         bytes_received: int | None,
         bytes_retrans: int | None,
     ) -> None:
-        set_subflow, set_elapsed, set_sent, set_acked, set_received, set_retrans = self._setters
+        set_subflow, set_elapsed, set_sent, set_acked, set_received, set_retrans = SubflowDelta._setters
         set_subflow(self, subflow)
         set_elapsed(self, elapsed)
         set_sent(self, bytes_sent)
@@ -167,7 +167,7 @@ class Update(_Delta):
         (
             set_snapshot, set_elapsed, set_continues, set_fell_back, set_sent, set_acked, set_received,
             set_retrans, set_added, set_removed, set_subflows,
-        ) = self._setters  # fmt: skip
+        ) = Update._setters  # fmt: skip
         set_snapshot(self, snapshot)
         set_elapsed(self, elapsed)
         set_continues(self, continues)

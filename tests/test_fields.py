@@ -330,6 +330,22 @@ def test_a_subclass_of_a_record_is_one() -> None:
     assert longer != Longer(3, path.addrs, path.tcp_info, "by cable")
 
 
+@pytest.mark.parametrize(
+    "record", [mp.Snapshot, mp.Subflow, mp.SubflowDelta, mp.Update], ids=lambda record: record.__name__
+)
+def test_a_record_is_made_of_its_parts_in_order(record: Any) -> None:
+    """By position and by name, no more and no fewer; a subclass may add to them."""
+    names = record._names
+    one = record(*range(len(names)))
+    assert one._parts() == tuple(range(len(names)))
+    assert record(**dict(zip(names, range(len(names)), strict=True))) == one
+    for wrong in (len(names) - 1, len(names) + 1):
+        with pytest.raises(TypeError):
+            record(*range(wrong))
+    more = type("More", (record,), {"__slots__": ("note",)})(*range(len(names)))
+    assert [getattr(more, name) for name in names] == list(range(len(names)))
+
+
 @pytest.mark.parametrize("slots", ["__weakref__", ("__weakref__",), ("__dict__", "__weakref__")], ids=str)
 def test_what_python_keeps_in_an_object_is_no_part_of_a_record(slots: object) -> None:
     """A subclass can be weakly referenced, with the parts of its parent alone."""
