@@ -184,7 +184,8 @@ def _inode(path: str) -> int:
         link = os.readlink(path)
     except FileNotFoundError:
         return 0
-    return int(link[8:-1]) if link.startswith("socket:[") else 0
+    kind, _, inode = link.partition(":")
+    return int(inode.strip("[]")) if kind == "socket" else 0
 
 
 def _has_ended(pid: int) -> bool:
