@@ -9,6 +9,7 @@ mptcp_sockopt.processes. Test the kernel with python -m mptcp_sockopt.selftest.
 This is the one public door; CONTRIBUTING.md has the map of the house behind it.
 """
 
+from . import _types as t  # noqa: F401  # annotations of public classes are looked up here
 from ._border import (
     IPPROTO_MPTCP,
     MPTCP_FULL_INFO,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
     from ._sampler import Sample, Sampler
     from ._tracker import SubflowDelta, Tracker, Update
+    from ._types import Address as Address
+    from ._types import SocketLike as SocketLike
 
 __all__ = [
     "IPPROTO_MPTCP",
@@ -49,6 +52,7 @@ __all__ = [
     "MPTCP_TCPINFO",
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
+    "Address",
     "InfoFlag",
     "MPTCPDiag",
     "MPTCPDiagMsg",
@@ -59,6 +63,7 @@ __all__ = [
     "Sample",
     "Sampler",
     "Snapshot",
+    "SocketLike",
     "Status",
     "Subflow",
     "SubflowAddrs",
@@ -85,12 +90,15 @@ __all__ = [
     "status",
 ]
 
-#: What is loaded with its room when it is used first: most programs that import the package need none of it.
+#: What is loaded with its room when it is used first: most programs that import the package need none of it,
+#: and the rooms behind _types import typing.
 _LATER = {
+    "Address": "_types",
     "MPTCPDiag": "_diag",
     "MPTCPDiagMsg": "_diag",
     "Sample": "_sampler",
     "Sampler": "_sampler",
+    "SocketLike": "_types",
     "SubflowDelta": "_tracker",
     "Tracker": "_tracker",
     "Update": "_tracker",
@@ -102,16 +110,19 @@ if not TYPE_CHECKING:  # a checker would believe that there is every name
     def __getattr__(name):
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        room = __import__(_LATER[name], globals(), fromlist=[name], level=1)
-        value = globals()[name] = getattr(room, name)
-        return value
+        of_room = [other for other, room in _LATER.items() if room == _LATER[name]]
+        room = __import__(_LATER[name], globals(), fromlist=of_room, level=1)
+        # All at once: their annotations name each other, and are looked up here.
+        globals().update({other: getattr(room, other) for other in of_room})
+        return globals()[name]
 
-    def __dir__():
-        return sorted({*globals(), *_LATER})
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 # They answer to the name that users import them by, in help() and in pickles. Those of _LATER see to it
-# themselves.
+# themselves. Their annotations are then looked up here: hence t.
 for _name in __all__:
     _object = globals().get(_name)
     if isinstance(_object, type) or callable(_object):

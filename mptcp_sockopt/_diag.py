@@ -8,17 +8,13 @@ import sys
 import time as _time
 from itertools import starmap
 
+from . import _types as t
 from ._border import layouts, sock_diag
 from ._fields import View, always, turned, unpickled
 from ._fields import column as _column
 from ._views import InfoFlag, MPTCPInfo, TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any, overload
-
-    from ._border.layouts import Address
 
 _INFO_AT = layouts.DIAG_INFO_AT
 
@@ -73,12 +69,12 @@ class MPTCPDiagMsg(View):
         return layouts.cookie(self)
 
     @property
-    def local(self) -> Address:
+    def local(self) -> t.Address:
         """This side's address, as ``socket.getsockname()`` gives it."""
         return layouts.diag_end(self, remote=False)
 
     @property
-    def remote(self) -> Address:
+    def remote(self) -> t.Address:
         """The peer's address, as ``socket.getpeername()`` gives it, flowinfo 0; zero on a listener."""
         return layouts.diag_end(self, remote=True)
 
@@ -98,7 +94,7 @@ class MPTCPDiagMsg(View):
         """
         return bool(self.info.flags & InfoFlag.FALLBACK)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``MPTCPInfo.asdict()``."""
         return {
             **super().asdict(clean=clean),
@@ -168,9 +164,9 @@ class MPTCPDiag:
 
     if TYPE_CHECKING:
 
-        @overload
+        @t.overload
         def __getitem__(self, index: int) -> MPTCPDiagMsg: ...
-        @overload
+        @t.overload
         def __getitem__(self, index: slice) -> tuple[MPTCPDiagMsg, ...]: ...
 
     def __getitem__(self, index: int | slice) -> MPTCPDiagMsg | tuple[MPTCPDiagMsg, ...]:
@@ -185,7 +181,7 @@ class MPTCPDiag:
         start = index * self._stride
         return MPTCPDiagMsg._trusted(self._rows[start : start + _INFO_AT + self._info_length])
 
-    def __iter__(self) -> Iterator[MPTCPDiagMsg]:
+    def __iter__(self) -> t.Iterator[MPTCPDiagMsg]:
         length = _INFO_AT + self._info_length
         records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
         return starmap(MPTCPDiagMsg._trusted, records)
@@ -196,7 +192,7 @@ class MPTCPDiag:
     def __delattr__(self, name: str) -> None:
         raise AttributeError("MPTCPDiag cannot be changed")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[t.Any, ...]:
         parts = type(self), self.time, self._info_length, self._rows.tobytes(), self.missing
         return unpickled, (sys.byteorder, *parts)
 

@@ -14,11 +14,11 @@ from operator import attrgetter, itemgetter
 from types import MappingProxyType
 
 from . import _border
+from . import _types as t
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
+    from typing import Generic, TypeVar, overload
 
     from typing_extensions import Never, Self
 
@@ -36,7 +36,7 @@ class Field(property):
     unit: str
     since: str
     sentinel: int | None
-    never: Callable[[Any], bool] | None
+    never: t.Callable[[t.Any], bool] | None
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Field(property):
         unit: str,
         since: str,
         sentinel: int | None = None,
-        never: Callable[[Any], bool] | None = None,
+        never: t.Callable[[t.Any], bool] | None = None,
     ) -> None:
         super().__init__()
         self.__doc__ = f"{doc} ({unit}; Linux {since})"
@@ -69,7 +69,7 @@ class Field(property):
         super().__init__(getter, doc=self.__doc__)
 
 
-def _getter(place: _border.Place, needed: int) -> Callable[[View], int | None]:
+def _getter(place: _border.Place, needed: int) -> t.Callable[[View], int | None]:
     offset = place.offset
     if place.mask:
         shift, mask = place.shift, place.mask
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
         unit: str
         since: str
         sentinel: int | None
-        never: Callable[[Any], bool] | None
+        never: t.Callable[[t.Any], bool] | None
 
         @overload
         def __get__(self, view: None, owner: type[View]) -> Self: ...
@@ -103,7 +103,7 @@ def always(
     unit: str,
     since: str,
     sentinel: int | None = None,
-    never: Callable[[Any], bool] | None = None,
+    never: t.Callable[[t.Any], bool] | None = None,
 ) -> FieldOf[int]:
     """A field that every supported kernel returns."""
     return Field(doc, unit, since, sentinel, never)  # type: ignore[return-value]
@@ -114,7 +114,7 @@ def newer(
     doc: str,
     unit: str,
     sentinel: int | None = None,
-    never: Callable[[Any], bool] | None = None,
+    never: t.Callable[[t.Any], bool] | None = None,
 ) -> FieldOf[int | None]:
     """A field that some supported kernel does not return."""
     return Field(doc, unit, since, sentinel, never)  # type: ignore[return-value]
@@ -133,18 +133,18 @@ class View(bytes):
     __slots__ = ()
 
     #: The fields by name, in the order of the struct.
-    fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
+    fields: t.ClassVar[t.Mapping[str, Field]] = MappingProxyType({})
 
-    _places: ClassVar[Mapping[str, _border.Place]] = {}
+    _places: t.ClassVar[t.Mapping[str, _border.Place]] = {}
     #: Length of the struct in the release that added a field, where the end of the field will not do.
-    _size_since: ClassVar[Mapping[str, int]] = {}
-    _smallest: ClassVar[int] = 0
+    _size_since: t.ClassVar[t.Mapping[str, int]] = {}
+    _smallest: t.ClassVar[int] = 0
     #: What the compiler rounds the length of the struct up to, at least.
-    _aligned: ClassVar[int] = 1
+    _aligned: t.ClassVar[int] = 1
     #: A field whose number is always a small one.
-    _small: ClassVar[str] = ""
+    _small: t.ClassVar[str] = ""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: t.Any) -> None:
         super().__init_subclass__(**kwargs)
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
         for name, field in own.items():
@@ -153,8 +153,8 @@ class View(bytes):
         cls.fields = MappingProxyType({**cls.fields, **own})
 
     def __new__(
-        cls, raw: bytes | bytearray | memoryview, *, byteorder: Literal["little", "big"] | None = None
-    ) -> Self:
+        cls, raw: bytes | bytearray | memoryview, *, byteorder: t.Literal["little", "big"] | None = None
+    ) -> t.Self:
         if not isinstance(raw, (bytes, bytearray, memoryview)):
             raise TypeError(f"{cls.__name__} is made of bytes, not {type(raw).__name__}")
         if byteorder not in ("little", "big", None):
@@ -171,12 +171,12 @@ class View(bytes):
     if TYPE_CHECKING:
 
         @classmethod
-        def _trusted(cls, raw: bytes | memoryview) -> Self: ...
+        def _trusted(cls, raw: bytes | memoryview) -> t.Self: ...
     else:
         # A view of what a kernel wrote, or of bytes that were checked: they are not checked again.
         _trusted = classmethod(bytes.__new__)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[t.Any, ...]:
         return _of_bytes, (type(self), bytes(self), sys.byteorder), getattr(self, "__dict__", None)
 
     def _check(self) -> None:
@@ -195,7 +195,7 @@ class View(bytes):
         """The kernel's bytes, as plain bytes."""
         return bytes(self)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All fields by name. With clean, None for what means "none", and for ages of what never happened.
 
         Make JSON of this, ``json.dumps(info.asdict(clean=True))``: a view itself is bytes. Sequence numbers,
@@ -215,19 +215,19 @@ class View(bytes):
         return repr(self)
 
 
-def _of_bytes(view: type[View], raw: bytes, byteorder: Literal["little", "big"]) -> View:
+def _of_bytes(view: type[View], raw: bytes, byteorder: t.Literal["little", "big"]) -> View:
     """A view out of a pickle, which knows its byte order."""
     return view(raw) if byteorder == sys.byteorder else view(raw, byteorder=byteorder)
 
 
-def unpickled(byteorder: str, make: Callable[..., T_co], *parts: object) -> T_co:
+def unpickled(byteorder: str, make: t.Callable[..., T_co], *parts: object) -> T_co:
     """make(*parts), for what holds many structs in the byte order of its machine."""
     if byteorder != sys.byteorder:
         raise ValueError("pickled on a machine of the other byte order: views alone can be unpickled there")
     return make(*parts)
 
 
-def turned(raw: bytes, places: Iterable[_border.Place]) -> bytes:
+def turned(raw: bytes, places: t.Iterable[_border.Place]) -> bytes:
     """raw with these fields in the opposite byte order; those that it does not hold are left alone."""
     out, bits = bytearray(raw), dict[int, int]()
     for place in places:
@@ -250,7 +250,7 @@ def refuse_turned(view: type[View], number: int | None, size: int) -> None:
         raise ValueError(f"{view.__name__}: these bytes are of the other byte order (byteorder= turns them)")
 
 
-def several(view: type[View], *names: str) -> Callable[[Any], tuple[Any, ...]]:
+def several(view: type[View], *names: str) -> t.Callable[[t.Any], tuple[t.Any, ...]]:
     """As operator.attrgetter(*names) of the view, by one unpack where the kernel returned all of them.
 
     For what is read of every subflow at every update. No bit-fields.
@@ -294,13 +294,13 @@ def strided(place: _border.Place, rows: memoryview, stride: int, start: int) -> 
 class Record:
     """A small immutable object of named parts: those in ``__slots__``, with their docstrings, in order."""
 
-    __slots__: Mapping[str, str] = {}
+    __slots__: t.Mapping[str, str] = {}
     #: Those of the classes above too.
-    _names: ClassVar[tuple[str, ...]] = ()
+    _names: t.ClassVar[tuple[str, ...]] = ()
     #: What sets each of them, for an __init__ that is called often.
-    _setters: ClassVar[tuple[Callable[[Record, object], None], ...]] = ()
+    _setters: t.ClassVar[tuple[t.Callable[[Record, object], None], ...]] = ()
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: t.Any) -> None:
         super().__init_subclass__(**kwargs)
         slots = vars(cls).get("__slots__", ())
         names = (slots,) if isinstance(slots, str) else slots
@@ -312,7 +312,7 @@ class Record:
         for set_part, part in zip(self._setters, parts, strict=True):
             set_part(self, part)
 
-    def _parts(self) -> tuple[Any, ...]:
+    def _parts(self) -> tuple[t.Any, ...]:
         return tuple(getattr(self, name) for name in self._names)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -327,7 +327,7 @@ class Record:
     def __hash__(self) -> int:
         return hash((type(self), self._parts()))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[t.Any, ...]:
         return type(self), self._parts()
 
     def __repr__(self) -> str:

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from . import _types as t
 from ._border import sock_diag
 from ._errors import UnsupportedOptionError
 from ._tcp_info import TCPState
-
-if TYPE_CHECKING:
-    from ._border.layouts import Address
 
 
 class Listener(NamedTuple):
@@ -50,9 +48,9 @@ class TCPSocket(NamedTuple):
 
     state: int
     """A number of TCPState. SYN_RECV is a handshake in flight; CLOSE a socket that is bound and no more."""
-    local: Address
+    local: t.Address
     """As ``socket.getsockname()`` gives it."""
-    remote: Address
+    remote: t.Address
     """As ``socket.getpeername()`` gives it; zero without a peer."""
     ifindex: int
     """Interface it is bound to, or 0."""

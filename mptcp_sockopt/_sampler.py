@@ -9,8 +9,10 @@ import struct
 import sys
 from _weakref import ref
 from itertools import starmap
+from types import GenericAlias
 
 from . import _border
+from . import _types as t
 from ._border import layouts
 from ._border.rows import Rows
 from ._errors import UnsupportedOptionError
@@ -20,22 +22,17 @@ from ._views import MPTCPFullInfo, MPTCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any, Generic, Literal, TypeVar, overload
-
-    from ._sockopt import SocketLike
+    from typing import Generic, TypeVar
 
     V = TypeVar("V", MPTCPInfo, MPTCPFullInfo)
 else:
-    V = None
+    V = MPTCPInfo | MPTCPFullInfo  # what typing.get_type_hints() gives
 
     class Generic:
         """As typing.Generic, without importing typing."""
 
         __slots__ = ()
-
-        def __class_getitem__(cls, item):
-            return cls
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class Sample(Generic[V]):
@@ -93,7 +90,7 @@ class Sample(Generic[V]):
         # The kernel's mptcp_info is of one length; that of today where nothing answered.
         start, length = layouts.INFO_AT if self._full else 0, layouts.MPTCP_INFO_SIZE
         if answered is not None:
-            row: Any = self[answered]
+            row: t.Any = self[answered]
             length = len(row.info if self._full else row)
         if self._full and name == "num_subflows":
             column = strided(layouts.NUM_SUBFLOWS, self._rows, self._stride, 0)
@@ -108,9 +105,9 @@ class Sample(Generic[V]):
 
     if TYPE_CHECKING:
 
-        @overload
+        @t.overload
         def __getitem__(self, index: int) -> V | OSError: ...
-        @overload
+        @t.overload
         def __getitem__(self, index: slice) -> tuple[V | OSError, ...]: ...
 
     def __getitem__(self, index: int | slice) -> V | OSError | tuple[V | OSError, ...]:
@@ -135,7 +132,7 @@ class Sample(Generic[V]):
     def _make(self) -> type[V]:
         return MPTCPFullInfo if self._full else MPTCPInfo  # type: ignore[return-value]
 
-    def __iter__(self) -> Iterator[V | OSError]:
+    def __iter__(self) -> t.Iterator[V | OSError]:
         lengths = self.lengths
         length = lengths[0] if lengths else 0
         if length and lengths.tobytes() == lengths[:1].tobytes() * len(lengths):
@@ -144,13 +141,13 @@ class Sample(Generic[V]):
             return starmap(self._make._trusted, records)
         return self._one_by_one()
 
-    def _one_by_one(self) -> Iterator[V | OSError]:
+    def _one_by_one(self) -> t.Iterator[V | OSError]:
         block, stride, make, start = self._block, self._stride, self._make._trusted, 0
         for index, length in enumerate(self.lengths):
             yield make(block[start : start + length]) if length else self._row(index)
             start += stride
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[t.Any, ...]:
         # Behind a short row lies old memory, which is nobody's information.
         starts = range(0, len(self._rows), self._stride)
         rows = [self._block[i : i + n].tobytes() for i, n in zip(starts, self.lengths, strict=True)]
@@ -162,7 +159,7 @@ class Sample(Generic[V]):
         return f"<Sample of {len(self._fds)} sockets, {bad} failed, time {self.time}>"
 
 
-def _restored(full: bool, fds: tuple[int, ...], time: int, stride: int, block: bytes) -> Sample[Any]:
+def _restored(full: bool, fds: tuple[int, ...], time: int, stride: int, block: bytes) -> Sample[t.Any]:
     return Sample(full, fds, time, stride, memoryview(block))
 
 
@@ -183,18 +180,18 @@ class Sampler(Generic[V]):
 
     if TYPE_CHECKING:
 
-        @overload
+        @t.overload
         def __init__(
-            self: Sampler[MPTCPInfo], socks: Iterable[SocketLike] = (), *, full: Literal[False] = False
+            self: Sampler[MPTCPInfo], socks: t.Iterable[t.SocketLike] = (), *, full: t.Literal[False] = False
         ) -> None: ...
-        @overload
+        @t.overload
         def __init__(
-            self: Sampler[MPTCPFullInfo], socks: Iterable[SocketLike] = (), *, full: Literal[True]
+            self: Sampler[MPTCPFullInfo], socks: t.Iterable[t.SocketLike] = (), *, full: t.Literal[True]
         ) -> None: ...
-        @overload
-        def __init__(self: Sampler[Any], socks: Iterable[SocketLike] = (), *, full: bool) -> None: ...
+        @t.overload
+        def __init__(self: Sampler[t.Any], socks: t.Iterable[t.SocketLike] = (), *, full: bool) -> None: ...
 
-    def __init__(self, socks: Iterable[SocketLike] = (), *, full: bool = False) -> None:
+    def __init__(self, socks: t.Iterable[t.SocketLike] = (), *, full: bool = False) -> None:
         """ValueError for a descriptor that comes twice; TypeError and ValueError as mptcp_info()."""
         # A handler that runs in the middle of a call must not wait for that call: it may enter again.
         self._lock = _thread.RLock()
@@ -212,14 +209,14 @@ class Sampler(Generic[V]):
             self._added[fd] = 0
             self._changes = 1
 
-    def add(self, sock: SocketLike) -> None:
+    def add(self, sock: t.SocketLike) -> None:
         """Sample this socket too, in a row after the others. One that is there is started anew."""
         fd = _border.descriptor(sock)
         with self._lock:
             self._added[fd] = self._changes
             self._changes += 1
 
-    def remove(self, sock: SocketLike) -> None:
+    def remove(self, sock: t.SocketLike) -> None:
         """Sample it no longer. A closed socket is removed by the number that it had. KeyError if unknown."""
         fd = _border.descriptor(sock)
         with self._lock:
@@ -236,7 +233,7 @@ class Sampler(Generic[V]):
     def __len__(self) -> int:
         return len(self._added)
 
-    def __contains__(self, sock: SocketLike) -> bool:
+    def __contains__(self, sock: t.SocketLike) -> bool:
         return _border.descriptor(sock) in self._added
 
     def sample(self) -> Sample[V]:
@@ -251,7 +248,7 @@ class Sampler(Generic[V]):
                 self._asked = changes
             return Sample(self._full, *self._rows.read())
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> t.Any:
         raise TypeError("a Sampler can be neither copied nor pickled: make another one of its sockets")
 
     def __repr__(self) -> str:
@@ -259,7 +256,7 @@ class Sampler(Generic[V]):
 
 
 # Those of this process. (weakref.WeakSet is this, and an import.)
-_samplers: set[ref[Sampler[Any]]] = set()
+_samplers: set[ref[Sampler[t.Any]]] = set()
 
 
 def _forked() -> None:

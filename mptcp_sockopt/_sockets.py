@@ -13,10 +13,7 @@ import socket
 import sys
 
 from . import _border
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from typing import Any
+from . import _types as t
 
 # These say nothing of the protocol: a TCP socket would be refused as well.
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
@@ -119,13 +116,13 @@ def _set_nodelay(sock: socket.socket) -> None:
             raise
 
 
-_DEFAULT_TIMEOUT: Any = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", object())
+_DEFAULT_TIMEOUT: t.Any = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", object())
 
 
 def create_connection(
     address: tuple[str | None, int],
     timeout: float | None = _DEFAULT_TIMEOUT,
-    source_address: tuple[str, int] | None = None,
+    source_address: t.Address | None = None,
     *,
     all_errors: bool = False,
     fallback: bool = True,
@@ -172,7 +169,7 @@ def create_connection(
 
 
 def create_server(
-    address: tuple[str, int],
+    address: t.Address,
     *,
     family: int = socket.AF_INET,
     backlog: int | None = None,

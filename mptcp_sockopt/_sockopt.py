@@ -16,29 +16,16 @@ import errno
 import time
 
 from . import _border
+from . import _types as t
 from ._errors import NotMPTCPError, UnsupportedOptionError
 from ._fields import Record
 from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any, Protocol, TypeAlias, TypeVar
-
-    from typing_extensions import Buffer
-
-    class HasFileno(Protocol):
-        """A socket, a file, a TransportSocket ..."""
-
-        def fileno(self) -> int: ...
-
-    class HasExtraInfo(Protocol):
-        """An asyncio transport or StreamWriter ..."""
-
-        def get_extra_info(self, name: str, /) -> Any: ...
+    from typing import TypeVar
 
     T = TypeVar("T")
-    SocketLike: TypeAlias = int | HasFileno | HasExtraInfo
 
 # A global is found faster than an attribute, and these two are called a lot.
 _read_info = _border.read_info
@@ -48,7 +35,7 @@ _read_full_info = _border.read_full_info
 # -------------------------------------------------------------------------------------- one per option
 
 
-def mptcp_info(sock: SocketLike) -> MPTCPInfo:
+def mptcp_info(sock: t.SocketLike) -> MPTCPInfo:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_INFO)``: the connection.
 
     Linux 5.16. Raises NotMPTCPError on a socket that speaks plain TCP, UnsupportedOptionError before
@@ -57,7 +44,7 @@ def mptcp_info(sock: SocketLike) -> MPTCPInfo:
     return _read_info(sock, MPTCPInfo)
 
 
-def mptcp_tcpinfo(sock: SocketLike) -> tuple[TCPInfo, ...]:
+def mptcp_tcpinfo(sock: t.SocketLike) -> tuple[TCPInfo, ...]:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_TCPINFO)``: the TCP state of every subflow.
 
     In the kernel's order: the initial subflow, then by age; one that was removed while it was the initial
@@ -66,7 +53,7 @@ def mptcp_tcpinfo(sock: SocketLike) -> tuple[TCPInfo, ...]:
     return _border.read_elements(_border.descriptor(sock), _border.MPTCP_TCPINFO, TCPInfo)
 
 
-def mptcp_subflow_addrs(sock: SocketLike) -> tuple[SubflowAddrs, ...]:
+def mptcp_subflow_addrs(sock: t.SocketLike) -> tuple[SubflowAddrs, ...]:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_SUBFLOW_ADDRS)``: the two ends of every subflow.
 
     Ordered as mptcp_tcpinfo(), but another call: only mptcp_full_info() and snapshot() promise that
@@ -75,7 +62,7 @@ def mptcp_subflow_addrs(sock: SocketLike) -> tuple[SubflowAddrs, ...]:
     return _border.read_elements(_border.descriptor(sock), _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
 
 
-def mptcp_full_info(sock: SocketLike) -> MPTCPFullInfo:
+def mptcp_full_info(sock: t.SocketLike) -> MPTCPFullInfo:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_FULL_INFO)``: connection and subflows in one call.
 
     Linux 6.5; UnsupportedOptionError before, where snapshot() still answers. Raises otherwise as
@@ -84,7 +71,7 @@ def mptcp_full_info(sock: SocketLike) -> MPTCPFullInfo:
     return _read_full_info(sock, MPTCPFullInfo)
 
 
-def is_mptcp(sock: SocketLike) -> bool:
+def is_mptcp(sock: t.SocketLike) -> bool:
     """``getsockopt(fd, SOL_TCP, TCP_IS_MPTCP)``: whether the socket is MPTCP and has not fallen back.
 
     True on a fresh socket and on a listener too. The option is of Linux 6.10; older kernels are asked by
@@ -94,7 +81,7 @@ def is_mptcp(sock: SocketLike) -> bool:
 
 
 def getsockopt_into(
-    sock: SocketLike, level: int, option: int, buffer: Buffer, length: int | None = None
+    sock: t.SocketLike, level: int, option: int, buffer: t.Buffer, length: int | None = None
 ) -> int:
     """``getsockopt(fd, level, option, buffer, &length)``: the raw call, in and out through buffer.
 
@@ -166,7 +153,7 @@ _CONNECTED = Status.CONNECTING, Status.MPTCP  # without the peer's key, and with
 _OVER = Status.UNCONNECTED, Status.CLOSED
 
 
-def status(sock: SocketLike) -> Status:
+def status(sock: t.SocketLike) -> Status:
     """What the socket is: MPTCP, fallen back, plain TCP ... See Status.
 
     Answers for every TCP and MPTCP socket, whatever its state; OSError for any other descriptor.
@@ -201,7 +188,7 @@ _WITHOUT_MPTCP = {
 }
 
 
-def _read_older(fd: int, refusal: int, read: Callable[[int], T]) -> tuple[T | None, int]:
+def _read_older(fd: int, refusal: int, read: t.Callable[[int], T]) -> tuple[T | None, int]:
     """What read(fd) makes of the older options if only MPTCP_FULL_INFO is refused; the refusal of all."""
     if refusal == _border.REFUSED_OPTION:
         try:
@@ -218,7 +205,7 @@ def _older_flags_and_states(fd: int) -> tuple[int, bytes]:
     return info.flags, _states(_border.read_elements(fd, _border.MPTCP_TCPINFO, TCPInfo))
 
 
-def _states(tcp_infos: Iterable[TCPInfo]) -> bytes:
+def _states(tcp_infos: t.Iterable[TCPInfo]) -> bytes:
     return bytes([tcp_info.state for tcp_info in tcp_infos])
 
 
@@ -250,7 +237,7 @@ class Snapshot(Record):
         """How many subflows are ``live``."""
         return sum(subflow.live for subflow in self.subflows)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""
         return {
             "time": self.time,
@@ -264,7 +251,7 @@ class Snapshot(Record):
 _set_time, _set_status, _set_info, _set_subflows = Snapshot._setters
 
 
-def snapshot(sock: SocketLike) -> Snapshot:
+def snapshot(sock: t.SocketLike) -> Snapshot:
     """Status, connection and subflows at once, of any TCP-family socket on any kernel.
 
     MPTCP_FULL_INFO where it exists; before 6.5 MPTCP_TCPINFO between two equal MPTCP_SUBFLOW_ADDRS, tried

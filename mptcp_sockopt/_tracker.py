@@ -24,6 +24,7 @@ import os
 import time
 
 from . import _border
+from . import _types as t
 from ._fields import Record
 from ._growth import COUNTERS, UNKNOWN, connection_growth, counters, find, nothing_happened
 from ._sockopt import Snapshot, Status, snapshot
@@ -31,11 +32,7 @@ from ._views import Subflow
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from ._growth import Growth
-    from ._sockopt import SocketLike
 
 _GONE = 1000
 _FALLBACK = Status.FALLBACK  # found faster here than in its class
@@ -45,7 +42,7 @@ _CLOCK_MONOTONIC_COARSE = 6  # the time module has no name for it
 class _Delta(Record):
     """What SubflowDelta and Update have in common."""
 
-    __slots__: Mapping[str, str] = {}
+    __slots__: t.Mapping[str, str] = {}
 
     elapsed: int | None
     bytes_sent: int | None
@@ -63,7 +60,7 @@ class _Delta(Record):
         delta: int | None = getattr(self, counter)
         return delta * 1e9 / self.elapsed if delta is not None and self.elapsed else None
 
-    def _deltas(self) -> dict[str, Any]:
+    def _deltas(self) -> dict[str, t.Any]:
         rates = {f"{counter}_rate": self.rate(counter) for counter in COUNTERS}
         return {counter: getattr(self, counter) for counter in COUNTERS} | rates
 
@@ -110,7 +107,7 @@ class SubflowDelta(_Delta):
         """The subflow's id."""
         return self.subflow.id
 
-    def asdict(self) -> dict[str, Any]:
+    def asdict(self) -> dict[str, t.Any]:
         """The deltas by name, rates in bytes/s among them, and the subflow's id."""
         return {"id": self.id, **self._deltas()}
 
@@ -185,7 +182,7 @@ class Update(_Delta):
         """The snapshot's."""
         return self.snapshot.status
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name, rates in bytes/s among it; clean as in ``TCPInfo.asdict()``."""
         return {
             "snapshot": self.snapshot.asdict(clean=clean),
@@ -221,7 +218,7 @@ class Tracker:
 
     __slots__ = ("_seen", "_sock", "_updating")
 
-    def __init__(self, sock: SocketLike) -> None:
+    def __init__(self, sock: t.SocketLike) -> None:
         _border.descriptor(sock)  # what is none is refused here
         self._sock = sock
         # The last snapshot, its socket's inode, the time of the tick after it; every subflow that is gone.

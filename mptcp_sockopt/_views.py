@@ -12,18 +12,12 @@ from __future__ import annotations
 import enum
 
 from . import _border
+from . import _types as t
 from ._border import layouts
 from ._fields import Record, View, always, newer, refuse_turned, turned
 from ._tcp_info import LIVE_STATES
 from ._tcp_info import TCPInfo as TCPInfo
 from ._tcp_info import TCPState as TCPState
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, ClassVar
-
-    from ._border.layouts import Address
 
 _FLAGS = _border.numbers("MPTCP_INFO_FLAG_")
 
@@ -56,7 +50,7 @@ class MPTCPInfo(View):
     _small = "flags"  # bits are given out from the lowest on
     # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
     # knew it: its length then does. A 32-bit kernel's is the smaller one where padding makes two.
-    _size_since: ClassVar[Mapping[str, int]] = {
+    _size_since: t.ClassVar[t.Mapping[str, int]] = {
         "5.9": 40, "5.12": 44, "5.14": 44, "6.5": 80, "6.8": 84, "6.10": 96, "6.18": 96, "6.19": 96,
     }  # fmt: skip
 
@@ -139,7 +133,7 @@ class MPTCPInfo(View):
         flags, write_seq, snd_una = [field.__get__(self) for field in _UNACKED]  # whatever a subclass shows
         return (write_seq - snd_una) % 2**64 if flags & _KEY_OR_FALLBACK == _KEY else None
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All fields by name, and ``unacked_bytes``; clean, and JSON, as in ``TCPInfo.asdict()``."""
         return {**super().asdict(clean=clean), "unacked_bytes": self.unacked_bytes}
 
@@ -170,16 +164,16 @@ class SubflowAddrs(View):
         return turned(raw, layouts.scope_ids(raw))
 
     @property
-    def local(self) -> Address | None:
+    def local(self) -> t.Address | None:
         """This side's address; None for a family that is neither AF_INET nor AF_INET6."""
         return layouts.address(self, layouts.LOCAL)
 
     @property
-    def remote(self) -> Address | None:
+    def remote(self) -> t.Address | None:
         """The peer's address, zero on a listener; None as for local."""
         return layouts.address(self, layouts.REMOTE)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """Both addresses by name."""
         return {"local": self.local, "remote": self.remote}
 
@@ -205,12 +199,12 @@ class Subflow(Record):
         _set_tcp_info(self, tcp_info)
 
     @property
-    def local(self) -> Address | None:
+    def local(self) -> t.Address | None:
         """This side's address, as getsockname() gives it."""
         return self.addrs.local
 
     @property
-    def remote(self) -> Address | None:
+    def remote(self) -> t.Address | None:
         """The peer's address, as getpeername() gives it."""
         return self.addrs.remote
 
@@ -223,7 +217,7 @@ class Subflow(Record):
         """
         return self.tcp_info.state in LIVE_STATES
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""
         tcp_info = self.tcp_info.asdict(clean=clean)
         return {"id": self.id, "live": self.live, **self.addrs.asdict(), "tcp_info": tcp_info}
@@ -331,7 +325,7 @@ class MPTCPFullInfo(View):
             infos_at += tcp_info
         return tuple(found)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""
         return {
             "num_subflows": self.num_subflows,

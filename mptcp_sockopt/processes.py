@@ -24,6 +24,7 @@ import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
+from . import _types as t  # noqa: F401  # the annotations of TCPSocket are looked up here
 from ._border import lingers, listens
 from ._ports import Listener, TCPSocket, listeners, tcp_sockets
 

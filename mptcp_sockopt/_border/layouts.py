@@ -7,14 +7,8 @@ from __future__ import annotations
 import socket
 import sys
 
+from .. import _types as t
 from .abi import LEAST_MPTCP_INFO, Place, ffi, layout, packed
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    #: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
-    Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 _MPTCP_INFO = layout("mptcp_info")
 #: Bytes of today's mptcp_info.
@@ -49,7 +43,7 @@ def scope_ids(addrs: bytes) -> list[Place]:
     return [Place(at + place.offset, place.size) for at, family in pairs if family == socket.AF_INET6]
 
 
-def address(addrs: bytes, start: int) -> Address | None:
+def address(addrs: bytes, start: int) -> t.Address | None:
     """The end at LOCAL or REMOTE; None for a family that is neither AF_INET nor AF_INET6."""
 
     def part(place: Place) -> bytes:
@@ -160,7 +154,7 @@ def cookie(record: bytes) -> int | None:
     return None if words == NO_COOKIE else int(words[0] | words[1] << 32)
 
 
-def diag_end(record: bytes, *, remote: bool) -> Address:
+def diag_end(record: bytes, *, remote: bool) -> t.Address:
     """An end of the socket; flowinfo, which the kernel does not tell, is 0."""
     host, port, interface = (
         record[place.offset : place.end] for place in (_HOSTS[remote], _PORTS[remote], DIAG_MSG["ifindex"])

@@ -69,7 +69,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/__init__.py",
         "door",
-        ("return sorted({*globals(), *_LATER})", "return sorted(globals())"),
+        ("return sorted({*__all__, *(", "return sorted({*("),
         (
             "        if name not in _LATER:\n            raise AttributeError",
             "        if False:\n            raise AttributeError",

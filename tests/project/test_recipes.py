@@ -76,7 +76,7 @@ class MPTCPHello(View):
 
     world = always("How many worlds are greeted.", "worlds", "9.9")
 '''
-HELLO_FUNCTION = '''def mptcp_hello(sock: SocketLike) -> MPTCPHello:
+HELLO_FUNCTION = '''def mptcp_hello(sock: t.SocketLike) -> MPTCPHello:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_HELLO)``: a greeting. Linux 9.9; raises as mptcp_info()."""
     return _border.read_hello(_border.descriptor(sock), MPTCPHello)
 
