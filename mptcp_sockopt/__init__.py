@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: MIT
 """What is Linux doing with my Multipath TCP connection?
 
-Read a socket with mptcp_info(), mptcp_full_info(), snapshot() or status(), many
-with a Sampler; follow one with a Tracker; open one with create_connection() or
-create_server(); list those of all processes with mptcp_diag(), and find the processes with
-mptcp_sockopt.processes. Test the kernel with python -m mptcp_sockopt.selftest.
+    status(sock)             what a socket is: MPTCP, fallen back to TCP, plain TCP ...
+    snapshot(sock)           that, the connection, and its paths, at one moment
+    mptcp_info(sock)         the connection alone; mptcp_full_info() has its paths too
+    Tracker(sock).update()   bytes, rates and paths since the last update()
+    Sampler(socks).sample()  many sockets in one call
+    mptcp_diag()             every MPTCP connection of this network namespace
+    mptcp_sockopt.processes  which processes have a socket, and who listens on a port
+    create_connection(), create_server(), create_socket()
+                             as those of the socket module, with MPTCP
+    is_supported()           whether MPTCP sockets can be made here, or why not
+
+Fields are attributes with the kernel's names: snapshot(sock).subflows[0].tcp_info.rtt.
+TCPInfo.rtt.unit is its unit. What the kernel does not report is None, and a failure is
+an OSError. print() shows a result as a table, and .asdict(clean=True) is for JSON.
+Test the kernel with: python -m mptcp_sockopt.selftest
 
 This is the one public door; CONTRIBUTING.md has the map of the house behind it.
 """
@@ -20,6 +31,7 @@ from ._border import (
     TCP_IS_MPTCP,
 )
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
+from ._fields import FieldOf as FieldOf
 from ._sockets import Support, create_connection, create_server, create_socket, is_supported
 from ._sockopt import (
     Snapshot,
@@ -122,7 +134,7 @@ def __dir__() -> list[str]:
 
 
 # They answer to the name that users import them by, in help() and in pickles. Those of _LATER see to it
-# themselves. Their annotations are then looked up here: hence t.
+# themselves. Their annotations are then looked up here: hence t and FieldOf.
 for _name in __all__:
     _object = globals().get(_name)
     if isinstance(_object, type) or callable(_object):

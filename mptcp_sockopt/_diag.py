@@ -10,16 +10,20 @@ from itertools import starmap
 
 from . import _types as t
 from ._border import layouts, sock_diag
-from ._fields import View, always, turned, unpickled
+from ._fields import FieldOf, View, always, named, turned, unpickled
 from ._fields import column as _column
-from ._views import InfoFlag, MPTCPInfo, TCPState
+from ._mptcp_info import IN_INFO
+from ._shown import host_and_port, short
+from ._tcp_info import STATES
+from ._views import InfoFlag, MPTCPInfo, TCPState, Whole
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 
 _INFO_AT = layouts.DIAG_INFO_AT
+_flags, _FALLBACK = MPTCPInfo.fields["flags"].number, int(InfoFlag.FALLBACK)
 
 
-class MPTCPDiagMsg(View):
+class MPTCPDiagMsg(View, Whole):
     """``struct inet_diag_msg`` and ``struct mptcp_info``: one MPTCP socket in a dump (Linux 5.9).
 
     Its own fields are those of inet_diag_msg under the kernel's names without ``idiag_``; ``if``, a word of
@@ -29,27 +33,52 @@ class MPTCPDiagMsg(View):
 
     __slots__ = ()
     _places = layouts.DIAG_MSG
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"info": IN_INFO}
     _smallest = _INFO_AT + MPTCPInfo._smallest
 
-    family = always("AF_INET or AF_INET6.", "family", "5.9")
-    state = always("A number of TCPState, of the MPTCP socket.", "state", "5.9")
-    timer = always("0: none; 2: that which ends a socket closed on this side.", "timer", "5.9")
-    retrans = always("Always 0: MPTCP counts in `info.retransmits`.", "timeouts", "5.9")
-    ifindex = always("Interface that the socket is bound to (SO_BINDTODEVICE), or 0.", "index", "5.9")
-    expires = always("Until the timer fires.", "ms", "5.9")
-    rqueue = always(
+    family: FieldOf[int] = always("AF_INET or AF_INET6.", "family", "5.9", "label")
+    """AF_INET or AF_INET6. (family; Linux 5.9)"""
+    state: FieldOf[TCPState | int] = named(
+        "A number of TCPState, of the MPTCP socket.", "state", "5.9", STATES
+    )
+    """A number of TCPState, of the MPTCP socket. (state; Linux 5.9)"""
+    timer: FieldOf[int] = always(
+        "0: none; 2: that which ends a socket closed on this side.", "timer", "5.9", "label"
+    )
+    """0: none; 2: that which ends a socket closed on this side. (timer; Linux 5.9)"""
+    retrans: FieldOf[int] = always(
+        "Always 0: MPTCP counts in `info.retransmits`.", "timeouts", "5.9", "gauge"
+    )
+    """Always 0: MPTCP counts in `info.retransmits`. (timeouts; Linux 5.9)"""
+    ifindex: FieldOf[int] = always(
+        "Interface that the socket is bound to (SO_BINDTODEVICE), or 0.", "index", "5.9", "label"
+    )
+    """Interface that the socket is bound to (SO_BINDTODEVICE), or 0. (index; Linux 5.9)"""
+    expires: FieldOf[int] = always("Time until the timer fires.", "ms", "5.9", "gauge")
+    """Time until the timer fires. (ms; Linux 5.9)"""
+    rqueue: FieldOf[int] = always(
         "Memory of what was received and not read, more than its payload; on a listener the length of its "
         "accept queue.",
         "bytes",
         "5.9",
+        "gauge",
     )
-    wqueue = always(
+    """Memory of what was received and not read, more than its payload; on a listener the length of its accept
+    queue. (bytes; Linux 5.9)"""
+    wqueue: FieldOf[int] = always(
         "Always 0 on a connection, whatever waits (`info.unacked_bytes` tells); on a listener its backlog.",
         "bytes",
         "5.9",
+        "gauge",
     )
-    uid = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9")
-    inode = always("As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9")
+    """Always 0 on a connection, whatever waits (`info.unacked_bytes` tells); on a listener its backlog.
+    (bytes; Linux 5.9)"""
+    uid: FieldOf[int] = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9", "label")
+    """Owner, as the caller's user namespace numbers it. (uid; Linux 5.9)"""
+    inode: FieldOf[int] = always(
+        "As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9", "label"
+    )
+    """As os.fstat() gives it; 0 before accept() and after close(). (inode; Linux 5.9)"""
 
     def _check(self) -> None:
         MPTCPInfo(self[_INFO_AT:])
@@ -92,7 +121,7 @@ class MPTCPDiagMsg(View):
 
         True too for one that was reset before its first data: ``state`` is CLOSE then.
         """
-        return bool(self.info.flags & InfoFlag.FALLBACK)
+        return bool(_flags(self.info) & _FALLBACK)
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``MPTCPInfo.asdict()``."""
@@ -105,11 +134,14 @@ class MPTCPDiagMsg(View):
             "info": self.info.asdict(clean=clean),
         }
 
+    def _rows(self) -> list[t.Row]:
+        ends = ("local", host_and_port(self.local), ""), ("remote", host_and_port(self.remote), "")
+        told = ("cookie", self.cookie, ""), ("fallback", self.fallback, "")
+        return [*ends, *super()._rows(), *(row for row in told if row[1] is not None), *self.info._rows()]
+
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(local={self.local}, remote={self.remote}, state={self.state}, "
-            f"fallback={self.fallback}, inode={self.inode}, ...)"
-        )
+        names = ("local", "remote", "state", "fallback", "inode")
+        return short(type(self).__name__, {name: getattr(self, name) for name in names})
 
 
 class MPTCPDiag:
@@ -127,7 +159,9 @@ class MPTCPDiag:
     }
 
     time: int
+    """time.monotonic_ns() just before the dump."""
     missing: str | None
+    """Why listeners may be missing: a sentence. None: none is, or they were not asked for."""
     _info_length: int
     _rows: memoryview
     _stride: int

@@ -15,6 +15,7 @@ contradicts it:
 
 from __future__ import annotations
 
+from . import _types as t
 from ._fields import several
 from ._views import InfoFlag, MPTCPInfo, Subflow, TCPInfo, TCPState
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     #: Of each of COUNTERS; None where it is not known.
     Growth: TypeAlias = tuple[int | None, int | None, int | None, int | None]
 
-COUNTERS = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
+COUNTERS: tuple[t.Counter, ...] = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
 UNKNOWN = (None, None, None, None)
 
 #: COUNTERS of a subflow.
@@ -40,7 +41,7 @@ _narrow = several(
     "data_segs_out", "data_segs_in", "segs_in",
     "segs_out", "total_retrans", "delivered", "dsack_dups",
 )  # fmt: skip
-_KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
+_flags, _KEY = MPTCPInfo.fields["flags"].number, int(InfoFlag.REMOTE_KEY_RECEIVED)
 _CLOSE, _SYN_SENT = int(TCPState.CLOSE), int(TCPState.SYN_SENT)
 _HANDSHAKE = (_SYN_SENT, int(TCPState.SYN_RECV))
 _AGREED = 7  # bits of TCPInfo.options that stay after the handshake: timestamps, SACK, window scale
@@ -78,7 +79,7 @@ def _same_numbers(old: MPTCPInfo, new: MPTCPInfo) -> bool:
 
 
 def _has_key(info: MPTCPInfo) -> bool:
-    return info.flags & _KEY != 0
+    return bool(_flags(info) & _KEY)
 
 
 def _distance(old: int, new: int) -> int:

@@ -18,8 +18,8 @@ import time
 from . import _border
 from . import _types as t
 from ._errors import NotMPTCPError, UnsupportedOptionError
-from ._fields import Record
-from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
+from ._records import Record
+from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState, Whole, paths
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _states(tcp_infos: t.Iterable[TCPInfo]) -> bytes:
     return bytes([tcp_info.state for tcp_info in tcp_infos])
 
 
-class Snapshot(Record):
+class Snapshot(Record, Whole):
     """All that one moment tells of a TCP-family socket. Thread rule: immutable, use it anywhere."""
 
     __slots__ = {
@@ -219,10 +219,16 @@ class Snapshot(Record):
         "subflows": "Every subflow that the kernel lists. A plain TCP socket is one, without an id.",
     }
 
+    _elsewhere = MPTCPFullInfo._elsewhere
+
     time: int
+    """time.monotonic_ns() just before the read."""
     status: Status
+    """What the socket is (Status)."""
     info: MPTCPInfo | None
+    """The connection (MPTCPInfo); None where the socket speaks plain TCP."""
     subflows: tuple[Subflow, ...]
+    """Every subflow that the kernel lists. A plain TCP socket is one, without an id."""
 
     def __init__(
         self, time: int, status: Status, info: MPTCPInfo | None, subflows: tuple[Subflow, ...]
@@ -246,6 +252,21 @@ class Snapshot(Record):
             "info": self.info.asdict(clean=clean) if self.info is not None else None,
             "subflows": [subflow.asdict(clean=clean) for subflow in self.subflows],
         }
+
+    def __repr__(self) -> str:
+        from ._shown import short
+
+        token = self.info.token if self.info is not None else None
+        vital = {"status": self.status, "token": token, "live_count": self.live_count}
+        return short(type(self).__name__, vital)
+
+    def __str__(self) -> str:
+        from ._shown import table
+
+        rows: list[t.Row] = [("time", self.time, "ns"), ("status", self.status.value, "")]
+        if self.info is not None:
+            rows += self.info._rows()
+        return table(type(self).__name__, rows, *paths(self.subflows))
 
 
 _set_time, _set_status, _set_info, _set_subflows = Snapshot._setters

@@ -25,10 +25,12 @@ import time
 
 from . import _border
 from . import _types as t
-from ._fields import Record
 from ._growth import COUNTERS, UNKNOWN, connection_growth, counters, find, nothing_happened
+from ._mptcp_info import IN_INFO
+from ._records import Record
+from ._shown import short, table
 from ._sockopt import Snapshot, Status, snapshot
-from ._views import Subflow
+from ._views import Subflow, TCPInfo, Whole, paths
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -39,10 +41,10 @@ _FALLBACK = Status.FALLBACK  # found faster here than in its class
 _CLOCK_MONOTONIC_COARSE = 6  # the time module has no name for it
 
 
-class _Delta(Record):
+class _Delta(Record, Whole):
     """What SubflowDelta and Update have in common."""
 
-    __slots__: t.Mapping[str, str] = {}
+    __slots__: t.ClassVar[t.Mapping[str, str]] = {}
 
     elapsed: int | None
     bytes_sent: int | None
@@ -50,18 +52,49 @@ class _Delta(Record):
     bytes_received: int | None
     bytes_retrans: int | None
 
-    def rate(self, counter: str) -> float | None:
-        """That delta in bytes/s: ``rate("bytes_acked")``, ``rate("bytes_received")`` ...
+    @property
+    def bytes_sent_rate(self) -> float | None:
+        """``bytes_sent`` in bytes/s; None where that is None, or no time has passed."""
+        return self.rate("bytes_sent")
 
-        None where the delta is None, or no time has passed.
+    @property
+    def bytes_acked_rate(self) -> float | None:
+        """``bytes_acked`` in bytes/s; None where that is None, or no time has passed."""
+        return self.rate("bytes_acked")
+
+    @property
+    def bytes_received_rate(self) -> float | None:
+        """``bytes_received`` in bytes/s; None where that is None, or no time has passed."""
+        return self.rate("bytes_received")
+
+    @property
+    def bytes_retrans_rate(self) -> float | None:
+        """``bytes_retrans`` in bytes/s; None where that is None, or no time has passed."""
+        return self.rate("bytes_retrans")
+
+    def rate(self, counter: t.Counter) -> float | None:
+        """That delta in bytes/s: ``rate("bytes_acked")`` is ``bytes_acked_rate``.
+
+        None where the delta is None, or no time has passed. ValueError for a name that is no counter's.
         """
         if counter not in COUNTERS:
             raise ValueError(f"no counter {counter!r}: there are {', '.join(COUNTERS)}")
         delta: int | None = getattr(self, counter)
         return delta * 1e9 / self.elapsed if delta is not None and self.elapsed else None
 
+    def _counted(self) -> dict[str, int | None]:
+        return {counter: getattr(self, counter) for counter in COUNTERS}
+
+    def _rows(self) -> list[t.Row]:
+        """Name, value and unit of what is known."""
+        rates = {f"{counter}_rate": getattr(self, f"{counter}_rate") for counter in COUNTERS}
+        rows: list[t.Row] = [("elapsed", self.elapsed, "ns")]
+        rows += [(name, value, "bytes") for name, value in self._counted().items()]
+        rows += [(name, None if rate is None else f"{rate:.0f}", "bytes/s") for name, rate in rates.items()]
+        return [row for row in rows if row[1] is not None]
+
     def _deltas(self) -> dict[str, t.Any]:
-        rates = {f"{counter}_rate": self.rate(counter) for counter in COUNTERS}
+        rates = {f"{counter}_rate": getattr(self, f"{counter}_rate") for counter in COUNTERS}
         return {counter: getattr(self, counter) for counter in COUNTERS} | rates
 
 
@@ -69,7 +102,7 @@ class SubflowDelta(_Delta):
     """What one subflow in use did since the previous update.
 
     A path whose cable was cut is in use for minutes: until TCP gives it up (net.ipv4.tcp_retries2). What
-    tells, while there is something to send: ``rate("bytes_acked")`` is 0, and in ``subflow.tcp_info``
+    tells, while there is something to send: ``bytes_acked_rate`` is 0, and in ``subflow.tcp_info``
     ``unacked`` is not 0, ``backoff`` grows from 0, and ``last_ack_recv`` grows with the clock.
     Thread rule: immutable, use it anywhere.
     """
@@ -77,13 +110,26 @@ class SubflowDelta(_Delta):
     __slots__ = {
         "subflow": "The subflow now (Subflow).",
         "elapsed": "Time since the previous update, in ns; None at the first.",
-        "bytes_sent": "Payload that TCP sent in it, retransmissions included; None where unknown.",
-        "bytes_acked": "Acknowledged by TCP, SYN and FIN as one byte each; perhaps out of order.",
-        "bytes_received": "Received by TCP, the peer's FIN as one byte.",
-        "bytes_retrans": "Payload that TCP retransmitted.",
+        "bytes_sent": "Payload that TCP sent in it, retransmissions included; None where unknown. (bytes)",
+        "bytes_acked": "Acknowledged by TCP, SYN and FIN as one byte each; perhaps out of order. (bytes)",
+        "bytes_received": "Received by TCP, the peer's FIN as one byte. (bytes)",
+        "bytes_retrans": "Payload that TCP retransmitted. (bytes)",
     }
 
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"subflow.tcp_info": TCPInfo.fields}
+
     subflow: Subflow
+    """The subflow now (Subflow)."""
+    elapsed: int | None
+    """Time since the previous update, in ns; None at the first."""
+    bytes_sent: int | None
+    """Payload that TCP sent in it, retransmissions included; None where unknown. (bytes)"""
+    bytes_acked: int | None
+    """Acknowledged by TCP, SYN and FIN as one byte each; perhaps out of order. (bytes)"""
+    bytes_received: int | None
+    """Received by TCP, the peer's FIN as one byte. (bytes)"""
+    bytes_retrans: int | None
+    """Payload that TCP retransmitted. (bytes)"""
 
     def __init__(
         self,
@@ -111,13 +157,21 @@ class SubflowDelta(_Delta):
         """The deltas by name, rates in bytes/s among them, and the subflow's id."""
         return {"id": self.id, **self._deltas()}
 
+    def __repr__(self) -> str:
+        return short(type(self).__name__, {"id": self.id, "elapsed": self.elapsed, **self._counted()})
+
+    def __str__(self) -> str:
+        ends: list[t.Row] = [("id", self.id, "")] * (self.id is not None)
+        ends += self.subflow.addrs._rows()
+        return table(type(self).__name__, ends + self._rows())
+
 
 class Update(_Delta):
     """What a connection did since the previous update.
 
     Deltas are the connection's own, never a sum of its subflows', and None where they are not known: at the
-    first update, and whenever ``continues`` is False. Goodput is ``rate("bytes_acked")`` of what this side
-    sends, ``rate("bytes_received")`` of what it receives.
+    first update, and whenever ``continues`` is False. Goodput is ``bytes_acked_rate`` of what this
+    side sends, ``bytes_received_rate`` of what it receives.
     Thread rule: immutable, use it anywhere.
     """
 
@@ -130,22 +184,48 @@ class Update(_Delta):
         "fell_back": "Whether this update is the first that saw plain TCP on an MPTCP socket: True once for "
         "each connection that fell back, at the first update if that was in its handshake. A reset that "
         "comes before any data looks the same (Status.FALLBACK).",
-        "bytes_sent": "Payload sent (bytes; None before Linux 6.5).",
-        "bytes_acked": "Payload that the peer acknowledged, our own DATA_FIN as one byte.",
-        "bytes_received": "Payload received in order. Before Linux 6.5 with the peer's DATA_FIN as one byte.",
-        "bytes_retrans": "Payload sent again on another subflow (bytes; None before Linux 6.5).",
+        "bytes_sent": "Payload sent; None before Linux 6.5. (bytes)",
+        "bytes_acked": "Payload that the peer acknowledged, our own DATA_FIN as one byte. (bytes)",
+        "bytes_received": "Payload received in order; before Linux 6.5 with the peer's DATA_FIN. (bytes)",
+        "bytes_retrans": "Payload sent again on another subflow; None before Linux 6.5. (bytes)",
         "added": "Subflows in use now that were not: all of them at the first update.",
         "removed": "Subflows that were in use and are not, with the last counters that could be read.",
         "subflows": "A SubflowDelta for every subflow in use now, in the kernel's order. A path whose cable "
         "was cut is among them for minutes; SubflowDelta says what tells.",
     }
 
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
+        "snapshot.info": IN_INFO,
+        "subflows[n].subflow.tcp_info": TCPInfo.fields,
+    }
+
     snapshot: Snapshot
+    """The socket now (Snapshot)."""
+    elapsed: int | None
+    """From the previous snapshot's time to this one's, in ns; None at the first update."""
     continues: bool
+    """Whether the counters go on from the previous update. False at the first one, without a connection, in
+    another connection (the socket connected again, or another socket has its number), in the update with
+    fell_back, and where the kernel reset the counters."""
     fell_back: bool
+    """Whether this update is the first that saw plain TCP on an MPTCP socket: True once for each connection
+    that fell back, at the first update if that was in its handshake. A reset that comes before any data looks
+    the same (Status.FALLBACK)."""
+    bytes_sent: int | None
+    """Payload sent; None before Linux 6.5. (bytes)"""
+    bytes_acked: int | None
+    """Payload that the peer acknowledged, our own DATA_FIN as one byte. (bytes)"""
+    bytes_received: int | None
+    """Payload received in order; before Linux 6.5 with the peer's DATA_FIN. (bytes)"""
+    bytes_retrans: int | None
+    """Payload sent again on another subflow; None before Linux 6.5. (bytes)"""
     added: tuple[Subflow, ...]
+    """Subflows in use now that were not: all of them at the first update."""
     removed: tuple[Subflow, ...]
+    """Subflows that were in use and are not, with the last counters that could be read."""
     subflows: tuple[SubflowDelta, ...]
+    """A SubflowDelta for every subflow in use now, in the kernel's order. A path whose cable was cut is among
+    them for minutes; SubflowDelta says what tells."""
 
     def __init__(
         self,
@@ -194,6 +274,21 @@ class Update(_Delta):
             "removed": [subflow.asdict(clean=clean) for subflow in self.removed],
             "subflows": [delta.asdict() for delta in self.subflows],
         }
+
+    def _changes(self) -> dict[str, list[int | None] | None]:
+        """The ids of subflows that came and that went."""
+        changes = {"added": self.added, "removed": self.removed}
+        return {name: [path.id for path in paths] or None for name, paths in changes.items()}
+
+    def __repr__(self) -> str:
+        known = {"status": self.status, "elapsed": self.elapsed, "continues": self.continues}
+        return short(type(self).__name__, {**known, **self._counted(), **self._changes()})
+
+    def __str__(self) -> str:
+        rows: list[t.Row] = [("status", self.status.value, ""), ("continues", self.continues, "")]
+        rows += [("fell_back", self.fell_back, ""), *self._rows()]
+        rows += [(name, ids, "") for name, ids in self._changes().items() if ids is not None]
+        return table(type(self).__name__, rows, *paths(delta.subflow for delta in self.subflows))
 
 
 class Tracker:

@@ -1,144 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""What the readers return: the kernel's structs as views, and the enums that name their numbers.
+"""What the readers return: the kernel's structs as views, and one path of a connection as a record.
 
-Attributes are the fields of the C struct under the kernel's names without ``mptcpi_`` or ``tcpi_``. How a
-view decodes is in _fields.py.
+How a view decodes is in _fields.py; ``MPTCPInfo`` and ``TCPInfo`` have rooms of their own.
 
 Thread rule of every class here: immutable, so any thread may use it at any time.
 """
 
 from __future__ import annotations
 
-import enum
-
-from . import _border
 from . import _types as t
 from ._border import layouts
-from ._fields import Record, View, always, newer, refuse_turned, turned
+from ._fields import View, refuse_turned, turned
+from ._mptcp_info import IN_INFO
+from ._mptcp_info import InfoFlag as InfoFlag
+from ._mptcp_info import MPTCPInfo as MPTCPInfo
+from ._records import Elsewhere, Record, Shown
 from ._tcp_info import LIVE_STATES
 from ._tcp_info import TCPInfo as TCPInfo
 from ._tcp_info import TCPState as TCPState
 
-_FLAGS = _border.numbers("MPTCP_INFO_FLAG_")
-
-
-class InfoFlag(enum.IntFlag):
-    """Bits of ``MPTCPInfo.flags``. Thread rule: immutable, use it anywhere."""
-
-    FALLBACK = _FLAGS["FALLBACK"]
-    REMOTE_KEY_RECEIVED = _FLAGS["REMOTE_KEY_RECEIVED"]
-
-
-# As ints, which are compared faster.
-_KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
-_KEY_OR_FALLBACK = int(InfoFlag.REMOTE_KEY_RECEIVED | InfoFlag.FALLBACK)
-
-
-class MPTCPInfo(View):
-    """``struct mptcp_info``: what MPTCP_INFO says of a connection (Linux 5.16; RFC 8684).
-
-    Ages are in ms with the resolution of a jiffy. Of a connection that fell back, which only mptcp_diag()
-    tells, bytes_sent, bytes_acked and snd_una count what was handed to TCP, sent and acknowledged or not.
-    Sequence numbers begin anywhere, wrap, and exceed 2^53: ``unacked_bytes`` is their use.
-    Thread rule: immutable, use it anywhere.
-    """
-
-    __slots__ = ()
-    _places = _border.layout("mptcp_info", "mptcpi_")
-    _smallest = _border.LEAST_MPTCP_INFO
-    _aligned = layouts.MPTCP_INFO_ALIGNED
-    _small = "flags"  # bits are given out from the lowest on
-    # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
-    # knew it: its length then does. A 32-bit kernel's is the smaller one where padding makes two.
-    _size_since: t.ClassVar[t.Mapping[str, int]] = {
-        "5.9": 40, "5.12": 44, "5.14": 44, "6.5": 80, "6.8": 84, "6.10": 96, "6.18": 96, "6.19": 96,
-    }  # fmt: skip
-
-    subflows = always(
-        "Subflows besides the initial one, joins that are not answered yet included; 0 on a connection with "
-        "one path.", "subflows", "5.9",
-    )  # fmt: skip
-    add_addr_signal = always("ADD_ADDR that this side has announced.", "addresses", "5.9")
-    add_addr_accepted = always(
-        "ADD_ADDR of the peer that this side has accepted; 255, which was reported, is a count below 0.",
-        "addresses", "5.9",
-    )  # fmt: skip
-    subflows_max = always("Limit on additional subflows, of the in-kernel path manager.", "subflows", "5.9")
-    add_addr_signal_max = always("Endpoints configured as `signal`.", "endpoints", "5.9")
-    add_addr_accepted_max = always("Limit on accepted ADD_ADDR.", "addresses", "5.9")
-    flags = always("Bits of InfoFlag; FALLBACK is never seen through getsockopt.", "bits", "5.9")
-    token = always("This side's token; 0 before connect, on a listener, after a fastclose.", "token", "5.9")
-    write_seq = always(
-        "Data sequence number that the next write gets; may exceed 2^53.", "sequence number", "5.9"
-    )
-    snd_una = always(
-        "First data sequence number that is not acknowledged (after a fallback: not handed to TCP); may "
-        "exceed 2^53.", "sequence number", "5.9",
-    )  # fmt: skip
-    rcv_nxt = always(
-        "Data sequence number expected next from the peer; may exceed 2^53.", "sequence number", "5.9"
-    )
-    local_addr_used = newer(
-        "5.12", "Local endpoints that this connection has tried to join from; a join that failed counts too.",
-        "endpoints",
-    )  # fmt: skip
-    local_addr_max = newer("5.12", "Endpoints configured as `subflow`.", "endpoints")
-    csum_enabled = newer(
-        "5.14", "1 where the DSS checksum is in use: either side asking turns it on.", "boolean"
-    )
-    retransmits = newer("6.5", "MPTCP-level timeouts in a row, at this moment; not a total.", "timeouts")
-    bytes_retrans = newer(
-        "6.5", "Payload sent again by MPTCP, on the same subflow or others; also with one path, and no loss.",
-        "bytes",
-    )  # fmt: skip
-    bytes_sent = newer(
-        "6.5", "Payload handed to subflows for the first time; without that of the SYN (TCP Fast Open).",
-        "bytes",
-    )  # fmt: skip
-    bytes_received = newer(
-        "6.5",
-        "Payload received in order, counted on arrival, read or not; from 6.7 with that of the peer's SYN.",
-        "bytes",
-    )  # fmt: skip
-    bytes_acked = newer(
-        "6.5",
-        "Payload acknowledged by the peer, read or not; our own DATA_FIN counts as one byte, the SYN's data "
-        "does not. After a fallback what was handed to TCP, and one more.", "bytes",
-    )  # fmt: skip
-    subflows_total = newer(
-        "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more.", "subflows"
-    )
-    endp_laminar_max = newer("6.18", "Endpoints configured as `laminar`; 0 on 6.10 to 6.17.", "endpoints")
-    endp_fullmesh_max = newer("6.19", "Endpoints configured as `fullmesh`; 0 on 6.10 to 6.18.", "endpoints")
-    last_data_sent = newer(
-        "6.10", "Since data was last sent; before the first, since the socket was made.", "ms",
-        never=lambda info: info.bytes_sent == 0,
-    )  # fmt: skip
-    last_data_recv = newer(
-        "6.10", "Since data was last received; before the first, since the socket was made.", "ms",
-        never=lambda info: info.bytes_received == 0,
-    )  # fmt: skip
-    last_ack_recv = newer(
-        "6.10", "Since MPTCP last received an acknowledgement; before the first, since the socket was made.",
-        "ms",
-        never=lambda info: info.bytes_acked == 0,
-    )  # fmt: skip
-
-    @property
-    def unacked_bytes(self) -> int | None:
-        """Written and not acknowledged, our own DATA_FIN as one byte: ``write_seq - snd_una``, as SIOCOUTQ.
-
-        None where there is no connection yet, and after a fallback, when only TCP knows. (bytes; Linux 5.9)
-        """
-        flags, write_seq, snd_una = [field.__get__(self) for field in _UNACKED]  # whatever a subclass shows
-        return (write_seq - snd_una) % 2**64 if flags & _KEY_OR_FALLBACK == _KEY else None
-
-    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All fields by name, and ``unacked_bytes``; clean, and JSON, as in ``TCPInfo.asdict()``."""
-        return {**super().asdict(clean=clean), "unacked_bytes": self.unacked_bytes}
-
-
-_UNACKED = [MPTCPInfo.fields[name] for name in ("flags", "write_seq", "snd_una")]
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 
 
 class SubflowAddrs(View):
@@ -177,8 +58,27 @@ class SubflowAddrs(View):
         """Both addresses by name."""
         return {"local": self.local, "remote": self.remote}
 
+    def _rows(self) -> list[t.Row]:
+        from ._shown import host_and_port
 
-class Subflow(Record):
+        return [("local", host_and_port(self.local), ""), ("remote", host_and_port(self.remote), "")]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(local={self.local}, remote={self.remote})"
+
+
+class Whole(metaclass=Shown):
+    """What has an MPTCPInfo or a TCPInfo as a part: there is where the attributes of those are."""
+
+    #: The names that each part has.
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {}
+
+    if not TYPE_CHECKING:
+        __slots__ = ()
+        vars().update({name: Elsewhere(name) for name in (*IN_INFO, *TCPInfo.fields)})
+
+
+class Subflow(Record, Whole):
     """One path of a connection. Thread rule: immutable, use it anywhere."""
 
     __slots__ = {
@@ -189,9 +89,16 @@ class Subflow(Record):
         "tcp_info": "What TCP knows of it (TCPInfo).",
     }
 
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"tcp_info": TCPInfo.fields}
+
     id: int | None
+    """Its number in the connection: 1 is the initial one, but 0 in a socket that connects again (after a
+    failed connect(), or connect(AF_UNSPEC)) and once it was reset; never used again; with gaps where a join
+    failed. The peer numbers its own way. None before 6.5, and on plain TCP."""
     addrs: SubflowAddrs
+    """Its two ends (SubflowAddrs)."""
     tcp_info: TCPInfo
+    """What TCP knows of it (TCPInfo)."""
 
     def __init__(self, id: int | None, addrs: SubflowAddrs, tcp_info: TCPInfo) -> None:
         _set_id(self, id)
@@ -226,6 +133,28 @@ class Subflow(Record):
         name = type(self).__name__
         return f"{name}(id={self.id}, local={self.local}, remote={self.remote}, live={self.live}, ...)"
 
+    def __str__(self) -> str:
+        from ._shown import table
+
+        rows = [("id", self.id, ""), *self.addrs._rows(), ("live", self.live, ""), *self.tcp_info._rows()]
+        return table(type(self).__name__, [row for row in rows if row[1] is not None])
+
+
+_COLUMNS = ("state", "rtt", "bytes_acked", "bytes_received", "total_retrans")
+
+
+def paths(subflows: t.Iterable[Subflow]) -> list[str]:
+    """Lines of a table of subflows, one each, below an empty one; none for none."""
+    from ._shown import host_and_port, listed, units_of
+
+    rows = [
+        [path.id, host_and_port(path.local), host_and_port(path.remote)]
+        + [getattr(path.tcp_info, name) for name in _COLUMNS]
+        for path in subflows
+    ]
+    head, units = ["id", "local", "remote", *_COLUMNS], ["", "", "", *units_of(TCPInfo.fields, _COLUMNS)]
+    return ["", *listed(head, units, rows, left=(1, 2, 3))] if rows else []
+
 
 _new_object = object.__new__
 _trusted_info, _trusted_addrs, _trusted_tcp_info = MPTCPInfo._trusted, SubflowAddrs._trusted, TCPInfo._trusted
@@ -237,11 +166,11 @@ _shape = layouts.full_info_shape
 _subflow_id = layouts.subflow_id
 
 
-def _refuse_turned_head(view: type[View], full_info: bytes) -> None:
+def _refuse_turned_head(view: type[View], full_info: t.Raw) -> None:
     refuse_turned(view, *layouts.small_number(full_info))
 
 
-class MPTCPFullInfo(View):
+class MPTCPFullInfo(View, Whole):
     """``struct mptcp_full_info`` and its two arrays, from one call (Linux 6.5).
 
     The bytes are the struct as the kernel wrote it, with the two user pointers zeroed, then the
@@ -251,6 +180,10 @@ class MPTCPFullInfo(View):
     """
 
     __slots__ = ()
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
+        "info": IN_INFO,
+        "subflows[n].tcp_info": TCPInfo.fields,
+    }
     _smallest = _INFO_AT + MPTCPInfo._smallest
 
     def _check(self) -> None:
@@ -335,5 +268,16 @@ class MPTCPFullInfo(View):
         }
 
     def __repr__(self) -> str:
-        name = type(self).__name__
-        return f"{name}(num_subflows={self.num_subflows}, info={self.info}, subflows={self.subflows})"
+        from ._shown import short
+
+        info = self.info
+        vital = {
+            name: getattr(info, name) for name in ("token", "bytes_sent", "bytes_acked", "bytes_received")
+        }
+        counts = {"num_subflows": self.num_subflows, "live_count": self.live_count}
+        return short(type(self).__name__, counts | vital)
+
+    def __str__(self) -> str:
+        from ._shown import table
+
+        return table(type(self).__name__, self.info._rows(), *paths(self.subflows))

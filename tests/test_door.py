@@ -16,7 +16,7 @@ import mptcp_sockopt as mp
 from .support import run
 
 LATER = {"_annotations", "_diag", "_sampler", "_tracker"}
-BELOW = {"_border.rows", "_border.sock_diag", "_growth"}  # what those alone need
+BELOW = {"_border.rows", "_border.sock_diag", "_growth", "_shown"}  # what those alone need
 
 
 def python(code: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _fields
+from mptcp_sockopt import _fields, _records
 
 from .support import rounds
 from .vectors import MPTCP_INFO, MPTCP_INFO_LENGTH, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
@@ -117,7 +117,7 @@ def test_full_info_asked_without_arrays() -> None:
     for word in (1, 3):
         raw[4 * word : 4 * word + 4] = bytes(4)
     view = mp.MPTCPFullInfo(raw)
-    assert (view.num_subflows, view.subflows, view.info) == (2, (), pattern(96))
+    assert (view.num_subflows, view.subflows, view.info.raw) == (2, (), pattern(96))
 
 
 def test_bytes_of_the_other_byte_order() -> None:
@@ -317,7 +317,7 @@ def test_a_subclass_of_a_record_is_one() -> None:
         __slots__ = ("note",)
 
         def __init__(self, id: int, addrs: mp.SubflowAddrs, tcp_info: mp.TCPInfo, note: str) -> None:
-            _fields.Record.__init__(self, id, addrs, tcp_info, note)
+            _records.Record.__init__(self, id, addrs, tcp_info, note)
 
     path = mp.MPTCPFullInfo(full_info(2)).subflows[1]
     one = Path(path.id, path.addrs, path.tcp_info)

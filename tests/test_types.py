@@ -16,6 +16,10 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _annotations, _types, processes
+from mptcp_sockopt._growth import COUNTERS
+from mptcp_sockopt._records import Record
+
+from .vectors import full_info, pattern
 
 
 def functions_of(thing: Any) -> Iterator[Callable[..., Any]]:
@@ -87,10 +91,42 @@ def test_socket_like_and_address() -> None:
 
 def test_the_door_to_annotations_has_them_all() -> None:
     """_types gives what _annotations has, and importing the package imports neither typing nor that."""
-    for name in ("Any", "Literal", "SocketLike"):
+    for name in ("Any", "Literal", "SocketLike", "Counter", "Kind"):
         assert getattr(_types, name) is getattr(_annotations, name)
     code = "import sys; old = set(sys.modules); import mptcp_sockopt; print(*sorted(set(sys.modules) - old))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     new = done.stdout.split()
     assert "mptcp_sockopt._types" in new
     assert {"typing", "mptcp_sockopt._annotations"} & set(new) == set()
+
+
+def test_a_counter_is_one_of_those_that_are_counted() -> None:
+    """What checkers let rate() take is what it takes."""
+    assert typing.get_args(_annotations.Counter) == COUNTERS
+
+
+RECORDS = [
+    thing for name in mp.__all__ if isinstance(thing := getattr(mp, name), type) and issubclass(thing, Record)
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_a_record_says_what_it_is_made_of(record: type[Record]) -> None:
+    """Its signature has its parts in their order, each with the type that the class says."""
+    signature = inspect.signature(record, eval_str=True)
+    assert tuple(signature.parameters) == record._names == record.__match_args__  # type: ignore[attr-defined]
+    hints = typing.get_type_hints(record)
+    for name, parameter in signature.parameters.items():
+        assert parameter.annotation == hints[name], name
+
+
+def test_records_are_made_by_name_and_matched_by_position() -> None:
+    path = mp.MPTCPFullInfo(full_info(2)).subflows[1]
+    assert mp.Subflow(tcp_info=path.tcp_info, id=path.id, addrs=path.addrs) == path
+    shot = mp.Snapshot(time=1, status=mp.Status.MPTCP, info=mp.MPTCPInfo(pattern(96)), subflows=(path,))
+    match shot:
+        case mp.Snapshot(_, mp.Status.MPTCP, _, (mp.Subflow(number, _, _),)):
+            assert number == path.id
+        case _:
+            raise AssertionError("no match")
+    assert {record.__name__ for record in RECORDS} == {"Snapshot", "Subflow", "SubflowDelta", "Update"}

@@ -6,11 +6,12 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+import typing
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _fields
+from mptcp_sockopt import _annotations, _fields
 from mptcp_sockopt._border import abi
 
 from . import vectors
@@ -68,14 +69,16 @@ def test_tcp_info_of_any_length(length: int) -> None:
 def test_every_field_of_the_struct_is_an_attribute(
     view: type[mp.MPTCPInfo], layout: dict[str, abi.Place]
 ) -> None:
-    """In its order, with a sentence, a unit and a release."""
-    assert list(view.fields) == list(layout)
+    """In its order, with a sentence, a unit, a release and a kind."""
+    assert list(view.fields) == [f"{name}_" if hasattr(bytes, name) else name for name in layout]
     for field in view.fields.values():
         assert field.__doc__
         assert field.__doc__.endswith(f". ({field.unit}; Linux {field.since})")
         assert "\n" not in field.__doc__
         assert field.unit
         assert re.fullmatch(r"\d+\.\d+", field.since)
+        assert field.kind in typing.get_args(_annotations.Kind)
+        assert repr(field) == f"<Field {field.name}: {field.kind}, {field.unit}, Linux {field.since}>"
 
 
 @pytest.mark.parametrize(
@@ -142,10 +145,11 @@ def test_a_view_behaves_as_its_bytes(view: mp.MPTCPInfo) -> None:
     assert type(again) is type(view)
     assert again == view == type(view)(memoryview(raw)) == type(view)(bytearray(raw))
     assert hash(again) == hash(view)
-    assert str(view) == repr(view) == f"{view}"
+    assert str(view) == f"{view}"
     assert repr(view).startswith(type(view).__name__ + "(")
-    assert "\\x" not in repr(view)
-    assert "b'" not in repr(view)
+    for shown in (str(view), repr(view)):
+        assert "\\x" not in shown
+        assert "b'" not in shown
     with pytest.raises(AttributeError):
         view.token = 1  # type: ignore[assignment]
     with pytest.raises(AttributeError):

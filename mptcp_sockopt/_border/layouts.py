@@ -31,19 +31,19 @@ LOCAL, REMOTE = _ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset
 FAMILIES = [Place(start + _FAMILY.offset, _FAMILY.size) for start in (LOCAL, REMOTE)]
 
 
-def families(addrs: bytes) -> tuple[int, int]:
+def families(addrs: t.Raw) -> tuple[int, int]:
     """Of both ends."""
     return _family(addrs, LOCAL)[0], _family(addrs, REMOTE)[0]
 
 
-def scope_ids(addrs: bytes) -> list[Place]:
+def scope_ids(addrs: t.Raw) -> list[Place]:
     """The fields of IPv6 that are in the machine's byte order. (Ports and flowinfo never are.)"""
     place = _IN6["scope_id"]
     pairs = zip((LOCAL, REMOTE), families(addrs), strict=True)
     return [Place(at + place.offset, place.size) for at, family in pairs if family == socket.AF_INET6]
 
 
-def address(addrs: bytes, start: int) -> t.Address | None:
+def address(addrs: t.Raw, start: int) -> t.Address | None:
     """The end at LOCAL or REMOTE; None for a family that is neither AF_INET nor AF_INET6."""
 
     def part(place: Place) -> bytes:
@@ -80,17 +80,17 @@ _num_subflows = packed(NUM_SUBFLOWS).unpack_from
 subflow_id = packed(SUBFLOW_ID).unpack_from
 
 
-def num_subflows(full_info: bytes | memoryview) -> int:
+def num_subflows(full_info: t.Raw | memoryview) -> int:
     (count,) = _num_subflows(full_info, NUM_SUBFLOWS.offset)
     return int(count)
 
 
-def small_number(full_info: bytes) -> tuple[int, int]:
+def small_number(full_info: t.Raw) -> tuple[int, int]:
     """A number of the header that is never large, and the size of its field."""
     return _head(full_info)[2], FULL_INFO["size_sfinfo_kernel"].size
 
 
-def full_info_shape(full_info: bytes) -> tuple[int, int, int, int, int]:
+def full_info_shape(full_info: t.Raw) -> tuple[int, int, int, int, int]:
     """Where mptcp_info ends in a compacted answer (csrc/mptcp_sockopt.h), how many elements of each array
     follow, the size of the first array's and the offset of the ends in it, the size of the second's."""
     _, tcp_info, element_of_kernel, element, count, room = _head(full_info)
@@ -103,13 +103,13 @@ def full_info_shape(full_info: bytes) -> tuple[int, int, int, int, int]:
     return len(full_info) - count * (element + tcp_info), count, element, addrs, tcp_info
 
 
-def flags_and_states(full_info: bytes, shape: tuple[int, int, int, int, int]) -> tuple[int, bytes]:
+def flags_and_states(full_info: t.Raw, shape: tuple[int, int, int, int, int]) -> tuple[int, bytes]:
     """mptcpi_flags, and the tcpi_state of each subflow, a byte each. shape is full_info_shape()."""
     at, count, element, _, tcp_info = shape
     return _flags(full_info, _FLAGS_AT)[0], full_info[at + count * element + _STATE_AT :: tcp_info]
 
 
-def is_full_info(full_info: bytes) -> bool:
+def is_full_info(full_info: t.Raw) -> bool:
     """Whether the header fits the length, with sizes that a kernel can have, and give."""
     tcp_info_of_kernel, _, element_of_kernel, *_ = _head(full_info)
     info_end, count, element, addrs, tcp_info = full_info_shape(full_info)
@@ -149,12 +149,12 @@ _HOSTS, _PORTS = [_in_id("src"), _in_id("dst")], [_in_id("sport"), _in_id("dport
 NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
 
 
-def cookie(record: bytes) -> int | None:
+def cookie(record: t.Raw) -> int | None:
     words = _cookie(record, _COOKIE.offset)
     return None if words == NO_COOKIE else int(words[0] | words[1] << 32)
 
 
-def diag_end(record: bytes, *, remote: bool) -> t.Address:
+def diag_end(record: t.Raw, *, remote: bool) -> t.Address:
     """An end of the socket; flowinfo, which the kernel does not tell, is 0."""
     host, port, interface = (
         record[place.offset : place.end] for place in (_HOSTS[remote], _PORTS[remote], DIAG_MSG["ifindex"])

@@ -14,6 +14,7 @@ import struct
 from collections import defaultdict, deque
 from functools import partial
 
+from .. import _types as t
 from .._descriptor import checked
 from .._descriptor import descriptor as descriptor
 from .._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Never
 
     R = TypeVar("R")
-    V = TypeVar("V", bound=bytes)
+    V = TypeVar("V")
 
 REFUSED_TCP: int = lib.REFUSED_TCP
 REFUSED_FALLBACK: int = lib.REFUSED_FALLBACK
@@ -71,7 +72,7 @@ def _new_buffer(size: int) -> tuple[Any, memoryview]:
     return pointer, memoryview(ffi.buffer(pointer))
 
 
-_new_bytes = bytes.__new__
+_new_bytes: t.MakeView = bytes.__new__  # type: ignore[assignment]  # views are bytes
 
 # Buffers of MPTCP_INFO, each with a view of it as long as the last answer: the next one is as long.
 _free_info: deque[tuple[Any, memoryview, int]] = deque(maxlen=_KEPT)

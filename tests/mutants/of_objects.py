@@ -19,11 +19,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("cls.fields = MappingProxyType({**cls.fields, **own})", "cls.fields = MappingProxyType(own)"),
         ("if len(raw) % cls._aligned:", "if False:"),
         ("if len(raw) < cls._smallest:", "if False:"),
-        ("values[name] = None if clean and field.says_none(self, value) else value", "values[name] = value"),
+        ("if field.says_none(self, values[name]):", "if False:"),
+    ),
+    *of(
+        "mptcp_sockopt/_records.py",
+        "fields types",
         (
             "return type(other) is type(self) and isinstance(other, Record) and",
             "return isinstance(other, Record) and",
         ),
+        ('type.__setattr__(cls, "__match_args__", cls._names)', "pass"),
     ),
     *of(
         "mptcp_sockopt/_fields.py",
@@ -43,7 +48,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     *of(
-        "mptcp_sockopt/_views.py",
+        "mptcp_sockopt/_mptcp_info.py",
         "views fields values",
         ("if flags & _KEY_OR_FALLBACK == _KEY else", "if flags & _KEY else"),
         ("(write_seq - snd_una) % 2**64", "write_seq - snd_una"),
@@ -54,6 +59,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/_views.py",
         "live subflows views",
         ("return self.tcp_info.state in LIVE_STATES", "return self.tcp_info.state != TCPState.CLOSE"),
+    ),
+    *of(
+        "mptcp_sockopt/_fields.py",
+        "shown",
+        ("if View in cls.__bases__:\n            cls._struct = cls", "cls._struct = cls"),
+        (
+            "            return True\n        return _unequal(self, other)",
+            "            return False\n        return _unequal(self, other)",
+        ),
+        ("values[name] = int(values[name])", "pass"),
+        ("for name in vars(base).keys() & own.keys():", "for name in ():"),
+        ('name[:-1] if name.endswith("_") else name', "name"),
+        ("if value is not None and not field.says_none(self, value)", "if value is not None"),
+    ),
+    *of(
+        "mptcp_sockopt/_records.py",
+        "shown",
+        ("if base is not bytes:", "if True:"),
+        ("if not isinstance(part, Elsewhere)", ""),
+        ("if self in names][:1]", "][:1]"),
+        ('{*dir(type(result)), *getattr(result, "__dict__", ())}', "dir(type(result))"),
     ),
     *of(
         "mptcp_sockopt/_tcp_info.py",

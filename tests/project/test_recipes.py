@@ -50,12 +50,13 @@ FIELD: dict[str, Step] = {
     ),
     "view": (
         line(
-            "mptcp_sockopt/_views.py",
-            "        never=lambda info: info.bytes_acked == 0,\n    )  # fmt: skip",
-            '    foo = newer("9.9", "What a foo is.", "foos")',
+            "mptcp_sockopt/_mptcp_info.py",
+            '    Linux 6.10)"""',
+            '    foo: FieldOf[int | None] = newer("9.9", "What a foo is.", "foos", "gauge")\n'
+            '    """What a foo is. (foos; Linux 9.9)"""',
         ),
     ),
-    "size": (Edit("mptcp_sockopt/_views.py", '"6.19": 96,', ' "9.9": 100,'),),
+    "size": (Edit("mptcp_sockopt/_mptcp_info.py", '"6.19": 96,', ' "9.9": 100,'),),
     "row": (
         line(
             "tests/vectors.py",
@@ -74,7 +75,8 @@ class MPTCPHello(View):
     _places = _border.layout("mptcp_hello", "mptcph_")
     _smallest = 4
 
-    world = always("How many worlds are greeted.", "worlds", "9.9")
+    world: FieldOf[int] = always("How many worlds are greeted.", "worlds", "9.9", "gauge")
+    """How many worlds are greeted. (worlds; Linux 9.9)"""
 '''
 HELLO_FUNCTION = '''def mptcp_hello(sock: t.SocketLike) -> MPTCPHello:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_HELLO)``: a greeting. Linux 9.9; raises as mptcp_info()."""
@@ -178,9 +180,11 @@ OPTION: dict[str, Step] = {
     "view": (
         Edit(
             "mptcp_sockopt/_views.py",
-            '_UNACKED = [MPTCPInfo.fields[name] for name in ("flags", "write_seq", "snd_una")]\n',
+            '        return f"{type(self).__name__}(local={self.local}, remote={self.remote})"\n',
             HELLO_VIEW,
         ),
+        Edit("mptcp_sockopt/_views.py", "from ._fields import ", "FieldOf, always, "),
+        Edit("mptcp_sockopt/_views.py", "from . import ", "_border\nfrom . import "),
     ),
     "function": (
         Edit(
@@ -269,7 +273,7 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
         FIELD,
         [
             "tests/project/test_house.py",
-            *(f"tests/test_{name}.py" for name in "views fields recorded".split()),
+            *(f"tests/test_{name}.py" for name in "views fields recorded shown".split()),
         ],
     ),
     "option": (
