@@ -243,21 +243,72 @@ class Snapshot(Record, Whole):
         """How many subflows are ``live``."""
         return sum(subflow.live for subflow in self.subflows)
 
+    @property
+    def bytes_sent(self) -> int | None:
+        """Payload sent, each byte once, by MPTCP and TCP alike; None where the kernel does not say. (bytes)
+
+        Of MPTCP ``info.bytes_sent`` (Linux 6.5), of TCP ``bytes_sent`` less ``bytes_retrans`` (4.19).
+        """
+        if self.info is not None:
+            return self.info.bytes_sent
+        tcp_info = self._flow
+        if tcp_info is None or tcp_info.bytes_sent is None or tcp_info.bytes_retrans is None:
+            return None
+        return max(0, tcp_info.bytes_sent - tcp_info.bytes_retrans)
+
+    @property
+    def bytes_acked(self) -> int | None:
+        """Payload that the peer has acknowledged, by MPTCP and TCP alike, without SYN and FIN. (bytes)
+
+        Never more than ``bytes_sent``: what is acknowledged beyond it is a SYN, a FIN or a DATA_FIN. On plain
+        TCP, while data is in flight, it is one too many on the side that connected: no kernel says which side
+        that is. None, and releases, as bytes_sent.
+        """
+        sent, counted = self.bytes_sent, self.info if self.info is not None else self._flow
+        if sent is None or counted is None or counted.bytes_acked is None:
+            return None
+        return min(sent, counted.bytes_acked)
+
+    @property
+    def bytes_received(self) -> int | None:
+        """Payload received in order, read or not, by MPTCP and TCP alike, without the peer's FIN. (bytes)
+
+        A TCP socket in state CLOSE does not say whether a FIN came: there it may be one too many. None, and
+        releases, as bytes_sent.
+        """
+        if self.info is not None:
+            return self.info.bytes_received
+        tcp_info = self._flow
+        if tcp_info is None or tcp_info.bytes_received is None:
+            return None
+        return tcp_info.bytes_received - (tcp_info.state in _AFTER_FIN)
+
+    @property
+    def _flow(self) -> TCPInfo | None:
+        """The one subflow of plain TCP."""
+        return self.subflows[0].tcp_info if self.subflows else None
+
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""
         return {
             "time": self.time,
             "status": self.status.value,
             "live_count": self.live_count,
+            "bytes_sent": self.bytes_sent,
+            "bytes_acked": self.bytes_acked,
+            "bytes_received": self.bytes_received,
             "info": self.info.asdict(clean=clean) if self.info is not None else None,
             "subflows": [subflow.asdict(clean=clean) for subflow in self.subflows],
         }
+
+    def _counted(self) -> dict[str, int | None]:
+        return {name: getattr(self, name) for name in ("bytes_sent", "bytes_acked", "bytes_received")}
 
     def __repr__(self) -> str:
         from ._shown import short
 
         token = self.info.token if self.info is not None else None
-        vital = {"status": self.status, "token": token, "live_count": self.live_count}
+        vital = {"status": self.status, "token": token, "live_count": self.live_count, **self._counted()}
         return short(type(self).__name__, vital)
 
     def __str__(self) -> str:
@@ -266,10 +317,13 @@ class Snapshot(Record, Whole):
         rows: list[t.Row] = [("time", self.time, "ns"), ("status", self.status.value, "")]
         if self.info is not None:
             rows += self.info._rows()
+        else:
+            rows += [(name, value, "bytes") for name, value in self._counted().items() if value is not None]
         return table(type(self).__name__, rows, *paths(self.subflows))
 
 
 _set_time, _set_status, _set_info, _set_subflows = Snapshot._setters
+_AFTER_FIN = {TCPState.CLOSE_WAIT, TCPState.LAST_ACK, TCPState.CLOSING, TCPState.TIME_WAIT}
 
 
 def snapshot(sock: t.SocketLike) -> Snapshot:

@@ -266,7 +266,7 @@ def test_repr_takes_two_screen_lines_and_str_is_a_table(result: Any) -> None:
 
 def test_repr_has_identity_and_what_matters() -> None:
     text = repr(NOW)
-    for part in ("status=Status.MPTCP", "token=4000000000", "live_count=1"):
+    for part in ("status=Status.MPTCP", "token=4000000000", "live_count=1", f"bytes_sent={10**12}"):
         assert part in text
     assert "state=ESTABLISHED, rtt=0" in repr(tcp_info())
     assert "flags=REMOTE_KEY_RECEIVED" in repr(NOW.info)

@@ -31,6 +31,8 @@ def plain(value: Any) -> Any:
         return getattr(value, "name", value)
     repr(value), hash(value)
     parts = _timeless(value.asdict())
+    if isinstance(value, mp.Snapshot):  # these follow from the rest
+        parts = {name: part for name, part in parts.items() if not name.startswith("bytes_")}
     for name in ("info", "snapshot"):
         if hasattr(value, name):
             parts[name] = plain(getattr(value, name))

@@ -61,6 +61,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("return self.tcp_info.state in LIVE_STATES", "return self.tcp_info.state != TCPState.CLOSE"),
     ),
     *of(
+        "mptcp_sockopt/_sockopt.py",
+        "payload",
+        ("return min(sent, counted.bytes_acked)", "return counted.bytes_acked"),
+        ("return tcp_info.bytes_received - (tcp_info.state in _AFTER_FIN)", "return tcp_info.bytes_received"),
+        ("max(0, tcp_info.bytes_sent - tcp_info.bytes_retrans)", "tcp_info.bytes_sent"),
+    ),
+    *of(
         "mptcp_sockopt/_fields.py",
         "shown",
         ("if View in cls.__bases__:\n            cls._struct = cls", "cls._struct = cls"),
