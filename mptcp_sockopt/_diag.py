@@ -13,13 +13,15 @@ from ._border import layouts, sock_diag
 from ._fields import FieldOf, View, always, named, turned, unpickled
 from ._fields import column as _column
 from ._mptcp_info import IN_INFO
-from ._shown import host_and_port, short
+from ._shown import host_and_port, listed, short, units_of
 from ._tcp_info import STATES
 from ._views import InfoFlag, MPTCPInfo, TCPState, Whole
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 
 _INFO_AT = layouts.DIAG_INFO_AT
+#: Of the connection, in a row of str().
+_SHOWN = ("token", "subflows", "bytes_sent", "bytes_received")
 _flags, _FALLBACK = MPTCPInfo.fields["flags"].number, int(InfoFlag.FALLBACK)
 
 
@@ -193,6 +195,21 @@ class MPTCPDiag:
             raise ValueError(f"neither MPTCPDiagMsg nor MPTCPInfo has a field {name!r}")
         return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info_length)
 
+    def columns(self) -> dict[str, memoryview]:
+        """column() of every field that this kernel reports, by name."""
+        columns = {}
+        for name in [*MPTCPDiagMsg.fields, *MPTCPInfo.fields]:
+            try:
+                columns[name] = self.column(name)
+            except ValueError:
+                continue
+        return columns
+
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
+        """All of it by name: the rows as of their own ``asdict()``."""
+        rows = [row.asdict(clean=clean) for row in self]
+        return {"time": self.time, "missing": self.missing, "rows": rows}
+
     def __len__(self) -> int:
         return len(self._rows) // self._stride
 
@@ -233,6 +250,16 @@ class MPTCPDiag:
     def __repr__(self) -> str:
         missing = f", missing: {self.missing}" if self.missing else ""
         return f"<MPTCPDiag of {len(self)} sockets, time {self.time}{missing}>"
+
+    def __str__(self) -> str:
+        rows = [
+            [host_and_port(row.local), host_and_port(row.remote), row.state, row.fallback, row.inode]
+            + [getattr(row.info, name) for name in _SHOWN]
+            for row in self
+        ]
+        head = ["local", "remote", "state", "fallback", "inode", *_SHOWN]
+        units = [""] * 5 + units_of(MPTCPInfo.fields, _SHOWN)
+        return "\n".join([repr(self), *listed(head, units, rows, left=(0, 1, 2, 3))])
 
 
 _CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)

@@ -18,6 +18,7 @@ from ._border.rows import Rows
 from ._errors import UnsupportedOptionError
 from ._fields import column as _column
 from ._fields import strided, unpickled
+from ._shown import listed, units_of
 from ._views import MPTCPFullInfo, MPTCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -33,6 +34,10 @@ else:
 
         __slots__ = ()
         __class_getitem__ = classmethod(GenericAlias)
+
+
+#: Fields of a row in str().
+_SHOWN = ("token", "subflows", "bytes_sent", "bytes_acked", "bytes_received")
 
 
 class Sample(Generic[V]):
@@ -100,6 +105,21 @@ class Sample(Generic[V]):
             raise ValueError(f"this kernel does not report {name}: it lacks the option")
         return column
 
+    def columns(self) -> dict[str, memoryview]:
+        """column() of every field that this kernel reports, by name; empty where it lacks the option."""
+        columns = {}
+        for name in [*MPTCPInfo.fields, *["num_subflows"] * self._full]:
+            try:
+                columns[name] = self.column(name)
+            except ValueError:
+                continue
+        return columns
+
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
+        """All of it by name: the rows as of their own ``asdict()``, None for one that failed."""
+        rows = [None if isinstance(row, OSError) else row.asdict(clean=clean) for row in self]
+        return {"time": self.time, "fds": list(self.fds), "errnos": list(self.errnos), "rows": rows}
+
     def __len__(self) -> int:
         return len(self._fds)
 
@@ -158,6 +178,18 @@ class Sample(Generic[V]):
         bad = sum(map(bool, self.errnos))
         return f"<Sample of {len(self._fds)} sockets, {bad} failed, time {self.time}>"
 
+    def __str__(self) -> str:
+        rows: list[list[object]] = []
+        for fd, row in zip(self._fds, self, strict=True):
+            if isinstance(row, OSError):
+                rows.append([fd, *[None] * len(_SHOWN), row.strerror])
+            else:
+                info: t.Any = getattr(row, "info", row)
+                rows.append([fd, *(getattr(info, name) for name in _SHOWN), ""])
+        head: list[str] = ["fd", *_SHOWN, "failure"]
+        units: list[str] = ["", *units_of(MPTCPInfo.fields, _SHOWN), ""]
+        return "\n".join([repr(self), *listed(head, units, rows, left=(6,))])
+
 
 def _restored(full: bool, fds: tuple[int, ...], time: int, stride: int, block: bytes) -> Sample[t.Any]:
     return Sample(full, fds, time, stride, memoryview(block))
@@ -202,6 +234,9 @@ class Sampler(Generic[V]):
         self._added: dict[int, int] = {}
         #: How often the set was changed (counted behind each change), and how often when _rows was told.
         self._changes = self._asked = 0
+        if hasattr(socks, "fileno") or hasattr(socks, "get_extra_info") or not hasattr(socks, "__iter__"):
+            kind = type(socks).__name__
+            raise TypeError(f"Sampler takes an iterable of sockets, not one {kind}: Sampler([sock])")
         for sock in socks:
             fd = _border.descriptor(sock)
             if fd in self._added:
