@@ -32,7 +32,6 @@ from ._border import (
 )
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
 from ._fields import FieldOf as FieldOf
-from ._sockets import Support, create_connection, create_server, create_socket, is_supported
 from ._sockopt import (
     Snapshot,
     Status,
@@ -52,6 +51,7 @@ TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
     from ._sampler import Sample, Sampler
+    from ._sockets import Support, create_connection, create_server, create_socket, is_supported
     from ._tracker import SubflowDelta, Tracker, Update
     from ._types import Address as Address
     from ._types import SocketLike as SocketLike
@@ -112,8 +112,13 @@ _LATER = {
     "Sampler": "_sampler",
     "SocketLike": "_types",
     "SubflowDelta": "_tracker",
+    "Support": "_sockets",
     "Tracker": "_tracker",
     "Update": "_tracker",
+    "create_connection": "_sockets",
+    "create_server": "_sockets",
+    "create_socket": "_sockets",
+    "is_supported": "_sockets",
     "mptcp_diag": "_diag",
 }
 

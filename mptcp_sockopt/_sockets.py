@@ -206,3 +206,8 @@ def create_server(
         sock.close()
         raise
     return sock
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+for _public in (Support, create_connection, create_server, create_socket, is_supported):
+    _public.__module__ = "mptcp_sockopt"
