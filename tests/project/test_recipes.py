@@ -192,6 +192,21 @@ OPTION: dict[str, Step] = {
         ),
         Edit("mptcp_sockopt/_sockopt.py", "import InfoFlag, MPTCPFullInfo, ", "MPTCPHello, "),
     ),
+    "types": (
+        line(
+            "tests/typed_user.py",
+            "    assert_type(mp.is_mptcp(sock), bool)",
+            "    hello: mp.MPTCPHello = mp.mptcp_hello(sock)\n"
+            "    assert_type(hello.world + mp.MPTCP_HELLO, int)",
+        ),
+        line(
+            "tests/typed_wrongly.py",
+            "    # Numbers and texts.",
+            '    mp.mptcp_hello("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]\n'
+            "    mp.MPTCPHello(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]\n"
+            "    mp.MPTCP_HELLO()  # type: ignore[operator]  # pyright: ignore[reportCallIssue]",
+        ),
+    ),
     "public name": (
         line("mptcp_sockopt/__init__.py", "    MPTCP_FULL_INFO,", "    MPTCP_HELLO,"),
         line("mptcp_sockopt/__init__.py", '    "MPTCP_FULL_INFO",', '    "MPTCP_HELLO",\n    "MPTCPHello",'),
@@ -285,6 +300,7 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
                 "tests/test_abi.py",
                 "tests/test_bounds.py",
                 "tests/test_cases.py",
+                "tests/test_typed.py",
             ),
             *("tests/project/test_docs.py", "-k", "not package_index"),  # which shows what was installed
         ],
