@@ -15,10 +15,11 @@ from pathlib import Path
 from abi3info import DATAS, FUNCTIONS
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
-from workshop import SDIST, TARGETS, Failed, Target, run
+from workshop import ROOT, SDIST, TARGETS, Failed, Target, run
 
 MODULE = "_mptcp_sockopt"
 PYTHON = "cp310-abi3"
+PACKAGES = ("mptcp_sockopt", "reuseport")
 # Our C allocates nothing, and cffi's generated C asks the backend: a new name here is worth a thought.
 LIBC = set(
     "__errno_location bcmp getpeername getsockname getsockopt memcmp memcpy memmove memset recvmsg sendmsg "
@@ -74,6 +75,20 @@ def problems_of(name: str, path: Path) -> Iterator[str]:
         if tags != [f"{PYTHON}-{target.tag}"]:
             yield f"its metadata has the tags {tags}"
         yield from problems_of_module(target, wheel.read(modules[0]))
+        yield from problems_of_sources(wheel)
+
+
+def problems_of_sources(wheel: zipfile.ZipFile) -> Iterator[str]:
+    """It has every Python file of the checkout's packages, however deep, as it is, and no other."""
+    ours = {
+        str(path.relative_to(ROOT)): path.read_bytes()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    its = {file: wheel.read(file) for file in wheel.namelist() if file.endswith(".py")}
+    for file in sorted(ours.keys() | its.keys()):
+        if ours.get(file) != its.get(file):
+            yield f"its {file} is not the checkout's"
 
 
 def command(module: str, *words: str | Path) -> Iterator[str]:

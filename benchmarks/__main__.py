@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from mptcp_sockopt import cli
 
 from . import bulk, calls, floors, imports, pause, picture, soak
 from .connections import apart
@@ -53,6 +53,7 @@ def in_namespace(function: Part) -> Part:
 
 PARTS: dict[str, list[Part]] = {
     "calls": [in_namespace(lambda scale: calls.calls(scale.rounds))],
+    "follow": [in_namespace(lambda scale: calls.follow(scale.rounds))],
     "bulk": [in_namespace(lambda scale: bulk.bulk(scale.rounds))],
     "diag": [in_namespace(lambda scale: bulk.diag(scale.rounds))],
     "ss": [in_namespace(lambda scale: bulk.ss(min(scale.rounds, 13)))],
@@ -109,7 +110,20 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+class Options(NamedTuple):
+    """The words of the command."""
+
+    groups: list[str]
+    rounds: int | None
+    seconds: float | None
+    small: bool
+    json: Path | None
+    list: bool
+    write: bool
+    render: bool
+
+
+def parse(argv: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -131,7 +145,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--render", action="store_true", help="measure nothing, render docs/benchmarks.json anew"
     )
-    options = parser.parse_args(argv)
+    options = Options(**vars(parser.parse_args(argv)))
     unknown = [group for group in options.groups if group not in GROUPS]
     if unknown:
         parser.error(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
@@ -144,7 +158,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def scale_of(options: argparse.Namespace) -> Scale:
+def scale_of(options: Options) -> Scale:
     scale = SMALL if options.small else FULL
     return scale._replace(rounds=options.rounds or scale.rounds, seconds=options.seconds or scale.seconds)
 
@@ -165,7 +179,7 @@ def run(groups: Iterable[str], scale: Scale) -> Document:
     return Document(machine(), scale.rounds, whole)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if options.list:
         print(listing())
@@ -190,16 +204,8 @@ def main(argv: list[str] | None = None) -> int:
         say(f"MISSING: {what}")
     if options.write and missing:
         say("Nothing was written.")
-    return 3 if missing else 0
+    return cli.CANNOT if missing else cli.PASS
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on; the interpreter is not to try again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    sys.exit(code)
+    sys.exit(cli.entry(main, "benchmarks"))

@@ -8,7 +8,7 @@ import socket
 import mptcp_sockopt as mp
 
 from . import floors, peers
-from .connections import MOST_SUBFLOWS, of_subflows
+from .connections import MOST_SUBFLOWS, of_subflows, without_mptcp
 from .measure import (
     Costs,
     Growth,
@@ -75,6 +75,37 @@ def mptcplib(sock: socket.socket, rounds: int) -> Spread:
     """It runs programs, so their CPU time counts too."""
     variants = {"mptcplib": repeated(peers.mptcplib(), sock), "info": repeated(mp.mptcp_info, sock)}
     return interleave(variants, rounds, cpu_with_children).ratios("mptcplib", "info")
+
+
+def snapshot_and_fields(sock: socket.socket) -> tuple[int | None, list[tuple[int | None, int]]]:
+    shot = mp.snapshot(sock)
+    token = None if shot.info is None else shot.info.token
+    return token, [(path.id, path.tcp_info.rtt) for path in shot.subflows]
+
+
+def follow(rounds: int) -> Measured:
+    """T19 to T21, in units of `mptcp_full_info()` of the same socket, or of the one with 1 path."""
+    counts = range(1, MOST_SUBFLOWS + 1)
+    with of_subflows(counts) as pairs, without_mptcp() as (tcp, fallen):
+        floors.of_one("full_info", pairs[1][0].fileno())  # Missing where the kernel has none
+        socks = {str(count): client for count, (client, _) in pairs.items()} | {"t": tcp, "f": fallen}
+        variants: dict[str, Variant] = {}
+        for name, sock in socks.items():
+            tracker = mp.Tracker(sock)
+            variants[f"T19 {name}"] = repeated(mp.status, sock)
+            variants[f"T20 {name}"] = repeated(snapshot_and_fields, sock)
+            variants[f"T21 {name}"] = repeated(mp.Tracker.update, tracker)
+            if sock not in (tcp, fallen):
+                variants[f"unit {name}"] = repeated(mp.mptcp_full_info, sock)
+        costs = interleave(variants, rounds)
+    found = {}
+    for key in ("T19", "T20", "T21"):
+        by_count = [costs.ratios(f"{key} {count}", f"unit {count}") for count in counts]
+        found[key] = by_count[0]
+        found[f"{key}w"] = max(by_count)
+        for kind in ("t", "f"):
+            found[f"{key}{kind}"] = costs.ratios(f"{key} {kind}", "unit 1")
+    return Measured(found)
 
 
 def growth(rounds: int) -> Measured:

@@ -79,6 +79,22 @@ def of_subflows(counts: range) -> Iterator[dict[int, tuple[socket.socket, socket
         yield pairs
 
 
+@contextlib.contextmanager
+def without_mptcp() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection of plain TCP, and one of an MPTCP socket that fell back: each the client's end."""
+    with contextlib.ExitStack() as kept:
+        server = kept.enter_context(socket.create_server(("127.0.0.1", 0)))
+        clients = []
+        for connect in (socket.create_connection, mp.create_connection):
+            client = kept.enter_context(connect(server.getsockname(), timeout=PATIENCE))
+            accepted = kept.enter_context(server.accept()[0])
+            client.sendall(b"x")
+            accepted.recv(1)
+            clients.append(client)
+        tcp, fallen = clients
+        yield tcp, fallen
+
+
 def await_subflows(client: socket.socket, count: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while (live := mp.snapshot(client).live_count) != count:

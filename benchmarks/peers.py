@@ -64,7 +64,7 @@ class _Info(ctypes.Structure):
 
 
 _Buffer = ctypes.c_char * 96
-_new_bytes = bytes.__new__
+_new_bytes: Callable[[type[mp.MPTCPInfo], memoryview], mp.MPTCPInfo] = bytes.__new__  # type: ignore[assignment]
 _getsockopt = ctypes.CDLL(None, use_errno=True).getsockopt
 _getsockopt.argtypes = [
     ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint32)

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import _sandbox, cli
 from reuseport._children import Handle, in_child
 
 MBIT = {"path1": 40, "path2": 10}
@@ -37,12 +37,7 @@ LIMIT = 0.05
 # What is on its way when the second ends: read, but not acknowledged, or the other way round. Half of what
 # the paths carry in 20 ms; it matters in seconds of a near standstill only.
 FLOOR = sum(MBIT.values()) * 1e6 / 8 * 0.010
-PASS, FAIL, CANNOT = 0, 1, 3
 SECOND = 1_000_000_000
-
-
-class CannotRun(Exception):  # noqa: N818  # an outcome: exit status 3
-    """What is missing here, in a sentence."""
 
 
 class Sample(NamedTuple):
@@ -95,9 +90,9 @@ def network(command: str, batch: str) -> None:
             [command, "-batch", "-"], input=batch, text=True, capture_output=True, timeout=10, check=True
         )
     except FileNotFoundError:
-        raise CannotRun(f"the program {command} (iproute2)") from None
+        raise cli.CannotRun(f"the program {command} (iproute2)") from None
     except subprocess.CalledProcessError as error:
-        raise CannotRun(f"{command} says {error.stderr.strip()!r}") from None
+        raise cli.CannotRun(f"{command} says {error.stderr.strip()!r}") from None
 
 
 def furnish(host: int) -> None:
@@ -222,7 +217,7 @@ def run(seconds: int, send_buffer: int) -> list[Second]:
     try:
         _sandbox.enter_private_network()
     except OSError as error:
-        raise CannotRun(f"a private network namespace: {error}") from None
+        raise cli.CannotRun(f"a private network namespace: {error}") from None
     here, there = socket.socketpair()
 
     def far() -> Received:
@@ -270,11 +265,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--seconds is from 1 to 3600")
     if not 1 <= options.send_buffer < 1 << 30:
         parser.error("--send-buffer is from 1 to 1073741823")
-    try:
-        rows = in_child(lambda: run(options.seconds, options.send_buffer), seconds=options.seconds + 60)
-    except CannotRun as reason:
-        print(f"cannot run here: {reason}", file=sys.stderr)
-        return CANNOT
+    rows = in_child(lambda: run(options.seconds, options.send_buffer), seconds=options.seconds + 60)
     good = all(row.holds() for row in rows)
     if options.json:
         lines = [row._asdict() | {"off": row.off(), "holds": row.holds()} for row in rows]
@@ -282,8 +273,8 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(*table(rows), sep="\n")
         print("within 5 % in every second" if good else "FAIL: off by more than 5 %")
-    return PASS if good else FAIL
+    return cli.PASS if good else cli.FAIL
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.entry(main, "benchmarks.two_paths"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# What the compiled module offers, for mypy. Only mptcp_sockopt/_abi.py imports it; tests/test_house.py
-# compares this list with the module.
+# What the compiled module offers, for mypy. Only mptcp_sockopt/_border/abi.py imports it;
+# tests/project/test_house.py compares this list with the module.
 from collections.abc import Callable
 from typing import Any, Final, final, type_check_only
 
@@ -45,9 +45,38 @@ class _Lib:
     NLA_TYPE_MASK: Final[int]
     INET_DIAG_REQ_PROTOCOL: Final[int]
     INET_DIAG_INFO: Final[int]
+    INET_DIAG_SKV6ONLY: Final[int]
     INET_DIAG_MARK: Final[int]
     INET_DIAG_ULP_INFO: Final[int]
     INET_ULP_INFO_NAME: Final[int]
+    NETLINK_GENERIC: Final[int]
+    NLM_F_ACK: Final[int]
+    NLA_F_NESTED: Final[int]
+    GENL_ID_CTRL: Final[int]
+    CTRL_CMD_GETFAMILY: Final[int]
+    CTRL_ATTR_FAMILY_ID: Final[int]
+    CTRL_ATTR_FAMILY_NAME: Final[int]
+    MPTCP_PM_CMD_ADD_ADDR: Final[int]
+    MPTCP_PM_CMD_DEL_ADDR: Final[int]
+    MPTCP_PM_CMD_FLUSH_ADDRS: Final[int]
+    MPTCP_PM_CMD_SET_LIMITS: Final[int]
+    MPTCP_PM_ATTR_ADDR: Final[int]
+    MPTCP_PM_ATTR_RCV_ADD_ADDRS: Final[int]
+    MPTCP_PM_ATTR_SUBFLOWS: Final[int]
+    MPTCP_PM_ADDR_ATTR_FAMILY: Final[int]
+    MPTCP_PM_ADDR_ATTR_ID: Final[int]
+    MPTCP_PM_ADDR_ATTR_ADDR4: Final[int]
+    MPTCP_PM_ADDR_ATTR_ADDR6: Final[int]
+    MPTCP_PM_ADDR_ATTR_PORT: Final[int]
+    MPTCP_PM_ADDR_ATTR_FLAGS: Final[int]
+    MPTCP_PM_ADDR_ATTR_IF_IDX: Final[int]
+    MPTCP_PM_ADDR_FLAG_SIGNAL: Final[int]
+    MPTCP_PM_ADDR_FLAG_SUBFLOW: Final[int]
+    NETLINK_ROUTE: Final[int]
+    RTM_NEWADDR: Final[int]
+    IFA_ADDRESS: Final[int]
+    IFA_LOCAL: Final[int]
+    IFA_F_NODAD: Final[int]
     MPTCP_INFO_ROOM: Final[int]
     TCP_INFO_ROOM: Final[int]
     SUBFLOW_ADDRS_ROOM: Final[int]
@@ -93,8 +122,9 @@ class _Lib:
     def speaks_mptcp(self, fd: int, /) -> int: ...
     def mptcp_get_rows(self, rows: CData, /) -> int: ...
     def socket_name(self, fd: int, peer: int, names: CData, /) -> int: ...
+    V6ONLY_NOT_TOLD: Final[int]
     def mptcp_diag_request(self, fd: int, dump: CData, family: int, states: int, /) -> int: ...
-    def tcp_listeners_request(self, fd: int, dump: CData, /) -> int: ...
+    def tcp_diag_request(self, fd: int, dump: CData, port: int, /) -> int: ...
     def mptcp_diag_receive(self, fd: int, dump: CData, /) -> int: ...
     def mptcp_diag_parse(self, dump: CData, length: int, /) -> int: ...
 
@@ -107,6 +137,7 @@ class _FFI:
     def gc(self, pointer: CData, destructor: Callable[[CData], object]) -> CData: ...
     def new(self, ctype: str, init: object = ...) -> CData: ...
     def new_allocator(self, *, should_clear_after_alloc: bool) -> Callable[[str, int], CData]: ...
+    def offsetof(self, struct: str, field: str) -> int: ...
     def sizeof(self, ctype: CData) -> int: ...
     def string(self, pointer: CData) -> bytes: ...
     def typeof(self, ctype: str) -> CData: ...

@@ -3,11 +3,13 @@
  * The kernel ABI this library speaks, written once.
  *
  * Layouts follow Linux 7.3: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
- * <linux/netlink.h> and <linux/inet_diag.h>. Kernels append to the structs of the first two and return the length they know; which fields an older kernel returned is decided in
- * mptcp_sockopt/_views.py. System headers are never included: they describe the build machine.
+ * <linux/netlink.h>, <linux/inet_diag.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
+ * Kernels append to the structs of the first two and return the length they know; which fields an older
+ * kernel returned is decided in mptcp_sockopt/_views.py. System headers are never included: they describe
+ * the build machine.
  *
  * Three readers share this file: the C (#include), build_ffi.py (the text becomes cffi's cdef) and
- * mptcp_sockopt/_abi.py (offsets and sizes by reflection). So it must stay what cffi parses: plain
+ * mptcp_sockopt/_border/abi.py (offsets and sizes by reflection). So it must stay what cffi parses: plain
  * declarations, one-line #defines of integers, no attributes, no conditionals. The static asserts that
  * pin it stand in mptcp_abi_assert.h.
  */
@@ -255,6 +257,7 @@ struct nlattr {
 /* Attributes of a request and of an answer. A protocol above 255 does not fit sdiag_protocol: Linux 5.9. */
 #define INET_DIAG_REQ_PROTOCOL 3
 #define INET_DIAG_INFO 2
+#define INET_DIAG_SKV6ONLY 11 /* of an IPv6 socket that listens or is closed */
 #define INET_DIAG_MARK 15     /* for CAP_NET_ADMIN alone */
 #define INET_DIAG_ULP_INFO 19 /* comes with INET_DIAG_INFO; for CAP_NET_ADMIN alone before Linux 6.15 */
 #define INET_ULP_INFO_NAME 1  /* in INET_DIAG_ULP_INFO: a string, "mptcp" of a subflow and of a listener */
@@ -301,6 +304,54 @@ struct inet_diag_msg {
 	uint32_t idiag_wqueue;
 	uint32_t idiag_uid;
 	uint32_t idiag_inode;
+};
+
+/* What _border/netlink.py asks with. Generic netlink: families are found by name. */
+#define NETLINK_GENERIC 16
+#define NLM_F_ACK 0x4
+#define NLA_F_NESTED 0x8000
+#define GENL_ID_CTRL 16
+#define CTRL_CMD_GETFAMILY 3
+#define CTRL_ATTR_FAMILY_ID 1
+#define CTRL_ATTR_FAMILY_NAME 2
+
+struct genlmsghdr {
+	uint8_t cmd;
+	uint8_t version;
+	uint16_t reserved;
+};
+
+/* The family mptcp_pm (Documentation/netlink/specs/mptcp_pm.yaml): Linux 5.6. */
+#define MPTCP_PM_CMD_ADD_ADDR 1
+#define MPTCP_PM_CMD_DEL_ADDR 2
+#define MPTCP_PM_CMD_FLUSH_ADDRS 4
+#define MPTCP_PM_CMD_SET_LIMITS 5
+#define MPTCP_PM_ATTR_ADDR 1
+#define MPTCP_PM_ATTR_RCV_ADD_ADDRS 2
+#define MPTCP_PM_ATTR_SUBFLOWS 3
+#define MPTCP_PM_ADDR_ATTR_FAMILY 1
+#define MPTCP_PM_ADDR_ATTR_ID 2
+#define MPTCP_PM_ADDR_ATTR_ADDR4 3
+#define MPTCP_PM_ADDR_ATTR_ADDR6 4
+#define MPTCP_PM_ADDR_ATTR_PORT 5
+#define MPTCP_PM_ADDR_ATTR_FLAGS 6
+#define MPTCP_PM_ADDR_ATTR_IF_IDX 7
+#define MPTCP_PM_ADDR_FLAG_SIGNAL 1
+#define MPTCP_PM_ADDR_FLAG_SUBFLOW 2
+
+/* rtnetlink(7): addresses of interfaces. */
+#define NETLINK_ROUTE 0
+#define RTM_NEWADDR 20
+#define IFA_ADDRESS 1
+#define IFA_LOCAL 2
+#define IFA_F_NODAD 2
+
+struct ifaddrmsg {
+	uint8_t ifa_family;
+	uint8_t ifa_prefixlen;
+	uint8_t ifa_flags;
+	uint8_t ifa_scope;
+	uint32_t ifa_index;
 };
 
 #endif

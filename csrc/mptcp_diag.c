@@ -21,7 +21,7 @@ _Static_assert(sizeof(struct inet_diag_msg) % 8 == 0, "mptcp_info starts aligned
 _Static_assert(MPTCP_INFO_ROOM % 8 == 0, "and ends so");
 /* Records are made in place: one is never longer than the message it came in. Padding takes 7 bytes at most. */
 _Static_assert(sizeof(struct nlmsghdr) >= 7, "the shortest message has room for its record");
-_Static_assert(sizeof(struct tcp_listener) <= sizeof(struct nlmsghdr) + sizeof(struct inet_diag_msg), "this too");
+_Static_assert(sizeof(struct tcp_socket) <= sizeof(struct nlmsghdr) + sizeof(struct inet_diag_msg), "this too");
 
 /* What a failed call says: nothing but -1 and an errno is one. */
 static int refused(ssize_t result)
@@ -64,7 +64,7 @@ int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, u
 	return sent == (ssize_t)header.nlmsg_len ? 0 : refused(sent);
 }
 
-int tcp_listeners_request(int fd, const struct mptcp_diag_dump *dump)
+int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port)
 {
 	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
 	struct {
@@ -78,12 +78,19 @@ int tcp_listeners_request(int fd, const struct mptcp_diag_dump *dump)
 			.nlmsg_seq = dump->sequence,
 		},
 		/* The name of the ULP comes with tcp_info, and only with it. */
-		.of_tcp = {.idiag_ext = 1 << (INET_DIAG_INFO - 1), .idiag_states = 1u << TCP_LISTEN},
+		.of_tcp = {
+			.idiag_ext = dump->tcp == 1u << TCP_LISTEN ? (uint8_t)(1 << (INET_DIAG_INFO - 1)) : 0,
+			.id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},
+			.idiag_states = dump->tcp,
+		},
 	};
+	struct iovec part = {&request, sizeof(request)};
+	struct msghdr message = {
+		.msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = &part, .msg_iovlen = 1};
 	ssize_t sent;
 
 	_Static_assert(sizeof(request) == sizeof(request.header) + sizeof(request.of_tcp), "no padding");
-	sent = sendto(fd, &request, sizeof(request), 0, (struct sockaddr *)&kernel, sizeof(kernel));
+	sent = sendmsg(fd, &message, 0);
 	return sent == (ssize_t)sizeof(request) ? 0 : refused(sent);
 }
 
@@ -138,15 +145,15 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 	if (info_length > MPTCP_INFO_ROOM)
 		info_length = MPTCP_INFO_ROOM;
 	if (!dump->stride) {
-		dump->info = (uint32_t)info_length;
+		dump->info_length = (uint32_t)info_length;
 		dump->stride = (uint32_t)(msg + RECORD_ALIGN((size_t)info_length));
 	}
 	/* A kernel knows one struct mptcp_info. */
-	if ((uint32_t)info_length != dump->info)
+	if ((uint32_t)info_length != dump->info_length)
 		return -EPROTO;
 	memmove(record, message, msg);
-	memmove(record + msg, info, dump->info);
-	memset(record + msg + dump->info, 0, dump->stride - msg - dump->info);
+	memmove(record + msg, info, dump->info_length);
+	memset(record + msg + dump->info_length, 0, dump->stride - msg - dump->info_length);
 	dump->used += dump->stride;
 	return 0;
 }
@@ -164,22 +171,25 @@ static int is_named_mptcp(const uint8_t *ulp, size_t length)
 	return value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name));
 }
 
-/* As add_record, about a TCP listener. */
-static int add_tcp_listener(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
+/* As add_record, about a TCP socket. */
+static int add_tcp_socket(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
 {
 	const size_t msg = sizeof(struct inet_diag_msg);
-	struct tcp_listener found = {.is_mptcp = 0};
-	const uint8_t *ulp;
-	int info_length, ulp_length, mark_length, named = 0;
+	struct tcp_socket found = {.v6only = V6ONLY_NOT_TOLD};
+	const uint8_t *ulp, *v6only;
+	int info_length, ulp_length, mark_length, v6only_length, named = 0;
 
 	if (length < msg)
 		return -EPROTO;
-	if (!is_of_tcp(message) || message[offsetof(struct inet_diag_msg, idiag_state)] != TCP_LISTEN)
+	if (!is_of_tcp(message) || !(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1))
 		return -EPROTO;
 	ulp = find_attribute(message + msg, length - msg, INET_DIAG_ULP_INFO, &ulp_length);
 	find_attribute(message + msg, length - msg, INET_DIAG_INFO, &info_length);
 	found.privileged = !!find_attribute(message + msg, length - msg, INET_DIAG_MARK, &mark_length);
-	if (ulp_length < 0 || mark_length < 0 || info_length < 0 || info_length > MOST_STRUCT)
+	v6only = find_attribute(message + msg, length - msg, INET_DIAG_SKV6ONLY, &v6only_length);
+	if (ulp_length < 0 || mark_length < 0 || v6only_length < 0 || info_length < 0 || info_length > MOST_STRUCT)
+		return -EPROTO;
+	if (v6only && (v6only_length != sizeof(*v6only) || *v6only > 1))
 		return -EPROTO;
 	if (ulp)
 		named = is_named_mptcp(ulp, (size_t)ulp_length);
@@ -188,6 +198,8 @@ static int add_tcp_listener(struct mptcp_diag_dump *dump, const uint8_t *message
 	memcpy(&found.msg, message, msg);
 	found.is_mptcp = (uint8_t)named;
 	found.tcp_info = (uint16_t)info_length;
+	if (v6only)
+		found.v6only = *v6only;
 	memcpy((uint8_t *)dump->records + dump->used, &found, sizeof(found));
 	dump->stride = sizeof(found);
 	dump->used += sizeof(found);
@@ -218,7 +230,7 @@ int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 		switch (header.nlmsg_type) {
 		case TCPDIAG_GETSOCK:
 		case SOCK_DIAG_BY_FAMILY:
-			failed = (dump->tcp ? add_tcp_listener : add_record)(
+			failed = (dump->tcp ? add_tcp_socket : add_record)(
 				dump, at + sizeof(header), header.nlmsg_len - sizeof(header));
 			if (failed)
 				return failed;

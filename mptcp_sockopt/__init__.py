@@ -1,46 +1,27 @@
 # SPDX-License-Identifier: MIT
 """What is Linux doing with my Multipath TCP connection?
 
-Read a socket with mptcp_info(), mptcp_full_info(), snapshot() or status(), many
-with a Sampler; follow one with a Tracker; open one with create_connection() or
-create_server(); list those of all processes with mptcp_diag(). Test the kernel with
-python -m mptcp_sockopt.selftest.
+    status(sock)             what a socket is: MPTCP, fallen back to TCP, plain TCP ...
+    snapshot(sock)           that, the connection, and its paths, at one moment
+    mptcp_info(sock)         the connection alone; mptcp_full_info() has its paths too
+    Tracker(sock).update()   bytes, rates and paths since the last update()
+    Sampler(socks).sample()  many sockets in one call
+    mptcp_diag()             every MPTCP connection of this network namespace
+    mptcp_sockopt.processes  which processes have a socket, and who listens on a port
+    create_connection(), create_server(), create_socket()
+                             as those of the socket module, with MPTCP
+    is_supported()           whether MPTCP sockets can be made here, or why not
 
-This is the one public door. The house, from the ground up (imports only go down):
+Fields are attributes with the kernel's names: snapshot(sock).subflows[0].tcp_info.rtt.
+TCPInfo.rtt.unit is its unit. What the kernel does not report is None, and a failure is
+an OSError. print() shows a result as a table, and .asdict(clean=True) is for JSON.
+Test the kernel with: python -m mptcp_sockopt.selftest
 
-    csrc/mptcp_abi.h   the kernel's structs and numbers, written once
-    _mptcp_sockopt     the compiled module, made from csrc by build_ffi.py
-    _version           the version, and the kernel release that is followed
-    _descriptor        what may be passed as a socket
-    _errors            the exceptions, and the review of errnos behind them
-    _abi               the only importer of the compiled module
-    _sock_diag         its second room: dumps of sock_diag(7)
-    _rows              its third room: many sockets in one call
-    _fields            how a view decodes
-    _tcp_info          TCPInfo, and the states of a subflow
-    _views             MPTCPInfo, SubflowAddrs, Subflow, MPTCPFullInfo
-    _sockopt           one function per option; status(), snapshot()
-    _sockets           opening sockets
-    _diag              mptcp_diag(): every MPTCP connection of the network namespace
-    _growth            how much counters grew, or that it is another connection
-    _sampler           many sockets at once
-    _tracker           one connection over time
-
-The self test and the command line, over the public names alone:
-
-    _ktap              tests of several processes, in TAP 13
-    _netlink           a netlink request and its answer
-    _sandbox           private network namespaces
-    _cases             the self test's cases on one end of a connection
-    _inq_cases         on what waits in a socket
-    _socket_cases      on sockets of every kind
-    _path_cases        on several subflows
-    _loopback          whether they can be tried here, and why not
-    selftest           python -m mptcp_sockopt.selftest
-    cli                the command line
+This is the one public door; CONTRIBUTING.md has the map of the house behind it.
 """
 
-from ._abi import (
+from . import _types as t  # noqa: F401  # annotations of public classes are looked up here
+from ._border import (
     IPPROTO_MPTCP,
     MPTCP_FULL_INFO,
     MPTCP_INFO,
@@ -49,10 +30,8 @@ from ._abi import (
     SOL_MPTCP,
     TCP_IS_MPTCP,
 )
-from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
 from ._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
-from ._sampler import Sample, Sampler
-from ._sockets import Support, create_connection, create_server, create_socket, is_supported
+from ._fields import FieldOf as FieldOf
 from ._sockopt import (
     Snapshot,
     Status,
@@ -65,9 +44,18 @@ from ._sockopt import (
     snapshot,
     status,
 )
-from ._tracker import SubflowDelta, Tracker, Update
 from ._version import __version__
 from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
+    from ._sampler import Sample, Sampler
+    from ._sockets import Support, create_connection, create_server, create_socket, is_supported
+    from ._tracker import Tracker
+    from ._types import Address as Address
+    from ._types import SocketLike as SocketLike
+    from ._updates import SubflowDelta, Update
 
 __all__ = [
     "IPPROTO_MPTCP",
@@ -77,6 +65,7 @@ __all__ = [
     "MPTCP_TCPINFO",
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
+    "Address",
     "InfoFlag",
     "MPTCPDiag",
     "MPTCPDiagMsg",
@@ -87,6 +76,7 @@ __all__ = [
     "Sample",
     "Sampler",
     "Snapshot",
+    "SocketLike",
     "Status",
     "Subflow",
     "SubflowAddrs",
@@ -113,9 +103,46 @@ __all__ = [
     "status",
 ]
 
-# The classes answer to the name that users import them by, in help() and in pickles.
+#: What is loaded with its room when it is used first: most programs that import the package need none of it,
+#: and the rooms behind _types import typing.
+_LATER = {
+    "Address": "_types",
+    "MPTCPDiag": "_diag",
+    "MPTCPDiagMsg": "_diag",
+    "Sample": "_sampler",
+    "Sampler": "_sampler",
+    "SocketLike": "_types",
+    "SubflowDelta": "_updates",
+    "Support": "_sockets",
+    "Tracker": "_tracker",
+    "Update": "_updates",
+    "create_connection": "_sockets",
+    "create_server": "_sockets",
+    "create_socket": "_sockets",
+    "is_supported": "_sockets",
+    "mptcp_diag": "_diag",
+}
+
+if not TYPE_CHECKING:  # a checker would believe that there is every name
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        of_room = [other for other, room in _LATER.items() if room == _LATER[name]]
+        room = __import__(_LATER[name], globals(), fromlist=of_room, level=1)
+        # All at once: their annotations name each other, and are looked up here.
+        globals().update({other: getattr(room, other) for other in of_room})
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
+# They answer to the name that users import them by, in help() and in pickles. Those of _LATER see to it
+# themselves. Their annotations are then looked up here: hence t and FieldOf.
 for _name in __all__:
-    _object = globals()[_name]
+    _object = globals().get(_name)
     if isinstance(_object, type) or callable(_object):
         _object.__module__ = __name__
 del _name, _object

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """python -m mptcp_sockopt: the command line, as mptcp-sockopt is."""
 
-from .cli import entry
+import sys
 
-entry()
+from .cli import main
+
+sys.exit(main())

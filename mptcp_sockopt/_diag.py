@@ -3,42 +3,29 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import sys
 import time as _time
-from functools import partial
 from itertools import starmap
 
-from . import _abi, _sock_diag
-from ._fields import View, always, turned, unpickled
+from . import _types as t
+from ._border import layouts, listeners, sock_diag
+from ._fields import FieldOf, View, always, named, turned, unpickled
 from ._fields import column as _column
-from ._views import InfoFlag, MPTCPInfo, TCPState
+from ._mptcp_info import IN_INFO
+from ._shown import host_and_port, listed, short, units_of
+from ._tcp_info import STATES
+from ._views import InfoFlag, MPTCPInfo, TCPState, Whole
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any, overload
 
-    from ._views import Address
-
-_MSG = _abi.layout("inet_diag_msg", "idiag_")
-_ID_AT = _abi.layout("inet_diag_msg")["id"].offset
-_ID = _abi.layout("inet_diag_sockid", "idiag_")
-_INFO_AT = _sock_diag.INFO_AT
-_INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
-_cookie = struct.Struct("=II").unpack_from
-_COOKIE_AT = _ID_AT + _ID["cookie"].offset
-_COOKIE = [_abi.Place(_COOKIE_AT, 4), _abi.Place(_COOKIE_AT + 4, 4)]
-_new_bytes = bytes.__new__
+_INFO_AT = layouts.DIAG_INFO_AT
+#: Of the connection, in a row of str().
+_SHOWN = ("token", "subflows", "bytes_sent", "bytes_received")
+_flags, _FALLBACK = MPTCPInfo.fields["flags"].number, int(InfoFlag.FALLBACK)
 
 
-def _of_id(view: bytes, name: str) -> bytes:
-    place = _ID[name]
-    return view[_ID_AT + place.offset : _ID_AT + place.end]
-
-
-class MPTCPDiagMsg(View):
+class MPTCPDiagMsg(View, Whole):
     """``struct inet_diag_msg`` and ``struct mptcp_info``: one MPTCP socket in a dump (Linux 5.9).
 
     Its own fields are those of inet_diag_msg under the kernel's names without ``idiag_``; ``if``, a word of
@@ -47,35 +34,60 @@ class MPTCPDiagMsg(View):
     """
 
     __slots__ = ()
-    _places = {**_MSG, "ifindex": _abi.Place(_ID_AT + _ID["if"].offset, _ID["if"].size)}  # noqa: RUF012
+    _places = layouts.DIAG_MSG
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"info": IN_INFO}
     _smallest = _INFO_AT + MPTCPInfo._smallest
 
-    family = always("AF_INET or AF_INET6.", "family", "5.9")
-    state = always("A number of TCPState, of the MPTCP socket.", "state", "5.9")
-    timer = always("0: none; 2: that which ends a socket closed on this side.", "timer", "5.9")
-    retrans = always("Always 0: MPTCP counts in `info.retransmits`.", "timeouts", "5.9")
-    ifindex = always("Interface that the socket is bound to (SO_BINDTODEVICE), or 0.", "index", "5.9")
-    expires = always("Until the timer fires.", "ms", "5.9")
-    rqueue = always(
+    family: FieldOf[int] = always("AF_INET or AF_INET6.", "family", "5.9", "label")
+    """AF_INET or AF_INET6. (family; Linux 5.9)"""
+    state: FieldOf[TCPState | int] = named(
+        "A number of TCPState, of the MPTCP socket.", "state", "5.9", STATES
+    )
+    """A number of TCPState, of the MPTCP socket. (state; Linux 5.9)"""
+    timer: FieldOf[int] = always(
+        "0: none; 2: that which ends a socket closed on this side.", "timer", "5.9", "label"
+    )
+    """0: none; 2: that which ends a socket closed on this side. (timer; Linux 5.9)"""
+    retrans: FieldOf[int] = always(
+        "Always 0: MPTCP counts in `info.retransmits`.", "timeouts", "5.9", "gauge"
+    )
+    """Always 0: MPTCP counts in `info.retransmits`. (timeouts; Linux 5.9)"""
+    ifindex: FieldOf[int] = always(
+        "Interface that the socket is bound to (SO_BINDTODEVICE), or 0.", "index", "5.9", "label"
+    )
+    """Interface that the socket is bound to (SO_BINDTODEVICE), or 0. (index; Linux 5.9)"""
+    expires: FieldOf[int] = always("Time until the timer fires.", "ms", "5.9", "gauge")
+    """Time until the timer fires. (ms; Linux 5.9)"""
+    rqueue: FieldOf[int] = always(
         "Memory of what was received and not read, more than its payload; on a listener the length of its "
         "accept queue.",
         "bytes",
         "5.9",
+        "gauge",
     )
-    wqueue = always(
+    """Memory of what was received and not read, more than its payload; on a listener the length of its accept
+    queue. (bytes; Linux 5.9)"""
+    wqueue: FieldOf[int] = always(
         "Always 0 on a connection, whatever waits (`info.unacked_bytes` tells); on a listener its backlog.",
         "bytes",
         "5.9",
+        "gauge",
     )
-    uid = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9")
-    inode = always("As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9")
+    """Always 0 on a connection, whatever waits (`info.unacked_bytes` tells); on a listener its backlog.
+    (bytes; Linux 5.9)"""
+    uid: FieldOf[int] = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9", "label")
+    """Owner, as the caller's user namespace numbers it. (uid; Linux 5.9)"""
+    inode: FieldOf[int] = always(
+        "As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9", "label"
+    )
+    """As os.fstat() gives it; 0 before accept() and after close(). (inode; Linux 5.9)"""
 
     def _check(self) -> None:
         MPTCPInfo(self[_INFO_AT:])
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
-        message = turned(raw[:_INFO_AT], [*cls._places.values(), *_COOKIE])
+        message = turned(raw[:_INFO_AT], [*cls._places.values(), *layouts.COOKIE])
         return message + MPTCPInfo._turned(raw[_INFO_AT:])
 
     @property
@@ -85,25 +97,17 @@ class MPTCPDiagMsg(View):
 
         None: not told, of a listener that only TCP's table told.
         """
-        words = _cookie(self, _COOKIE_AT)
-        return None if words == _sock_diag.NO_COOKIE else int(words[0] | words[1] << 32)
-
-    def _end(self, address: str, port: str) -> Address:
-        host, number = _of_id(self, address), int.from_bytes(_of_id(self, port), "big")
-        if self.family == socket.AF_INET:
-            return socket.inet_ntop(socket.AF_INET, host[:4]), number
-        link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
-        return socket.inet_ntop(socket.AF_INET6, host), number, 0, self.ifindex if link_local else 0
+        return layouts.cookie(self)
 
     @property
-    def local(self) -> Address:
+    def local(self) -> t.Address:
         """This side's address, as ``socket.getsockname()`` gives it."""
-        return self._end("src", "sport")
+        return layouts.diag_end(self, remote=False)
 
     @property
-    def remote(self) -> Address:
+    def remote(self) -> t.Address:
         """The peer's address, as ``socket.getpeername()`` gives it, flowinfo 0; zero on a listener."""
-        return self._end("dst", "dport")
+        return layouts.diag_end(self, remote=True)
 
     @property
     def info(self) -> MPTCPInfo:
@@ -111,7 +115,7 @@ class MPTCPDiagMsg(View):
 
         Then bytes_sent, bytes_acked and snd_una say what was handed to TCP: no measure of progress.
         """
-        return _new_bytes(MPTCPInfo, self[_INFO_AT:])
+        return MPTCPInfo._trusted(self[_INFO_AT:])
 
     @property
     def fallback(self) -> bool:
@@ -119,9 +123,9 @@ class MPTCPDiagMsg(View):
 
         True too for one that was reset before its first data: ``state`` is CLOSE then.
         """
-        return bool(self.info.flags & InfoFlag.FALLBACK)
+        return bool(_flags(self.info) & _FALLBACK)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``MPTCPInfo.asdict()``."""
         return {
             **super().asdict(clean=clean),
@@ -132,11 +136,14 @@ class MPTCPDiagMsg(View):
             "info": self.info.asdict(clean=clean),
         }
 
+    def _rows(self) -> list[t.Row]:
+        ends = ("local", host_and_port(self.local), ""), ("remote", host_and_port(self.remote), "")
+        told = ("cookie", self.cookie, ""), ("fallback", self.fallback, "")
+        return [*ends, *super()._rows(), *(row for row in told if row[1] is not None), *self.info._rows()]
+
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(local={self.local}, remote={self.remote}, state={self.state}, "
-            f"fallback={self.fallback}, inode={self.inode}, ...)"
-        )
+        names = ("local", "remote", "state", "fallback", "inode")
+        return short(type(self).__name__, {name: getattr(self, name) for name in names})
 
 
 class MPTCPDiag:
@@ -148,24 +155,28 @@ class MPTCPDiag:
     __slots__ = {
         "time": "time.monotonic_ns() just before the dump.",
         "missing": "Why listeners may be missing: a sentence. None: none is, or they were not asked for.",
-        "_info": "",
+        "_info_length": "",
         "_rows": "",
         "_stride": "",
     }
 
     time: int
+    """time.monotonic_ns() just before the dump."""
     missing: str | None
-    _info: int
+    """Why listeners may be missing: a sentence. None: none is, or they were not asked for."""
+    _info_length: int
     _rows: memoryview
     _stride: int
 
-    def __init__(self, time: int, info: int, rows: bytes | memoryview, missing: str | None = None) -> None:
-        """Made by mptcp_diag(). info: bytes of mptcp_info in each record of rows."""
-        stride = _sock_diag.stride_of(info)
+    def __init__(
+        self, time: int, info_length: int, rows: bytes | memoryview, missing: str | None = None
+    ) -> None:
+        """Made by mptcp_diag(). info_length: bytes of mptcp_info in each record of rows."""
+        stride = sock_diag.stride_of(info_length)
         for name, value in (
             ("time", time),
             ("missing", missing),
-            ("_info", info),
+            ("_info_length", info_length),
             ("_rows", memoryview(rows)),
             ("_stride", stride),
         ):
@@ -177,21 +188,36 @@ class MPTCPDiag:
         name is a field of MPTCPDiagMsg (not ``cookie``, which is no field) or of MPTCPInfo; no name is in
         both. ValueError for any other, and for a field that this kernel does not report.
         """
-        info = self._info or _INFO_END  # of today, where nothing was found
+        info_length = self._info_length or layouts.MPTCP_INFO_SIZE  # of today, where nothing was found
         if name in MPTCPDiagMsg.fields:
-            return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info)
+            return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info_length)
         if name not in MPTCPInfo.fields:
             raise ValueError(f"neither MPTCPDiagMsg nor MPTCPInfo has a field {name!r}")
-        return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info)
+        return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info_length)
+
+    def columns(self) -> dict[str, memoryview]:
+        """column() of every field that this kernel reports, by name."""
+        columns = {}
+        for name in [*MPTCPDiagMsg.fields, *MPTCPInfo.fields]:
+            try:
+                columns[name] = self.column(name)
+            except ValueError:
+                continue
+        return columns
+
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
+        """All of it by name: the rows as of their own ``asdict()``."""
+        rows = [row.asdict(clean=clean) for row in self]
+        return {"time": self.time, "missing": self.missing, "rows": rows}
 
     def __len__(self) -> int:
         return len(self._rows) // self._stride
 
     if TYPE_CHECKING:
 
-        @overload
+        @t.overload
         def __getitem__(self, index: int) -> MPTCPDiagMsg: ...
-        @overload
+        @t.overload
         def __getitem__(self, index: slice) -> tuple[MPTCPDiagMsg, ...]: ...
 
     def __getitem__(self, index: int | slice) -> MPTCPDiagMsg | tuple[MPTCPDiagMsg, ...]:
@@ -204,12 +230,12 @@ class MPTCPDiag:
 
     def _row(self, index: int) -> MPTCPDiagMsg:
         start = index * self._stride
-        return _new_bytes(MPTCPDiagMsg, self._rows[start : start + _INFO_AT + self._info])
+        return MPTCPDiagMsg._trusted(self._rows[start : start + _INFO_AT + self._info_length])
 
-    def __iter__(self) -> Iterator[MPTCPDiagMsg]:
-        length = _INFO_AT + self._info
+    def __iter__(self) -> t.Iterator[MPTCPDiagMsg]:
+        length = _INFO_AT + self._info_length
         records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
-        return starmap(partial(_new_bytes, MPTCPDiagMsg), records)
+        return starmap(MPTCPDiagMsg._trusted, records)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("MPTCPDiag cannot be changed")
@@ -217,19 +243,29 @@ class MPTCPDiag:
     def __delattr__(self, name: str) -> None:
         raise AttributeError("MPTCPDiag cannot be changed")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        parts = type(self), self.time, self._info, self._rows.tobytes(), self.missing
+    def __reduce__(self) -> tuple[t.Any, ...]:
+        parts = type(self), self.time, self._info_length, self._rows.tobytes(), self.missing
         return unpickled, (sys.byteorder, *parts)
 
     def __repr__(self) -> str:
         missing = f", missing: {self.missing}" if self.missing else ""
         return f"<MPTCPDiag of {len(self)} sockets, time {self.time}{missing}>"
 
+    def __str__(self) -> str:
+        rows = [
+            [host_and_port(row.local), host_and_port(row.remote), row.state, row.fallback, row.inode]
+            + [getattr(row.info, name) for name in _SHOWN]
+            for row in self
+        ]
+        head = ["local", "remote", "state", "fallback", "inode", *_SHOWN]
+        units = [""] * 5 + units_of(MPTCPInfo.fields, _SHOWN)
+        return "\n".join([repr(self), *listed(head, units, rows, left=(0, 1, 2, 3))])
+
 
 _CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)
 
 
-def mptcp_diag(*, listening: bool = False, limit: int = _sock_diag.LIMIT) -> MPTCPDiag:
+def mptcp_diag(*, listening: bool = False, limit: int = sock_diag.LIMIT) -> MPTCPDiag:
     """Every MPTCP connection of the network namespace, of any process: sock_diag(7).
 
     Without privilege. No descriptor is needed, and a connection that fell back is told too. All IPv4 and
@@ -258,8 +294,13 @@ def mptcp_diag(*, listening: bool = False, limit: int = _sock_diag.LIMIT) -> MPT
     EMSGSIZE too.
     """
     time = _time.monotonic_ns()
-    rows, info = _sock_diag.dump(_CONNECTIONS, limit)
+    rows, info_length = sock_diag.dump(_CONNECTIONS, limit)
     if not listening:
-        return MPTCPDiag(time, info, rows)
-    rows, info, missing = _sock_diag.listeners(info, limit, rows)
-    return MPTCPDiag(time, info, rows, missing)
+        return MPTCPDiag(time, info_length, rows)
+    rows, info_length, missing = listeners.listeners(info_length, limit, rows)
+    return MPTCPDiag(time, info_length, rows, missing)
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+for _public in (MPTCPDiag, MPTCPDiagMsg, mptcp_diag):
+    _public.__module__ = "mptcp_sockopt"

@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: MIT
-"""How a view decodes: Field, View, Record, turned() and column(), which know no field by name.
+"""How a view decodes: Field, View, turned() and column(), which know no field by name.
 
 A view *is* the bytes that the kernel wrote (a bytes subclass), so it costs what bytes cost, never changes,
-compares, hashes and pickles as they do, and keeps the tail that a newer kernel added. Where a field lies
-is reflected from csrc/mptcp_abi.h. A field that the kernel did not return is None, never 0.
+hashes and pickles as they do, and keeps the tail that a newer kernel added. Type checkers, dir() and help()
+see its fields, and of bytes no more than a buffer. Where a field lies is reflected from csrc/mptcp_abi.h. A
+field that the kernel did not return is None, never 0.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from types import MappingProxyType
+from operator import attrgetter, itemgetter
+from types import GenericAlias, MappingProxyType
 
-from . import _abi
+from . import _border
+from . import _types as t
+from ._records import Shown, dir_of
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
+    from typing import Generic, TypeVar, overload
 
     from typing_extensions import Never, Self
 
+    N = TypeVar("N", bound=int)
     T_co = TypeVar("T_co", covariant=True)
 
 
@@ -28,29 +32,41 @@ class Field(property):
     """An attribute of a view: where it lies, and what it means.
 
     ``unit`` is its unit, ``since`` the Linux release that brought it, ``sentinel`` the value that the
-    kernel uses for "none" (or None), ``__doc__`` all of it in a line. ``never`` (or None) tells of a view
+    kernel uses for "none" (or None), ``__doc__`` a sentence with both. ``never`` (or None) tells of a view
     whether the value is of something that has not happened: another field of the same answer shows it.
+    ``kind`` is what the number is: a "counter" only grows, a "gauge" is of this moment, an "age" is the time
+    since something happened, a "limit" was configured or negotiated, a "sequence" is a position in the data,
+    a "label" names or describes. ``names`` has the members of the enum that a number is shown as, or is None.
     """
 
     unit: str
     since: str
+    kind: t.Kind
     sentinel: int | None
-    never: Callable[[Any], bool] | None
+    never: t.Callable[[t.Any], bool] | None
+    names: t.Mapping[int, int] | None
+    #: The plain number in a view, whatever its class or a class made of it shows.
+    number: t.Callable[[t.Any], t.Any]
+
+    __class_getitem__: t.ClassVar[t.Any] = classmethod(GenericAlias)  # FieldOf[int]
 
     def __init__(
         self,
         doc: str,
         unit: str,
         since: str,
+        kind: t.Kind,
         sentinel: int | None = None,
-        never: Callable[[Any], bool] | None = None,
+        never: t.Callable[[t.Any], bool] | None = None,
+        names: t.Mapping[int, int] | None = None,
     ) -> None:
-        super().__init__()
         self.__doc__ = f"{doc} ({unit}; Linux {since})"
         self.unit = unit
         self.since = since
+        self.kind = kind
         self.sentinel = sentinel
         self.never = never
+        self.names = names
 
     def says_none(self, view: View, value: object) -> bool:
         """Whether value is the kernel's way to say that there is none, or of what has not happened."""
@@ -60,23 +76,42 @@ class Field(property):
 
     def __set_name__(self, owner: type[View], name: str) -> None:
         """Find the place in the owner's struct."""
-        self.place = place = owner._places[name]
+        self.name = name
+        self.place = place = owner._places[name[:-1] if name.endswith("_") else name]
         #: The struct's length from which the field is in it.
         self.needed = needed = owner._size_since.get(self.since, place.end)
-        getter = _getter(place, needed)
+        self.number = _getter(place, needed)
+        getter = self.number if self.names is None else _named(place, needed, self.names)
         getter.__name__ = name  # for the message of an AttributeError
         super().__init__(getter, doc=self.__doc__)
 
+    def __repr__(self) -> str:
+        return f"<Field {self.name}: {self.kind}, {self.unit}, Linux {self.since}>"
 
-def _getter(place: _abi.Place, needed: int) -> Callable[[View], int | None]:
+
+#: By size: a Struct for each field would take longer to make.
+_UNPACK = {struct.calcsize(form): struct.Struct(form).unpack_from for form in ("=H", "=I", "=Q")}
+
+
+def _getter(place: _border.Place, needed: int) -> t.Callable[[View], int | None]:
     offset = place.offset
     if place.mask:
         shift, mask = place.shift, place.mask
         return lambda view: (view[offset] >> shift) & mask if len(view) >= needed else None
     if place.size == 1:
         return lambda view: view[offset] if len(view) >= needed else None
-    unpack_from = struct.Struct(place.format).unpack_from
+    unpack_from = _UNPACK[place.size]
     return lambda view: unpack_from(view, offset)[0] if len(view) >= needed else None
+
+
+def _named(place: _border.Place, needed: int, names: t.Mapping[int, int]) -> t.Callable[[View], int | None]:
+    """As _getter(), by a table: an enum's own look-up would cost more than the rest."""
+    offset = place.offset
+    if place.size == 1:
+        table = [names.get(number, number) for number in range(256)]
+        return lambda view: table[view[offset]] if len(view) >= needed else None
+    get, unpack_from = names.get, _UNPACK[place.size]
+    return lambda view: get(number := unpack_from(view, offset)[0], number) if len(view) >= needed else None
 
 
 if TYPE_CHECKING:
@@ -86,8 +121,10 @@ if TYPE_CHECKING:
 
         unit: str
         since: str
+        kind: t.Kind
         sentinel: int | None
-        never: Callable[[Any], bool] | None
+        never: t.Callable[[t.Any], bool] | None
+        names: t.Mapping[int, int] | None
 
         @overload
         def __get__(self, view: None, owner: type[View]) -> Self: ...
@@ -96,31 +133,66 @@ if TYPE_CHECKING:
         def __get__(self, view: View | None, owner: type[View]) -> Self | T_co: ...
         def __set__(self, view: View, value: Never) -> Never: ...
 
+    class Bytes:
+        """What a type checker sees of bytes in a view."""
+
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+        def __bytes__(self) -> bytes: ...
+        def __len__(self) -> int: ...
+        @overload
+        def __getitem__(self, index: int, /) -> int: ...
+        @overload
+        def __getitem__(self, index: slice, /) -> bytes: ...
+        def __getitem__(self, index: int | slice, /) -> int | bytes: ...
+
+else:
+    FieldOf, Bytes = Field, bytes
+
 
 def always(
     doc: str,
     unit: str,
     since: str,
+    kind: t.Kind,
     sentinel: int | None = None,
-    never: Callable[[Any], bool] | None = None,
+    never: t.Callable[[t.Any], bool] | None = None,
 ) -> FieldOf[int]:
     """A field that every supported kernel returns."""
-    return Field(doc, unit, since, sentinel, never)  # type: ignore[return-value]
+    return Field(doc, unit, since, kind, sentinel, never)  # type: ignore[return-value]
+
+
+def named(doc: str, unit: str, since: str, names: t.Mapping[int, N]) -> FieldOf[N | int]:
+    """The same, shown as a member of an enum; a number that the enum does not have stays a number."""
+    return Field(doc, unit, since, "label", names=names)  # type: ignore[return-value]
 
 
 def newer(
     since: str,
     doc: str,
     unit: str,
+    kind: t.Kind,
     sentinel: int | None = None,
-    never: Callable[[Any], bool] | None = None,
+    never: t.Callable[[t.Any], bool] | None = None,
 ) -> FieldOf[int | None]:
     """A field that some supported kernel does not return."""
-    return Field(doc, unit, since, sentinel, never)  # type: ignore[return-value]
+    return Field(doc, unit, since, kind, sentinel, never)  # type: ignore[return-value]
 
 
-class View(bytes):
+_new_bytes: t.MakeView = bytes.__new__  # type: ignore[assignment]  # views are bytes
+_equal: t.Callable[[t.Any, object], bool] = bytes.__eq__
+_unequal: t.Callable[[t.Any, object], bool] = bytes.__ne__
+
+
+class View(Bytes, metaclass=Shown):
     """The bytes of a kernel struct. Build one from recorded bytes with ``MPTCPInfo(raw)``.
+
+    Its fields are attributes; ``fields`` has them by name, each with ``unit``, ``since`` and ``kind``.
+    ``raw`` is the kernel's bytes, ``asdict(clean=True)`` is for JSON, ``str()`` a table, ``repr()`` what
+    matters in it.
+
+    Two views are equal if their bytes are, and are of the same struct: an MPTCPInfo never equals a TCPInfo,
+    but it does equal a view of the same bytes whose class you derived from MPTCPInfo. Plain bytes equal every
+    view of the same bytes, and have the same hash: do not mix bytes and views in one set.
 
     Bytes that a machine of the other byte order recorded are turned by ``MPTCPInfo(raw, byteorder="big")``:
     the view holds them as this machine's kernel would have written them, but for a tail that this release
@@ -132,25 +204,42 @@ class View(bytes):
     __slots__ = ()
 
     #: The fields by name, in the order of the struct.
-    fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
+    fields: t.ClassVar[t.Mapping[str, Field]] = MappingProxyType({})
 
-    _places: ClassVar[Mapping[str, _abi.Place]] = {}
+    _places: t.ClassVar[t.Mapping[str, _border.Place]] = {}
     #: Length of the struct in the release that added a field, where the end of the field will not do.
-    _size_since: ClassVar[Mapping[str, int]] = {}
-    _smallest: ClassVar[int] = 0
+    _size_since: t.ClassVar[t.Mapping[str, int]] = {}
+    _smallest: t.ClassVar[int] = 0
     #: What the compiler rounds the length of the struct up to, at least.
-    _aligned: ClassVar[int] = 1
+    _aligned: t.ClassVar[int] = 1
     #: A field whose number is always a small one.
-    _small: ClassVar[str] = ""
+    _small: t.ClassVar[str] = ""
+    #: The fields that are shown as members of an enum.
+    _named: t.ClassVar[tuple[str, ...]] = ()
+    #: The fields that repr() shows.
+    _vital: t.ClassVar[tuple[str, ...]] = ()
+    #: The class of the struct that the bytes are of: this one, or the one that it was made of.
+    _struct: t.ClassVar[type]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: t.Any) -> None:
         super().__init_subclass__(**kwargs)
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        for base in View.__mro__:
+            for name in vars(base).keys() & own.keys():
+                raise TypeError(
+                    f"{cls.__name__}.{name}: every view has that attribute; name the field {name}_"
+                )
+        for name, field in own.items():
+            if cls._size_since and field.since not in cls._size_since:
+                raise TypeError(f"{cls.__name__}.{name}: _size_since has no length of Linux {field.since}")
         cls.fields = MappingProxyType({**cls.fields, **own})
+        cls._named = tuple(name for name, field in cls.fields.items() if field.names is not None)
+        if View in cls.__bases__:
+            cls._struct = cls
 
     def __new__(
-        cls, raw: bytes | bytearray | memoryview, *, byteorder: Literal["little", "big"] | None = None
-    ) -> Self:
+        cls, raw: bytes | bytearray | memoryview, *, byteorder: t.Literal["little", "big"] | None = None
+    ) -> t.Self:
         if not isinstance(raw, (bytes, bytearray, memoryview)):
             raise TypeError(f"{cls.__name__} is made of bytes, not {type(raw).__name__}")
         if byteorder not in ("little", "big", None):
@@ -160,18 +249,26 @@ class View(bytes):
             raise ValueError(f"{cls.__name__} of {len(raw)} bytes: the smallest is {cls._smallest}")
         if len(raw) % cls._aligned:
             raise ValueError(f"{cls.__name__} of {len(raw)} bytes: that is no multiple of {cls._aligned}")
-        view = super().__new__(cls, raw if byteorder in (sys.byteorder, None) else cls._turned(raw))
+        view = _new_bytes(cls, raw if byteorder in (sys.byteorder, None) else cls._turned(raw))
         view._check()
         return view
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    if TYPE_CHECKING:
+
+        @classmethod
+        def _trusted(cls, raw: bytes | memoryview) -> t.Self: ...
+    else:
+        # A view of what a kernel wrote, or of bytes that were checked: they are not checked again.
+        _trusted = classmethod(bytes.__new__)
+
+    def __reduce__(self) -> tuple[t.Any, ...]:
         return _of_bytes, (type(self), bytes(self), sys.byteorder), getattr(self, "__dict__", None)
 
     def _check(self) -> None:
         """ValueError for recorded bytes that contradict themselves. Those of a reader are not asked."""
         if self._small:
             field = self.fields[self._small]  # not the attribute: a subclass may show it in its own way
-            refuse_turned(type(self), field.__get__(self), field.place.size)
+            refuse_turned(type(self), field.number(self), field.place.size)
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
@@ -183,39 +280,74 @@ class View(bytes):
         """The kernel's bytes, as plain bytes."""
         return bytes(self)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
-        """All fields by name. With clean, None for what means "none", and for ages of what never happened.
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
+        """All fields by name, as plain ints. With clean, None for what means "none" or has never happened.
 
         Make JSON of this, ``json.dumps(info.asdict(clean=True))``: a view itself is bytes. Sequence numbers,
         and without clean max_pacing_rate, exceed 2^53: readers of JSON that know floats alone round them.
         """
-        values = {}
-        for name, field in self.fields.items():
-            value = getattr(self, name)
-            values[name] = None if clean and field.says_none(self, value) else value
+        values = {name: getattr(self, name) for name in self.fields}
+        for name in self._named:
+            if isinstance(values[name], int):  # a class made of this one may show something else
+                values[name] = int(values[name])
+        if clean:
+            for name, field in self.fields.items():
+                if field.says_none(self, values[name]):
+                    values[name] = None
         return values
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, View) and other._struct is not self._struct:
+            return False
+        return _equal(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        if isinstance(other, View) and other._struct is not self._struct:
+            return True
+        return _unequal(self, other)
+
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+
+    else:
+        __hash__ = bytes.__hash__
+
+    __dir__ = dir_of
+
+    def _rows(self) -> list[t.Row]:
+        """Name, value and unit of every field that says something."""
+        values = [(name, getattr(self, name), field) for name, field in self.fields.items()]
+        return [
+            (name, value, "" if field.kind == "label" else field.unit)
+            for name, value, field in values
+            if value is not None and not field.says_none(self, value)
+        ]
+
     def __repr__(self) -> str:
-        present = ((name, value) for name, value in self.asdict().items() if value is not None)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in present)})"
+        from ._shown import short
+
+        return short(type(self).__name__, {name: getattr(self, name) for name in self._vital})
 
     def __str__(self) -> str:
-        return repr(self)
+        from ._shown import table
+
+        return table(type(self).__name__, self._rows())
 
 
-def _of_bytes(view: type[View], raw: bytes, byteorder: Literal["little", "big"]) -> View:
+def _of_bytes(view: type[View], raw: bytes, byteorder: t.Literal["little", "big"]) -> View:
     """A view out of a pickle, which knows its byte order."""
     return view(raw) if byteorder == sys.byteorder else view(raw, byteorder=byteorder)
 
 
-def unpickled(byteorder: str, make: Callable[..., T_co], *parts: object) -> T_co:
+def unpickled(byteorder: str, make: t.Callable[..., T_co], *parts: object) -> T_co:
     """make(*parts), for what holds many structs in the byte order of its machine."""
     if byteorder != sys.byteorder:
         raise ValueError("pickled on a machine of the other byte order: views alone can be unpickled there")
     return make(*parts)
 
 
-def turned(raw: bytes, places: Iterable[_abi.Place]) -> bytes:
+def turned(raw: bytes, places: t.Iterable[_border.Place]) -> bytes:
     """raw with these fields in the opposite byte order; those that it does not hold are left alone."""
     out, bits = bytearray(raw), dict[int, int]()
     for place in places:
@@ -238,6 +370,22 @@ def refuse_turned(view: type[View], number: int | None, size: int) -> None:
         raise ValueError(f"{view.__name__}: these bytes are of the other byte order (byteorder= turns them)")
 
 
+def several(view: type[View], *names: str) -> t.Callable[[t.Any], tuple[t.Any, ...]]:
+    """As operator.attrgetter(*names) of the view, by one unpack where the kernel returned all of them.
+
+    For what is read of every subflow at every update. No bit-fields.
+    """
+    fields = sorted([view.fields[name] for name in names], key=lambda field: field.place.offset)
+    needed, end, form = max([field.needed for field in fields]), 0, "="
+    for field in fields:
+        form += f"{field.place.offset - end}x{field.place.format[1:]}"
+        end = field.place.end
+    unpack_from = struct.Struct(form).unpack_from
+    in_order = itemgetter(*[fields.index(view.fields[name]) for name in names])
+    one_by_one = attrgetter(*names)
+    return lambda raw: in_order(unpack_from(raw)) if len(raw) >= needed else one_by_one(raw)
+
+
 def column(view: type[View], name: str, rows: memoryview, stride: int, start: int, length: int) -> memoryview:
     """One field of all records of a kind that lie at equal distances, without copying.
 
@@ -253,46 +401,11 @@ def column(view: type[View], name: str, rows: memoryview, stride: int, start: in
         raise ValueError(f"{name} is a bit-field: there is no column of it")
     if length < field.needed:
         raise ValueError(f"this kernel does not report {name}: it came with Linux {field.since}")
+    return strided(place, rows, stride, start)
+
+
+def strided(place: _border.Place, rows: memoryview, stride: int, start: int) -> memoryview:
+    """The field at a place of all records, as column()."""
     # Native sizes are the standard ones for B, H, I and Q.
     whole: memoryview = rows.cast("B").cast(place.format[1:])  # type: ignore[call-overload]
     return whole[(start + place.offset) // place.size :: stride // place.size].toreadonly()
-
-
-class Record:
-    """A small immutable object of named parts: those in ``__slots__``, with their docstrings, in order."""
-
-    __slots__: Mapping[str, str] = {}
-    #: Those of the classes above too.
-    _names: ClassVar[tuple[str, ...]] = ()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        slots = vars(cls).get("__slots__", ())
-        names = (slots,) if isinstance(slots, str) else slots
-        cls._names += tuple(name for name in names if name not in ("__dict__", "__weakref__"))
-
-    def __init__(self, *parts: object) -> None:
-        for name, part in zip(self._names, parts, strict=True):
-            object.__setattr__(self, name, part)
-
-    def _parts(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self._names)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} cannot be changed")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} cannot be changed")
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, Record) and self._parts() == other._parts()
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._parts()))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._parts()
-
-    def __repr__(self) -> str:
-        parts = zip(self._names, self._parts(), strict=True)
-        return f"{type(self).__name__}({', '.join(f'{name}={part!r}' for name, part in parts)})"

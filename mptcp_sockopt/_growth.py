@@ -9,6 +9,7 @@ contradicts it:
 
 - No counter in TCP_INFO ran backwards, those of AccECN apart: estimates, which the peer corrects.
 - Its state did not go back, as from LAST_ACK to ESTABLISHED.
+- Its state did not go back, as from LAST_ACK to ESTABLISHED.
 - What the handshake agreed on (window scales, timestamps, SACK) is as it was.
 - No age began again while its counter stood still. A handshake sets the ages of data sent, of data received
   and of the last acknowledgement; later each begins again only with a segment that is counted.
@@ -16,8 +17,8 @@ contradicts it:
 
 from __future__ import annotations
 
-from operator import attrgetter
-
+from . import _types as t
+from ._fields import several
 from ._views import InfoFlag, MPTCPInfo, Subflow, TCPInfo, TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -28,26 +29,23 @@ if TYPE_CHECKING:
     #: Of each of COUNTERS; None where it is not known.
     Growth: TypeAlias = tuple[int | None, int | None, int | None, int | None]
 
-COUNTERS = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
+COUNTERS: tuple[t.Counter, ...] = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
 UNKNOWN = (None, None, None, None)
 
-counters: Callable[[MPTCPInfo | TCPInfo], Growth] = attrgetter(*COUNTERS)
-# More in TCP_INFO that never runs backwards: times of 64 bits, and by the bits at which the others wrap.
-_TIMES = ("busy_time", "rwnd_limited", "sndbuf_limited")
+#: COUNTERS of a subflow.
+counters: Callable[[TCPInfo], Growth] = several(TCPInfo, *COUNTERS)
+_of_connection: Callable[[MPTCPInfo], Growth] = several(MPTCPInfo, *COUNTERS)
+_ages = several(TCPInfo, "last_data_sent", "last_data_recv", "last_ack_recv")  # ms
+# More in TCP_INFO that never runs backwards: times of 64 bits, and by the bits at which the others wrap. The
+# first three move whenever the age of the same place begins again.
+_times = several(TCPInfo, "busy_time", "rwnd_limited", "sndbuf_limited")
 _NARROW = {
-    32: ("segs_out", "segs_in", "data_segs_out", "data_segs_in", "total_retrans", "delivered", "delivered_ce",
+    32: ("data_segs_out", "data_segs_in", "segs_in", "segs_out", "total_retrans", "delivered", "delivered_ce",
          "dsack_dups", "reord_seen", "rcv_ooopack"),
     16: ("total_rto", "total_rto_recoveries", "rehash"),  # rehash is a sum of two such
 }  # fmt: skip
 _SPANS = tuple([2**bits for bits, names in _NARROW.items() for _ in names])
-_narrow: Callable[[TCPInfo], tuple[int | None, ...]] = attrgetter(*_NARROW[32], *_NARROW[16])
-_times: Callable[[TCPInfo], tuple[int | None, ...]] = attrgetter(*_TIMES)
-# An age in ms, and the counter that moves whenever it begins again.
-_AGES = (
-    ("last_data_sent", "data_segs_out"),
-    ("last_data_recv", "data_segs_in"),
-    ("last_ack_recv", "segs_in"),
-)
+_narrow = several(TCPInfo, *_NARROW[32], *_NARROW[16])
 # No connection comes from a state to one of a lower number; a listener, or what has ended, to none at all.
 _PROGRESS: dict[int, int] = {
     TCPState.SYN_SENT: 0,
@@ -58,7 +56,9 @@ _PROGRESS: dict[int, int] = {
     TCPState.TIME_WAIT: 5,
     TCPState.CLOSE: 6, TCPState.LISTEN: 6,
 }  # fmt: skip
-_AGREED = 7  # bits of TCPInfo.options: timestamps, SACK, window scale
+_flags, _KEY = MPTCPInfo.fields["flags"].number, int(InfoFlag.REMOTE_KEY_RECEIVED)
+_HANDSHAKE = (TCPState.SYN_SENT, TCPState.SYN_RECV)
+_AGREED = 7  # bits of TCPInfo.options that stay after the handshake: timestamps, SACK, window scale
 _TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
 _FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
 
@@ -75,7 +75,7 @@ def connection_growth(old: MPTCPInfo, new: MPTCPInfo) -> Growth | None:
             return None
     elif not (_has_key(new) and _same_numbers(old, new)):  # a fastclose leaves the peer's key
         return None
-    growth = _growth(old, new)
+    growth = _growth(_of_connection(old), _of_connection(new))
     if new.bytes_acked is None and _has_key(old):
         # Before 6.5 sequence numbers tell the same.
         growth = None, _distance(old.snd_una, new.snd_una), _distance(old.rcv_nxt, new.rcv_nxt), None
@@ -93,7 +93,7 @@ def _same_numbers(old: MPTCPInfo, new: MPTCPInfo) -> bool:
 
 
 def _has_key(info: MPTCPInfo) -> bool:
-    return bool(info.flags & InfoFlag.REMOTE_KEY_RECEIVED)
+    return bool(_flags(info) & _KEY)
 
 
 def _distance(old: int, new: int) -> int:
@@ -109,7 +109,7 @@ def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow |
         else:
             same = _same_ends(old, new) and _may_go_on(old.tcp_info, new.tcp_info, passed)
         if same:
-            growth = _growth(old.tcp_info, new.tcp_info)
+            growth = _growth(counters(old.tcp_info), counters(new.tcp_info))
             if not _ran_back(growth):
                 return old, growth
     return None, None
@@ -122,6 +122,8 @@ def _same_ends(old: Subflow, new: Subflow) -> bool:
     asked: of a fallback it is the MPTCP one, which is closed with the second FIN, in whatever state TCP is.
     And a socket may close between the call that tells its state and the one that tells its peer.
     """
+    if old.addrs == new.addrs:  # as usual: the addresses need not be decoded
+        return True
     if old.local != new.local:
         return False
     return old.remote == new.remote or not (_has_peer(old) and _has_peer(new))
@@ -135,36 +137,44 @@ def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
     """Whether nothing says that new is of another connection."""
     if _PROGRESS.get(new.state, 6) < _PROGRESS.get(old.state, 0):
         return False
-    for span, was, now in zip(_SPANS, _narrow(old), _narrow(new), strict=True):
+    before, after = _narrow(old), _narrow(new)
+    for span, was, now in zip(_SPANS, before, after, strict=True):
         if was != now and was is not None and now is not None and (now - was) % span >= span // 2:
             return False
     for was, now in zip(_times(old), _times(new), strict=True):
-        if was is not None and now is not None and now < was:
+        if was != now and was is not None and now is not None and now < was:
             return False
     if _TICKS < ((old.total_rto_time or 0) - (new.total_rto_time or 0)) % 2**32 < 2**31:
         return False  # this time is of two clocks, which may differ by a tick
-    if old.state in (TCPState.SYN_SENT, TCPState.SYN_RECV):
+    if old.state in _HANDSHAKE:
         return True  # the rest begins with the end of the handshake
-    if _agreed(old) != _agreed(new):
+    if (
+        (old.options ^ new.options) & _AGREED
+        or old.snd_wscale != new.snd_wscale
+        or old.rcv_wscale != new.rcv_wscale
+    ):
         return False
-    for age, counter in _AGES:
-        if getattr(old, counter) == getattr(new, counter):
-            lost = (getattr(old, age) + passed - getattr(new, age)) % 2**32
-            if _TICKS < lost < 2**31:
-                return False
+    for was, now, age, age_now in zip(before[:3], after[:3], _ages(old), _ages(new), strict=True):
+        if was == now and _TICKS < (age + passed - age_now) % 2**32 < 2**31:
+            return False
     return True
 
 
-def _agreed(tcp_info: TCPInfo) -> tuple[int, int, int]:
-    """In the handshake, and for as long as the connection lives."""
-    return tcp_info.options & _AGREED, tcp_info.snd_wscale, tcp_info.rcv_wscale
+def _growth(old: Growth, new: Growth) -> Growth:
+    sent, acked, received, retrans = new
+    was_sent, was_acked, was_received, was_retrans = old
+    return (
+        _less(was_sent, sent),
+        _less(was_acked, acked),
+        _less(was_received, received),
+        _less(was_retrans, retrans),
+    )
 
 
-def _growth(old: MPTCPInfo | TCPInfo, new: MPTCPInfo | TCPInfo) -> Growth:
-    pairs = zip(counters(old), counters(new), strict=True)
-    sent, acked, received, retrans = [None if was is None or now is None else now - was for was, now in pairs]
-    return sent, acked, received, retrans
+def _less(was: int | None, now: int | None) -> int | None:
+    return None if was is None or now is None else now - was
 
 
 def _ran_back(growth: Growth) -> bool:
-    return any(grown is not None and grown < 0 for grown in growth)
+    sent, acked, received, retrans = growth
+    return min(sent or 0, acked or 0, received or 0, retrans or 0) < 0

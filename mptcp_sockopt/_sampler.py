@@ -8,40 +8,36 @@ import os
 import struct
 import sys
 from _weakref import ref
-from functools import partial
 from itertools import starmap
+from types import GenericAlias
 
-from . import _abi
+from . import _border
+from . import _types as t
+from ._border import layouts
+from ._border.rows import Rows
 from ._errors import UnsupportedOptionError
 from ._fields import column as _column
-from ._fields import unpickled
-from ._rows import Rows
+from ._fields import strided, unpickled
+from ._shown import listed, units_of
 from ._views import MPTCPFullInfo, MPTCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any, Generic, Literal, TypeVar, overload
-
-    from ._sockopt import SocketLike
+    from typing import Generic, TypeVar
 
     V = TypeVar("V", MPTCPInfo, MPTCPFullInfo)
 else:
-    V = None
+    V = MPTCPInfo | MPTCPFullInfo  # what typing.get_type_hints() gives
 
     class Generic:
         """As typing.Generic, without importing typing."""
 
         __slots__ = ()
-
-        def __class_getitem__(cls, item):
-            return cls
+        __class_getitem__ = classmethod(GenericAlias)
 
 
-_FULL_INFO = _abi.layout("mptcp_full_info")
-_INFO_AT = _FULL_INFO["mptcp_info"].offset
-_INFO_END = max(place.end for place in _abi.layout("mptcp_info").values())
-_new_bytes = bytes.__new__
+#: Fields of a row in str().
+_SHOWN = ("token", "subflows", "bytes_sent", "bytes_acked", "bytes_received")
 
 
 class Sample(Generic[V]):
@@ -97,28 +93,41 @@ class Sample(Generic[V]):
         """
         answered = next((index for index, length in enumerate(self.lengths) if length), None)
         # The kernel's mptcp_info is of one length; that of today where nothing answered.
-        start, length = _INFO_AT if self._full else 0, _INFO_END
+        start, length = layouts.INFO_AT if self._full else 0, layouts.MPTCP_INFO_SIZE
         if answered is not None:
-            row: Any = self[answered]
+            row: t.Any = self[answered]
             length = len(row.info if self._full else row)
         if self._full and name == "num_subflows":
-            place = _FULL_INFO[name]
-            whole = self._rows.cast(place.format[1:])  # type: ignore[call-overload]
-            column: memoryview = whole[place.offset // place.size :: self._stride // place.size]
+            column = strided(layouts.NUM_SUBFLOWS, self._rows, self._stride, 0)
         else:
             column = _column(MPTCPInfo, name, self._rows, self._stride, start, length)
         if answered is None and any(isinstance(row, UnsupportedOptionError) for row in self):
             raise ValueError(f"this kernel does not report {name}: it lacks the option")
         return column
 
+    def columns(self) -> dict[str, memoryview]:
+        """column() of every field that this kernel reports, by name; empty where it lacks the option."""
+        columns = {}
+        for name in [*MPTCPInfo.fields, *["num_subflows"] * self._full]:
+            try:
+                columns[name] = self.column(name)
+            except ValueError:
+                continue
+        return columns
+
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
+        """All of it by name: the rows as of their own ``asdict()``, None for one that failed."""
+        rows = [None if isinstance(row, OSError) else row.asdict(clean=clean) for row in self]
+        return {"time": self.time, "fds": list(self.fds), "errnos": list(self.errnos), "rows": rows}
+
     def __len__(self) -> int:
         return len(self._fds)
 
     if TYPE_CHECKING:
 
-        @overload
+        @t.overload
         def __getitem__(self, index: int) -> V | OSError: ...
-        @overload
+        @t.overload
         def __getitem__(self, index: slice) -> tuple[V | OSError, ...]: ...
 
     def __getitem__(self, index: int | slice) -> V | OSError | tuple[V | OSError, ...]:
@@ -135,30 +144,30 @@ class Sample(Generic[V]):
             count = len(self._fds)
             errno, refusal = self._ints[index + count], self._ints[index + 2 * count]
             option = "MPTCP_FULL_INFO" if self._full else "MPTCP_INFO"
-            return _abi.failed(self._fds[index], option, errno, refusal)
+            return _border.failed(self._fds[index], option, errno, refusal)
         start = index * self._stride
-        return _new_bytes(self._make, self._block[start : start + length])
+        return self._make._trusted(self._block[start : start + length])
 
     @property
     def _make(self) -> type[V]:
         return MPTCPFullInfo if self._full else MPTCPInfo  # type: ignore[return-value]
 
-    def __iter__(self) -> Iterator[V | OSError]:
+    def __iter__(self) -> t.Iterator[V | OSError]:
         lengths = self.lengths
         length = lengths[0] if lengths else 0
         if length and lengths.tobytes() == lengths[:1].tobytes() * len(lengths):
             # All alike, as usual: without a step of Python for each row.
             records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
-            return starmap(partial(_new_bytes, self._make), records)
+            return starmap(self._make._trusted, records)
         return self._one_by_one()
 
-    def _one_by_one(self) -> Iterator[V | OSError]:
-        block, stride, make, start = self._block, self._stride, self._make, 0
+    def _one_by_one(self) -> t.Iterator[V | OSError]:
+        block, stride, make, start = self._block, self._stride, self._make._trusted, 0
         for index, length in enumerate(self.lengths):
-            yield _new_bytes(make, block[start : start + length]) if length else self._row(index)
+            yield make(block[start : start + length]) if length else self._row(index)
             start += stride
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[t.Any, ...]:
         # Behind a short row lies old memory, which is nobody's information.
         starts = range(0, len(self._rows), self._stride)
         rows = [self._block[i : i + n].tobytes() for i, n in zip(starts, self.lengths, strict=True)]
@@ -169,8 +178,20 @@ class Sample(Generic[V]):
         bad = sum(map(bool, self.errnos))
         return f"<Sample of {len(self._fds)} sockets, {bad} failed, time {self.time}>"
 
+    def __str__(self) -> str:
+        rows: list[list[object]] = []
+        for fd, row in zip(self._fds, self, strict=True):
+            if isinstance(row, OSError):
+                rows.append([fd, *[None] * len(_SHOWN), row.strerror])
+            else:
+                info: t.Any = getattr(row, "info", row)
+                rows.append([fd, *(getattr(info, name) for name in _SHOWN), ""])
+        head: list[str] = ["fd", *_SHOWN, "failure"]
+        units: list[str] = ["", *units_of(MPTCPInfo.fields, _SHOWN), ""]
+        return "\n".join([repr(self), *listed(head, units, rows, left=(6,))])
 
-def _restored(full: bool, fds: tuple[int, ...], time: int, stride: int, block: bytes) -> Sample[Any]:
+
+def _restored(full: bool, fds: tuple[int, ...], time: int, stride: int, block: bytes) -> Sample[t.Any]:
     return Sample(full, fds, time, stride, memoryview(block))
 
 
@@ -191,45 +212,48 @@ class Sampler(Generic[V]):
 
     if TYPE_CHECKING:
 
-        @overload
+        @t.overload
         def __init__(
-            self: Sampler[MPTCPInfo], socks: Iterable[SocketLike] = (), *, full: Literal[False] = False
+            self: Sampler[MPTCPInfo], socks: t.Iterable[t.SocketLike] = (), *, full: t.Literal[False] = False
         ) -> None: ...
-        @overload
+        @t.overload
         def __init__(
-            self: Sampler[MPTCPFullInfo], socks: Iterable[SocketLike] = (), *, full: Literal[True]
+            self: Sampler[MPTCPFullInfo], socks: t.Iterable[t.SocketLike] = (), *, full: t.Literal[True]
         ) -> None: ...
-        @overload
-        def __init__(self: Sampler[Any], socks: Iterable[SocketLike] = (), *, full: bool) -> None: ...
+        @t.overload
+        def __init__(self: Sampler[t.Any], socks: t.Iterable[t.SocketLike] = (), *, full: bool) -> None: ...
 
-    def __init__(self, socks: Iterable[SocketLike] = (), *, full: bool = False) -> None:
+    def __init__(self, socks: t.Iterable[t.SocketLike] = (), *, full: bool = False) -> None:
         """ValueError for a descriptor that comes twice; TypeError and ValueError as mptcp_info()."""
         # A handler that runs in the middle of a call must not wait for that call: it may enter again.
         self._lock = _thread.RLock()
         _samplers.add(ref(self, _samplers.discard))
         self._full = bool(full)
-        self._rows = Rows(_abi.MPTCP_FULL_INFO if full else _abi.MPTCP_INFO)
+        self._rows = Rows(_border.MPTCP_FULL_INFO if full else _border.MPTCP_INFO)
         #: Each descriptor, and what _changes was as it was added.
         self._added: dict[int, int] = {}
         #: How often the set was changed (counted behind each change), and how often when _rows was told.
         self._changes = self._asked = 0
+        if hasattr(socks, "fileno") or hasattr(socks, "get_extra_info") or not hasattr(socks, "__iter__"):
+            kind = type(socks).__name__
+            raise TypeError(f"Sampler takes an iterable of sockets, not one {kind}: Sampler([sock])")
         for sock in socks:
-            fd = _abi.descriptor(sock)
+            fd = _border.descriptor(sock)
             if fd in self._added:
                 raise ValueError(f"fd {fd} comes twice")
             self._added[fd] = 0
             self._changes = 1
 
-    def add(self, sock: SocketLike) -> None:
+    def add(self, sock: t.SocketLike) -> None:
         """Sample this socket too, in a row after the others. One that is there is started anew."""
-        fd = _abi.descriptor(sock)
+        fd = _border.descriptor(sock)
         with self._lock:
             self._added[fd] = self._changes
             self._changes += 1
 
-    def remove(self, sock: SocketLike) -> None:
+    def remove(self, sock: t.SocketLike) -> None:
         """Sample it no longer. A closed socket is removed by the number that it had. KeyError if unknown."""
-        fd = _abi.descriptor(sock)
+        fd = _border.descriptor(sock)
         with self._lock:
             if self._added.pop(fd, None) is None:
                 raise KeyError(f"fd {fd} is not in this Sampler")
@@ -244,8 +268,8 @@ class Sampler(Generic[V]):
     def __len__(self) -> int:
         return len(self._added)
 
-    def __contains__(self, sock: SocketLike) -> bool:
-        return _abi.descriptor(sock) in self._added
+    def __contains__(self, sock: t.SocketLike) -> bool:
+        return _border.descriptor(sock) in self._added
 
     def sample(self) -> Sample[V]:
         """Ask all sockets, in one C call during which other threads run.
@@ -259,7 +283,7 @@ class Sampler(Generic[V]):
                 self._asked = changes
             return Sample(self._full, *self._rows.read())
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> t.Any:
         raise TypeError("a Sampler can be neither copied nor pickled: make another one of its sockets")
 
     def __repr__(self) -> str:
@@ -267,7 +291,7 @@ class Sampler(Generic[V]):
 
 
 # Those of this process. (weakref.WeakSet is this, and an import.)
-_samplers: set[ref[Sampler[Any]]] = set()
+_samplers: set[ref[Sampler[t.Any]]] = set()
 
 
 def _forked() -> None:
@@ -279,3 +303,8 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+for _public in (Sample, Sampler):
+    _public.__module__ = "mptcp_sockopt"

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A private network namespace, and the in-kernel path manager inside it.
 
-For the self test and the tests. Nothing is spawned: namespaces come from unshare(2), endpoints and limits
-from the generic netlink family ``mptcp_pm`` (Documentation/netlink/specs/mptcp_pm.yaml), addresses from
-rtnetlink. All of it works without privilege where user namespaces do.
+For the self test and the tests. Nothing is spawned: namespaces come from unshare(2), endpoints, limits and
+addresses from netlink. All of it works without privilege where user namespaces do.
 
 Call these in a process of your own: a namespace lives as long as the processes in it.
 """
@@ -17,11 +16,13 @@ import os
 import socket
 import struct
 
-from ._netlink import attribute as _attribute
-from ._netlink import attributes as _attributes
-from ._netlink import call as _call
-from ._netlink import connected as _connected
-from ._netlink import numbers as _numbers
+from ._border.netlink import NoNetlinkError as NoNetlinkError
+from ._border.netlink import add_address as add_address
+from ._border.netlink import add_endpoint as add_endpoint
+from ._border.netlink import delete_endpoint as delete_endpoint
+from ._border.netlink import delete_initial_address as delete_initial_address
+from ._border.netlink import flush_endpoints as flush_endpoints
+from ._border.netlink import set_limits as set_limits
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
@@ -113,73 +114,3 @@ def _bring_up(interface: str) -> None:
         request = struct.pack("16sH14x", interface.encode(), 0)
         name, flags = struct.unpack("16sH14x", fcntl.ioctl(control, get_flags, request))
         fcntl.ioctl(control, set_flags, struct.pack("16sH14x", name, flags | up))
-
-
-# -------------------------------------------------------------------------------------------- addresses
-
-
-def add_address(address: str) -> None:
-    """Give ``lo`` one more IPv6 address. (All of 127.0.0.0/8 is there anyway.)"""
-    new_address, no_duplicate_detection = 20, 0x02
-    packed = socket.inet_pton(socket.AF_INET6, address)
-    message = struct.pack(
-        "=BBBBI", socket.AF_INET6, 128, no_duplicate_detection, 0, socket.if_nametoindex("lo")
-    )
-    with _connected(socket.NETLINK_ROUTE) as netlink:
-        _call(netlink, new_address, message + _attribute(1, packed) + _attribute(2, packed))
-
-
-# mptcp_pm: commands, attributes of a command, attributes of an address, flags of an endpoint.
-_ADD_ADDR, _DEL_ADDR, _FLUSH_ADDRS, _SET_LIMITS = 1, 2, 4, 5
-_ATTR_ADDR, _ATTR_RCV_ADD_ADDRS, _ATTR_SUBFLOWS = 1, 2, 3
-_ADDR_FAMILY, _ADDR_ID, _ADDR_ADDR4, _ADDR_ADDR6, _ADDR_FLAGS, _ADDR_IF_IDX = 1, 2, 3, 4, 6, 7
-_FLAG_SUBFLOW = 2
-_NESTED = 0x8000
-
-
-def _path_manager(command: int, attributes: bytes) -> None:
-    generic, controller, get_family, family_id, family_name = 16, 0x10, 3, 1, 2
-    with _connected(generic) as netlink:
-        request = struct.pack("=BBH", get_family, 1, 0) + _attribute(family_name, b"mptcp_pm\0")
-        answer = _attributes(_call(netlink, controller, request)[4:])
-        (family,) = _numbers("=H", answer.get(family_id, b""))
-        _call(netlink, family, struct.pack("=BBH", command, 1, 0) + attributes)
-
-
-def set_limits(subflows: int, add_addr_accepted: int = 0) -> None:
-    """Allow that many additional subflows and accepted ADD_ADDR a connection; 8 is the most."""
-    _path_manager(
-        _SET_LIMITS,
-        _attribute(_ATTR_SUBFLOWS, struct.pack("=I", subflows))
-        + _attribute(_ATTR_RCV_ADD_ADDRS, struct.pack("=I", add_addr_accepted)),
-    )
-
-
-def _address(address: str) -> bytes:
-    family, kind = (socket.AF_INET6, _ADDR_ADDR6) if ":" in address else (socket.AF_INET, _ADDR_ADDR4)
-    packed = socket.inet_pton(family, address)
-    return _attribute(_ADDR_FAMILY, struct.pack("=H", family)) + _attribute(kind, packed)
-
-
-def add_endpoint(address: str) -> None:
-    """``ip mptcp endpoint add ADDRESS dev lo subflow``: connections get a subflow from address."""
-    nest = _address(address) + _attribute(_ADDR_FLAGS, struct.pack("=I", _FLAG_SUBFLOW))
-    nest += _attribute(_ADDR_IF_IDX, struct.pack("=i", socket.if_nametoindex("lo")))
-    _path_manager(_ADD_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))
-
-
-def delete_endpoint(id: int) -> None:
-    """``ip mptcp endpoint del id ID``: it goes, and its subflows. The kernel numbers them from 1."""
-    nest = _attribute(_ADDR_ID, struct.pack("=B", id))
-    _path_manager(_DEL_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))
-
-
-def flush_endpoints() -> None:
-    """``ip mptcp endpoint flush``: all endpoints go, and their subflows."""
-    _path_manager(_FLUSH_ADDRS, b"")
-
-
-def delete_initial_address(address: str) -> None:
-    """``ip mptcp endpoint del id 0 ADDRESS``: connections drop the initial subflow from address."""
-    nest = _address(address) + _attribute(_ADDR_ID, b"\0")
-    _path_manager(_DEL_ADDR, _attribute(_ATTR_ADDR | _NESTED, nest))

@@ -12,11 +12,8 @@ import errno
 import socket
 import sys
 
-from . import _abi
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from typing import Any
+from . import _border
+from . import _types as t
 
 # These say nothing of the protocol: a TCP socket would be refused as well.
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
@@ -76,7 +73,7 @@ def create_socket(
     if fallback:
         sock, _ = _mptcp_or_tcp(family, type)
     else:
-        sock = _open(family, type, _abi.IPPROTO_MPTCP)
+        sock = _open(family, type, _border.IPPROTO_MPTCP)
     if nodelay:
         _set_nodelay(sock)
     return sock
@@ -85,7 +82,7 @@ def create_socket(
 def _mptcp_or_tcp(family: int, kind: int) -> tuple[socket.socket, int | None]:
     """An MPTCP socket and None; or, where the protocol is refused, a TCP socket and the errno of that."""
     try:
-        return _open(family, kind, _abi.IPPROTO_MPTCP), None
+        return _open(family, kind, _border.IPPROTO_MPTCP), None
     except OSError as error:
         if error.errno in _SHORTAGES:
             raise
@@ -96,7 +93,7 @@ def _open(family: int, kind: int, protocol: int) -> socket.socket:
     try:
         return socket.socket(family, kind, protocol)
     except OSError as error:
-        name = "IPPROTO_MPTCP" if protocol == _abi.IPPROTO_MPTCP else "IPPROTO_TCP"
+        name = "IPPROTO_MPTCP" if protocol == _border.IPPROTO_MPTCP else "IPPROTO_TCP"
         asked = f"socket({_name(socket.AddressFamily, family)}, {_name(socket.SocketKind, kind)}, {name})"
         raise OSError(error.errno, f"{asked}: {error.strerror}") from None
 
@@ -119,13 +116,13 @@ def _set_nodelay(sock: socket.socket) -> None:
             raise
 
 
-_DEFAULT_TIMEOUT: Any = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", object())
+_DEFAULT_TIMEOUT: t.Any = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", object())
 
 
 def create_connection(
     address: tuple[str | None, int],
     timeout: float | None = _DEFAULT_TIMEOUT,
-    source_address: tuple[str, int] | None = None,
+    source_address: t.Address | None = None,
     *,
     all_errors: bool = False,
     fallback: bool = True,
@@ -172,7 +169,7 @@ def create_connection(
 
 
 def create_server(
-    address: tuple[str, int],
+    address: t.Address,
     *,
     family: int = socket.AF_INET,
     backlog: int | None = None,
@@ -209,3 +206,8 @@ def create_server(
         sock.close()
         raise
     return sock
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+for _public in (Support, create_connection, create_server, create_socket, is_supported):
+    _public.__module__ = "mptcp_sockopt"

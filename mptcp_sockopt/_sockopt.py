@@ -13,42 +13,29 @@ from __future__ import annotations
 
 import enum
 import errno
-import socket
 import time
 
-from . import _abi
+from . import _border
+from . import _types as t
 from ._errors import NotMPTCPError, UnsupportedOptionError
-from ._fields import Record
-from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState
+from ._records import Record
+from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, TCPInfo, TCPState, Whole, paths
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, Protocol, TypeAlias
+    from typing import TypeVar
 
-    from typing_extensions import Buffer
-
-    class HasFileno(Protocol):
-        """A socket, a file, a TransportSocket ..."""
-
-        def fileno(self) -> int: ...
-
-    class HasExtraInfo(Protocol):
-        """An asyncio transport or StreamWriter ..."""
-
-        def get_extra_info(self, name: str, /) -> Any: ...
-
-    SocketLike: TypeAlias = int | HasFileno | HasExtraInfo
+    T = TypeVar("T")
 
 # A global is found faster than an attribute, and these two are called a lot.
-_read_info = _abi.read_info
-_read_full_info = _abi.read_full_info
+_read_info = _border.read_info
+_read_full_info = _border.read_full_info
 
 
 # -------------------------------------------------------------------------------------- one per option
 
 
-def mptcp_info(sock: SocketLike) -> MPTCPInfo:
+def mptcp_info(sock: t.SocketLike) -> MPTCPInfo:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_INFO)``: the connection.
 
     Linux 5.16. Raises NotMPTCPError on a socket that speaks plain TCP, UnsupportedOptionError before
@@ -57,25 +44,25 @@ def mptcp_info(sock: SocketLike) -> MPTCPInfo:
     return _read_info(sock, MPTCPInfo)
 
 
-def mptcp_tcpinfo(sock: SocketLike) -> tuple[TCPInfo, ...]:
+def mptcp_tcpinfo(sock: t.SocketLike) -> tuple[TCPInfo, ...]:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_TCPINFO)``: the TCP state of every subflow.
 
     In the kernel's order: the initial subflow, then by age; one that was removed while it was the initial
     one stays, in state CLOSE. Empty on a fresh socket from 6.5. Linux 5.16; raises as mptcp_info().
     """
-    return _abi.read_elements(_abi.descriptor(sock), _abi.MPTCP_TCPINFO, TCPInfo)
+    return _border.read_elements(_border.descriptor(sock), _border.MPTCP_TCPINFO, TCPInfo)
 
 
-def mptcp_subflow_addrs(sock: SocketLike) -> tuple[SubflowAddrs, ...]:
+def mptcp_subflow_addrs(sock: t.SocketLike) -> tuple[SubflowAddrs, ...]:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_SUBFLOW_ADDRS)``: the two ends of every subflow.
 
     Ordered as mptcp_tcpinfo(), but another call: only mptcp_full_info() and snapshot() promise that
     addresses and TCP states belong together. Linux 5.16; raises as mptcp_info().
     """
-    return _abi.read_elements(_abi.descriptor(sock), _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+    return _border.read_elements(_border.descriptor(sock), _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
 
 
-def mptcp_full_info(sock: SocketLike) -> MPTCPFullInfo:
+def mptcp_full_info(sock: t.SocketLike) -> MPTCPFullInfo:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_FULL_INFO)``: connection and subflows in one call.
 
     Linux 6.5; UnsupportedOptionError before, where snapshot() still answers. Raises otherwise as
@@ -84,30 +71,17 @@ def mptcp_full_info(sock: SocketLike) -> MPTCPFullInfo:
     return _read_full_info(sock, MPTCPFullInfo)
 
 
-def is_mptcp(sock: SocketLike) -> bool:
+def is_mptcp(sock: t.SocketLike) -> bool:
     """``getsockopt(fd, SOL_TCP, TCP_IS_MPTCP)``: whether the socket is MPTCP and has not fallen back.
 
     True on a fresh socket and on a listener too. The option is of Linux 6.10; older kernels are asked by
     how they refuse it. OSError for what is neither a TCP nor an MPTCP socket.
     """
-    return _abi.speaks_mptcp(_abi.descriptor(sock), "is_mptcp()")
-
-
-# What the kernel writes for these is not bounded by the length that it is given.
-_UNBOUNDED = {
-    (socket.SOL_TCP, 35): "TCP_ZEROCOPY_RECEIVE carries pointers",
-    (socket.SOL_TCP, 41): "the length of TCP_AO_GET_KEYS is that of one element of many",
-    (socket.SOL_SOCKET, 26): "the length of SO_GET_FILTER counts instructions of 8 bytes",
-    (socket.SOL_IP, 41): "IP_MSFILTER takes its length from inside the buffer",
-    (socket.SOL_IP, 48): "MCAST_MSFILTER takes its length from inside the buffer",
-    (socket.SOL_IP, 129): "EBT_SO_GET_ENTRIES carries pointers",
-    (socket.SOL_IP, 131): "EBT_SO_GET_INIT_ENTRIES carries pointers",
-    (socket.IPPROTO_IPV6, 48): "MCAST_MSFILTER takes its length from inside the buffer",
-}
+    return _border.speaks_mptcp(_border.descriptor(sock), "is_mptcp()")
 
 
 def getsockopt_into(
-    sock: SocketLike, level: int, option: int, buffer: Buffer, length: int | None = None
+    sock: t.SocketLike, level: int, option: int, buffer: t.Buffer, length: int | None = None
 ) -> int:
     """``getsockopt(fd, level, option, buffer, &length)``: the raw call, in and out through buffer.
 
@@ -122,7 +96,7 @@ def getsockopt_into(
     kernel with a NULL buffer, because MPTCP_INFO would take it as "everything": MPTCP_INFO answers EFAULT,
     IP_TOS EINVAL.
     """
-    fd = _abi.descriptor(sock)
+    fd = _border.descriptor(sock)
     view = memoryview(buffer)
     if view.readonly or not view.c_contiguous:
         raise TypeError("a writable, contiguous buffer is needed")
@@ -136,9 +110,7 @@ def getsockopt_into(
             raise ValueError(f"{name} {number} does not fit a C int")
     if length > len(view):
         raise ValueError(f"a length of {length} is beyond the buffer of {len(view)} bytes")
-    if (level, option) in _UNBOUNDED:
-        raise ValueError(f"refused, for it can write outside the buffer: {_UNBOUNDED[level, option]}")
-    return _abi.read_into(fd, level, option, view, length)
+    return _border.read_into(fd, level, option, view, length)
 
 
 # ------------------------------------------------------------------------------------ status, snapshot
@@ -175,39 +147,71 @@ class Status(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def status(sock: SocketLike) -> Status:
+# Found faster here than in their classes.
+_LISTEN, _CLOSE = bytes([TCPState.LISTEN]), bytes([TCPState.CLOSE])
+_KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
+_LISTENING = Status.LISTENING
+_CONNECTED = Status.CONNECTING, Status.MPTCP  # without the peer's key, and with it
+_OVER = Status.UNCONNECTED, Status.CLOSED
+
+
+def status(sock: t.SocketLike) -> Status:
     """What the socket is: MPTCP, fallen back, plain TCP ... See Status.
 
     Answers for every TCP and MPTCP socket, whatever its state; OSError for any other descriptor.
     """
-    fd = _abi.descriptor(sock)
-    protocol = _abi.tcp_protocol(fd, "status()")
-    if _listens(fd, "status()"):
+    answer = _read_full_info(sock, MPTCPFullInfo, _status_by_asking)
+    if isinstance(answer, MPTCPFullInfo):
+        flags, states = answer._flags_and_states()
+        return _status_of(flags, states)
+    return answer
+
+
+def _status_of(flags: int, states: bytes) -> Status:
+    """Of an MPTCP socket, whose subflows are in these TCP states."""
+    if _LISTEN in states:
+        return _LISTENING
+    return (_CONNECTED if states.strip(_CLOSE) else _OVER)[flags & _KEY != 0]
+
+
+def _status_by_asking(fd: int, error: int, reason: int) -> Status:
+    """Where MPTCP_FULL_INFO is refused."""
+    refusal = _border.tcp_refusal(fd, "status()", "MPTCP_FULL_INFO", error, reason)
+    if _border.listens(fd, "status()"):
         return Status.LISTENING
-    try:
-        info = _abi.read_info(fd, MPTCPInfo)
-        return _status_of(info, _abi.read_elements(fd, _abi.MPTCP_TCPINFO, TCPInfo))
-    except NotMPTCPError:
-        return _status_without_mptcp(protocol)
-    except UnsupportedOptionError:
-        return Status.UNKNOWN
+    found, refusal = _read_older(fd, refusal, _older_flags_and_states)
+    return _WITHOUT_MPTCP[refusal] if found is None else _status_of(*found)
 
 
-_listens = _abi.listens
+_WITHOUT_MPTCP = {
+    _border.REFUSED_TCP: Status.TCP,
+    _border.REFUSED_FALLBACK: Status.FALLBACK,
+    _border.REFUSED_OPTION: Status.UNKNOWN,
+}
 
 
-def _status_of(info: MPTCPInfo, tcp_infos: Iterable[TCPInfo]) -> Status:
-    key_received = bool(info.flags & InfoFlag.REMOTE_KEY_RECEIVED)
-    if any(tcp_info.state != TCPState.CLOSE for tcp_info in tcp_infos):
-        return Status.MPTCP if key_received else Status.CONNECTING
-    return Status.CLOSED if key_received else Status.UNCONNECTED
+def _read_older(fd: int, refusal: int, read: t.Callable[[int], T]) -> tuple[T | None, int]:
+    """What read(fd) makes of the older options if only MPTCP_FULL_INFO is refused; the refusal of all."""
+    if refusal == _border.REFUSED_OPTION:
+        try:
+            return read(fd), refusal
+        except NotMPTCPError:  # it fell back meanwhile
+            return None, _border.REFUSED_FALLBACK
+        except UnsupportedOptionError:
+            pass
+    return None, refusal
 
 
-def _status_without_mptcp(protocol: int) -> Status:
-    return Status.FALLBACK if protocol == _abi.IPPROTO_MPTCP else Status.TCP
+def _older_flags_and_states(fd: int) -> tuple[int, bytes]:
+    info = _border.read_info(fd, MPTCPInfo)
+    return info.flags, _states(_border.read_elements(fd, _border.MPTCP_TCPINFO, TCPInfo))
 
 
-class Snapshot(Record):
+def _states(tcp_infos: t.Iterable[TCPInfo]) -> bytes:
+    return bytes([tcp_info.state for tcp_info in tcp_infos])
+
+
+class Snapshot(Record, Whole):
     """All that one moment tells of a TCP-family socket. Thread rule: immutable, use it anywhere."""
 
     __slots__ = {
@@ -217,71 +221,149 @@ class Snapshot(Record):
         "subflows": "Every subflow that the kernel lists. A plain TCP socket is one, without an id.",
     }
 
+    _elsewhere = MPTCPFullInfo._elsewhere
+
     time: int
+    """time.monotonic_ns() just before the read."""
     status: Status
+    """What the socket is (Status)."""
     info: MPTCPInfo | None
+    """The connection (MPTCPInfo); None where the socket speaks plain TCP."""
     subflows: tuple[Subflow, ...]
+    """Every subflow that the kernel lists. A plain TCP socket is one, without an id."""
 
     def __init__(
         self, time: int, status: Status, info: MPTCPInfo | None, subflows: tuple[Subflow, ...]
     ) -> None:
-        super().__init__(time, status, info, subflows)
+        _set_time(self, time)
+        _set_status(self, status)
+        _set_info(self, info)
+        _set_subflows(self, subflows)
 
     @property
     def live_count(self) -> int:
         """How many subflows are ``live``."""
         return sum(subflow.live for subflow in self.subflows)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    @property
+    def bytes_sent(self) -> int | None:
+        """Payload sent, each byte once, by MPTCP and TCP alike; None where the kernel does not say. (bytes)
+
+        Of MPTCP ``info.bytes_sent`` (Linux 6.5), of TCP ``bytes_sent`` less ``bytes_retrans`` (4.19).
+        """
+        if self.info is not None:
+            return self.info.bytes_sent
+        tcp_info = self._flow
+        if tcp_info is None or tcp_info.bytes_sent is None or tcp_info.bytes_retrans is None:
+            return None
+        return max(0, tcp_info.bytes_sent - tcp_info.bytes_retrans)
+
+    @property
+    def bytes_acked(self) -> int | None:
+        """Payload that the peer has acknowledged, by MPTCP and TCP alike, without SYN and FIN. (bytes)
+
+        Never more than ``bytes_sent``: what is acknowledged beyond it is a SYN, a FIN or a DATA_FIN. On plain
+        TCP, while data is in flight, it is one too many on the side that connected: no kernel says which side
+        that is. None, and releases, as bytes_sent.
+        """
+        sent, counted = self.bytes_sent, self.info if self.info is not None else self._flow
+        if sent is None or counted is None or counted.bytes_acked is None:
+            return None
+        return min(sent, counted.bytes_acked)
+
+    @property
+    def bytes_received(self) -> int | None:
+        """Payload received in order, read or not, by MPTCP and TCP alike, without the peer's FIN. (bytes)
+
+        A TCP socket in state CLOSE does not say whether a FIN came: there it may be one too many. None, and
+        releases, as bytes_sent.
+        """
+        if self.info is not None:
+            return self.info.bytes_received
+        tcp_info = self._flow
+        if tcp_info is None or tcp_info.bytes_received is None:
+            return None
+        return tcp_info.bytes_received - (tcp_info.state in _AFTER_FIN)
+
+    @property
+    def _flow(self) -> TCPInfo | None:
+        """The one subflow of plain TCP."""
+        return self.subflows[0].tcp_info if self.subflows else None
+
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""
         return {
             "time": self.time,
             "status": self.status.value,
             "live_count": self.live_count,
+            "bytes_sent": self.bytes_sent,
+            "bytes_acked": self.bytes_acked,
+            "bytes_received": self.bytes_received,
             "info": self.info.asdict(clean=clean) if self.info is not None else None,
             "subflows": [subflow.asdict(clean=clean) for subflow in self.subflows],
         }
 
+    def _counted(self) -> dict[str, int | None]:
+        return {name: getattr(self, name) for name in ("bytes_sent", "bytes_acked", "bytes_received")}
 
-def snapshot(sock: SocketLike) -> Snapshot:
+    def __repr__(self) -> str:
+        from ._shown import short
+
+        token = self.info.token if self.info is not None else None
+        vital = {"status": self.status, "token": token, "live_count": self.live_count, **self._counted()}
+        return short(type(self).__name__, vital)
+
+    def __str__(self) -> str:
+        from ._shown import table
+
+        rows: list[t.Row] = [("time", self.time, "ns"), ("status", self.status.value, "")]
+        if self.info is not None:
+            rows += self.info._rows()
+        else:
+            rows += [(name, value, "bytes") for name, value in self._counted().items() if value is not None]
+        return table(type(self).__name__, rows, *paths(self.subflows))
+
+
+_set_time, _set_status, _set_info, _set_subflows = Snapshot._setters
+_AFTER_FIN = {TCPState.CLOSE_WAIT, TCPState.LAST_ACK, TCPState.CLOSING, TCPState.TIME_WAIT}
+
+
+def snapshot(sock: t.SocketLike) -> Snapshot:
     """Status, connection and subflows at once, of any TCP-family socket on any kernel.
 
     MPTCP_FULL_INFO where it exists; before 6.5 MPTCP_TCPINFO between two equal MPTCP_SUBFLOW_ADDRS, tried
     four times, then OSError EAGAIN. Plain TCP and fallen-back sockets are one subflow without an id, from
     TCP_INFO and the socket's names. OSError for what is neither a TCP nor an MPTCP socket.
     """
-    fd = _abi.descriptor(sock)
-    protocol = _abi.tcp_protocol(fd, "snapshot()")
-    listening = _listens(fd, "snapshot()")
     now = time.monotonic_ns()
-    info: MPTCPInfo | None
-    try:
-        info, subflows = _mptcp_subflows(fd)
-        answer = _status_of(info, (subflow.tcp_info for subflow in subflows))
-    except NotMPTCPError:
-        info, subflows = None, _tcp_subflow(fd)
-        answer = _status_without_mptcp(protocol)
-    except UnsupportedOptionError:
-        info, subflows = None, _tcp_subflow(fd)
-        answer = Status.UNKNOWN
+    answer = _read_full_info(sock, MPTCPFullInfo, _snapshot_by_asking)
+    if isinstance(answer, MPTCPFullInfo):
+        flags, states, info, subflows = answer._parts()
+        return Snapshot(now, _status_of(flags, states), info, subflows)
+    return answer
+
+
+def _snapshot_by_asking(fd: int, error: int, reason: int) -> Snapshot:
+    """Where MPTCP_FULL_INFO is refused."""
+    refusal = _border.tcp_refusal(fd, "snapshot()", "MPTCP_FULL_INFO", error, reason)
+    listening = _border.listens(fd, "snapshot()")
+    now = time.monotonic_ns()
+    found, refusal = _read_older(fd, refusal, _older_mptcp_subflows)
+    if found is None:
+        info, subflows, answer = None, _tcp_subflow(fd), _WITHOUT_MPTCP[refusal]
+    else:
+        info, subflows = found
+        answer = _status_of(info.flags, _states(subflow.tcp_info for subflow in subflows))
     return Snapshot(now, Status.LISTENING if listening else answer, info, subflows)
-
-
-def _mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
-    try:
-        full = _abi.read_full_info(fd, MPTCPFullInfo)
-    except UnsupportedOptionError:
-        return _older_mptcp_subflows(fd)
-    return full.info, full.subflows
 
 
 def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
     """Before 6.5: two arrays from two calls belong together if the addresses are equal around them."""
-    info = _abi.read_info(fd, MPTCPInfo)
-    before = _abi.read_elements(fd, _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+    info = _border.read_info(fd, MPTCPInfo)
+    before = _border.read_elements(fd, _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
     for _ in range(4):
-        tcp_infos = _abi.read_elements(fd, _abi.MPTCP_TCPINFO, TCPInfo)
-        after = _abi.read_elements(fd, _abi.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
+        tcp_infos = _border.read_elements(fd, _border.MPTCP_TCPINFO, TCPInfo)
+        after = _border.read_elements(fd, _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
         if before == after and len(after) == len(tcp_infos):
             return info, tuple(map(Subflow, [None] * len(after), after, tcp_infos))
         before = after
@@ -290,10 +372,10 @@ def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
 
 def _tcp_subflow(fd: int) -> tuple[Subflow, ...]:
     try:
-        tcp_info = _abi.read_tcp_info(fd, TCPInfo)
+        tcp_info = _border.read_tcp_info(fd, TCPInfo)
     except OSError as error:
         # A living MPTCP socket on a kernel before 5.16 refuses even this.
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
             raise
         return ()
-    return (Subflow(None, _abi.read_names(fd, SubflowAddrs), tcp_info),)
+    return (Subflow(None, _border.read_names(fd, SubflowAddrs), tcp_info),)

@@ -24,138 +24,20 @@ from __future__ import annotations
 import os
 import time
 
-from . import _abi
-from ._fields import Record
-from ._growth import COUNTERS, UNKNOWN, connection_growth, counters, find, nothing_happened
+from . import _border
+from . import _types as t
+from ._growth import UNKNOWN, connection_growth, counters, find, nothing_happened
 from ._sockopt import Snapshot, Status, snapshot
+from ._updates import SubflowDelta, Update
 from ._views import Subflow
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from ._growth import Growth
-    from ._sockopt import SocketLike
 
 _GONE = 1000
+_FALLBACK = Status.FALLBACK  # found faster here than in its class
 _CLOCK_MONOTONIC_COARSE = 6  # the time module has no name for it
-
-
-class _Delta(Record):
-    """What SubflowDelta and Update have in common."""
-
-    __slots__: Mapping[str, str] = {}
-
-    elapsed: int | None
-    bytes_sent: int | None
-    bytes_acked: int | None
-    bytes_received: int | None
-    bytes_retrans: int | None
-
-    def rate(self, counter: str) -> float | None:
-        """That delta in bytes/s: ``rate("bytes_acked")``, ``rate("bytes_received")`` ...
-
-        None where the delta is None, or no time has passed.
-        """
-        if counter not in COUNTERS:
-            raise ValueError(f"no counter {counter!r}: there are {', '.join(COUNTERS)}")
-        delta: int | None = getattr(self, counter)
-        return delta * 1e9 / self.elapsed if delta is not None and self.elapsed else None
-
-    def _deltas(self) -> dict[str, Any]:
-        rates = {f"{counter}_rate": self.rate(counter) for counter in COUNTERS}
-        return {counter: getattr(self, counter) for counter in COUNTERS} | rates
-
-
-class SubflowDelta(_Delta):
-    """What one subflow in use did since the previous update.
-
-    A path whose cable was cut is in use for minutes: until TCP gives it up (net.ipv4.tcp_retries2). What
-    tells, while there is something to send: ``rate("bytes_acked")`` is 0, and in ``subflow.tcp_info``
-    ``unacked`` is not 0, ``backoff`` grows from 0, and ``last_ack_recv`` grows with the clock.
-    Thread rule: immutable, use it anywhere.
-    """
-
-    __slots__ = {
-        "subflow": "The subflow now (Subflow).",
-        "elapsed": "Time since the previous update, in ns; None at the first.",
-        "bytes_sent": "Growth of TCPInfo.bytes_sent, retransmissions included; None where unknown.",
-        "bytes_acked": "Of TCPInfo.bytes_acked; to the connection perhaps out of order.",
-        "bytes_received": "Of TCPInfo.bytes_received.",
-        "bytes_retrans": "Of TCPInfo.bytes_retrans.",
-    }
-
-    subflow: Subflow
-
-    @property
-    def id(self) -> int | None:
-        """The subflow's id."""
-        return self.subflow.id
-
-    def asdict(self) -> dict[str, Any]:
-        """The deltas by name, rates in bytes/s among them, and the subflow's id."""
-        return {"id": self.id, **self._deltas()}
-
-
-class Update(_Delta):
-    """What a connection did since the previous update.
-
-    Deltas are the connection's own, never a sum of its subflows', and None where they are not known: at the
-    first update, and whenever ``continues`` is False. Goodput is ``rate("bytes_acked")`` of what this side
-    sends, ``rate("bytes_received")`` of what it receives.
-    Thread rule: immutable, use it anywhere.
-    """
-
-    __slots__ = {
-        "snapshot": "The socket now (Snapshot).",
-        "elapsed": "From the previous snapshot's time to this one's, in ns; None at the first update.",
-        "continues": "Whether the counters go on from the previous update. False at the first one, without a "
-        "connection, in another connection (the socket connected again, or another socket has its number), "
-        "in the update with fell_back, and where the kernel reset the counters.",
-        "fell_back": "Whether this update is the first that saw plain TCP on an MPTCP socket: True once for "
-        "each connection that fell back, at the first update if that was in its handshake. A reset that "
-        "comes before any data looks the same, and so does a SYN that nobody answers (Status.FALLBACK): "
-        "that no answer came yet is told by tcp_info.state.",
-        "bytes_sent": "Growth of MPTCPInfo.bytes_sent; of TCPInfo.bytes_sent, with retransmissions, on plain "
-        "TCP and after a fallback. None of MPTCP before Linux 6.5, as bytes_retrans.",
-        "bytes_acked": "Of MPTCPInfo.bytes_acked, or of TCPInfo.bytes_acked.",
-        "bytes_received": "Of MPTCPInfo.bytes_received, before Linux 6.5 with the peer's DATA_FIN as one "
-        "byte; or of TCPInfo.bytes_received, with its FIN as one.",
-        "bytes_retrans": "Of MPTCPInfo.bytes_retrans, also with one path and no loss; or of "
-        "TCPInfo.bytes_retrans.",
-        "added": "Subflows in use now (``live``) that were not: all of them at the first update.",
-        "removed": "Subflows that were in use and are not, with the last counters that could be read. What "
-        "they did since the previous update is in no SubflowDelta, nor is what plain TCP, or a connection "
-        "that fell back, sends on in LAST_ACK or CLOSING: that is in the deltas of the Update alone.",
-        "subflows": "A SubflowDelta for every subflow in use now, in the kernel's order. A path whose cable "
-        "was cut is among them for minutes; SubflowDelta says what tells.",
-    }
-
-    snapshot: Snapshot
-    continues: bool
-    fell_back: bool
-    added: tuple[Subflow, ...]
-    removed: tuple[Subflow, ...]
-    subflows: tuple[SubflowDelta, ...]
-
-    @property
-    def status(self) -> Status:
-        """The snapshot's."""
-        return self.snapshot.status
-
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
-        """All of it by name, rates in bytes/s among it; clean as in ``TCPInfo.asdict()``."""
-        return {
-            "snapshot": self.snapshot.asdict(clean=clean),
-            "elapsed": self.elapsed,
-            "continues": self.continues,
-            "fell_back": self.fell_back,
-            **self._deltas(),
-            "added": [subflow.id for subflow in self.added],
-            "removed": [subflow.asdict(clean=clean) for subflow in self.removed],
-            "subflows": [delta.asdict() for delta in self.subflows],
-        }
 
 
 class Tracker:
@@ -181,8 +63,8 @@ class Tracker:
 
     __slots__ = ("_seen", "_sock", "_updating")
 
-    def __init__(self, sock: SocketLike) -> None:
-        _abi.descriptor(sock)  # what is none is refused here
+    def __init__(self, sock: t.SocketLike) -> None:
+        _border.descriptor(sock)  # what is none is refused here
         self._sock = sock
         # The last snapshot, its socket's inode, the time of the tick after it; every subflow that is gone.
         self._seen: tuple[Snapshot | None, int, int, tuple[Subflow, ...]] = None, 0, 0, ()
@@ -201,8 +83,9 @@ class Tracker:
         try:
             before, inode, since, gone = self._seen
             start = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
-            now = snapshot(self._sock)
-            inode_now = os.fstat(_abi.descriptor(self._sock)).st_ino
+            fd = _border.descriptor(self._sock)
+            now = snapshot(fd)
+            inode_now = os.fstat(fd).st_ino
             end = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
             update = _difference(before, now, same_socket=inode == inode_now, passed=start - since)
             self._seen = now, inode_now, end, (gone + update.removed)[-_GONE:]
@@ -239,21 +122,25 @@ def _difference(
         elif before.info is not None:
             growth = connection_growth(before.info, now.info)
             known = before.subflows if growth is not None else ()
-    found = [(new, *find(new, known, passed // 1_000_000)) for new in now.subflows]
+    passed //= 1_000_000
+    found = [(new, *find(new, known, passed)) for new in now.subflows]
     if before is not None and before.info is None and now.info is None and len(before.subflows) == 1:
         growth = next((grown for new, _, grown in found if not nothing_happened(new)), None)
     continues = growth is not None
-    latest = {id(old): new for new, old, _ in found if old is not None}  # an object's id: to hash one is slow
-    gone = [latest.get(id(old), old) for old in was if id(old) not in latest or not latest[id(old)].live]
     live = [row for row in found if row[0].live]
+    # By id(): to hash a subflow is slow.
+    latest = {id(old): new for new, old, _ in found if old is not None}
+    going_on = {id(old) for _, old, _ in live}
+    was_live = {id(old) for old in was}
+    gone = [latest.get(id(old), old) for old in was if id(old) not in going_on]
     elapsed = None if before is None else now.time - before.time
     return Update(
         now,
         elapsed,
         continues,
-        now.status is Status.FALLBACK and not (same_socket and _fell_before(before, now, continues)),
+        now.status is _FALLBACK and not (same_socket and _fell_before(before, now, continues)),
         *(growth or UNKNOWN),
-        tuple([new for new, old, _ in live if old is None or not old.live]),
+        tuple([new for new, old, _ in live if id(old) not in was_live]),
         tuple(gone),
         tuple(
             [
@@ -267,6 +154,10 @@ def _difference(
 
 def _fell_before(before: Snapshot | None, now: Snapshot, continues: bool) -> bool:
     """Whether this fallback was seen before. Once both its ends have closed, its counters are zeros."""
-    if before is None or before.status is not Status.FALLBACK:
+    if before is None or before.status is not _FALLBACK:
         return False
     return continues or all(map(nothing_happened, now.subflows))
+
+
+# As mptcp_sockopt/__init__.py does for what it imports at once.
+Tracker.__module__ = "mptcp_sockopt"

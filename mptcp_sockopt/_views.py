@@ -1,198 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""What the readers return: the kernel's structs as views, and the enums that name their numbers.
+"""What the readers return: the kernel's structs as views, and one path of a connection as a record.
 
-Attributes are the fields of the C struct under the kernel's names without ``mptcpi_`` or ``tcpi_``. How a
-view decodes is in _fields.py.
+How a view decodes is in _fields.py; ``MPTCPInfo`` and ``TCPInfo`` have rooms of their own.
 
 Thread rule of every class here: immutable, so any thread may use it at any time.
 """
 
 from __future__ import annotations
 
-import enum
-import socket
-import struct
-
-from . import _abi
-from ._fields import Record, View, always, newer, refuse_turned, turned
+from . import _border
+from . import _types as t
+from ._border import layouts
+from ._fields import View, refuse_turned, turned
+from ._mptcp_info import IN_INFO
+from ._mptcp_info import InfoFlag as InfoFlag
+from ._mptcp_info import MPTCPInfo as MPTCPInfo
+from ._records import Elsewhere, Record, Shown
 from ._tcp_info import LIVE_STATES
 from ._tcp_info import TCPInfo as TCPInfo
 from ._tcp_info import TCPState as TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, ClassVar, TypeAlias
-
-    #: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
-    Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
-
-_FLAGS = _abi.numbers("MPTCP_INFO_FLAG_")
-
-
-class InfoFlag(enum.IntFlag):
-    """Bits of ``MPTCPInfo.flags``. Thread rule: immutable, use it anywhere."""
-
-    FALLBACK = _FLAGS["FALLBACK"]
-    REMOTE_KEY_RECEIVED = _FLAGS["REMOTE_KEY_RECEIVED"]
-
-
-# As ints, which are compared faster.
-_KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
-_KEY_OR_FALLBACK = int(InfoFlag.REMOTE_KEY_RECEIVED | InfoFlag.FALLBACK)
-
-
-class MPTCPInfo(View):
-    """``struct mptcp_info``: what MPTCP_INFO says of a connection (Linux 5.16; RFC 8684).
-
-    Ages are in ms with the resolution of a jiffy. Of a connection that fell back, which only mptcp_diag()
-    tells, bytes_sent, bytes_acked and snd_una count what was handed to TCP, sent and acknowledged or not.
-    Sequence numbers begin anywhere, wrap, and exceed 2^53: ``unacked_bytes`` is their use.
-    Thread rule: immutable, use it anywhere.
-    """
-
-    __slots__ = ()
-    _places = _abi.layout("mptcp_info", "mptcpi_")
-    _smallest = _abi.LEAST_MPTCP_INFO
-    _aligned = 4  # 8 of a 64-bit kernel
-    _small = "flags"  # bits are given out from the lowest on
-    # The struct grew into its own tail padding, so the end of a field does not tell whether the kernel
-    # knew it: its length then does. A 32-bit kernel's is the smaller one where padding makes two.
-    _size_since: ClassVar[Mapping[str, int]] = {
-        "5.9": 40, "5.12": 44, "5.14": 44, "6.5": 80, "6.8": 84, "6.10": 96, "6.18": 96, "6.19": 96,
-    }  # fmt: skip
-
-    subflows = always(
-        "Subflows besides the initial one, joins that are not answered yet included, and dead ones while "
-        "data is left in their receive queue; 0 on a connection with one path. Counted in a byte, which "
-        "wraps: of 300 it says 44; `live_count` does not.", "subflows", "5.9",
-    )  # fmt: skip
-    add_addr_signal = always(
-        "ADD_ADDR that this side has announced, of endpoints that are still there.", "addresses", "5.9"
-    )
-    add_addr_accepted = always(
-        "ADD_ADDR of the peer that this side has accepted; 255, which was reported, is a count below 0.",
-        "addresses", "5.9",
-    )  # fmt: skip
-    subflows_max = always("Limit on additional subflows, of the in-kernel path manager.", "subflows", "5.9")
-    add_addr_signal_max = always(
-        "Endpoints configured as `signal`, of the in-kernel path manager; 0 with another (pm_type).",
-        "endpoints", "5.9",
-    )  # fmt: skip
-    add_addr_accepted_max = always("Limit on accepted ADD_ADDR.", "addresses", "5.9")
-    flags = always("Bits of InfoFlag; FALLBACK is never seen through getsockopt.", "bits", "5.9")
-    token = always("This side's token; 0 before connect, on a listener, after a fastclose.", "token", "5.9")
-    write_seq = always(
-        "Data sequence number that the next write gets; may exceed 2^53.", "sequence number", "5.9"
-    )
-    snd_una = always(
-        "First data sequence number that is not acknowledged (after a fallback: not handed to TCP); may "
-        "exceed 2^53.", "sequence number", "5.9",
-    )  # fmt: skip
-    rcv_nxt = always(
-        "Data sequence number expected next from the peer; may exceed 2^53.", "sequence number", "5.9"
-    )
-    local_addr_used = newer(
-        "5.12", "Local endpoints that this connection has tried to join from; a join that failed counts too.",
-        "endpoints",
-    )  # fmt: skip
-    local_addr_max = newer(
-        "5.12", "Endpoints configured as `subflow`, of the in-kernel path manager; else 0.", "endpoints"
-    )
-    csum_enabled = newer(
-        "5.14", "1 where the DSS checksum is in use: either side asking turns it on.", "boolean"
-    )
-    retransmits = newer(
-        "6.5", "Timeouts that sent our DATA_FIN again; not of data, and not 0 again once it is acknowledged.",
-        "timeouts",
-    )  # fmt: skip
-    bytes_retrans = newer(
-        "6.5", "Payload sent again by MPTCP, on the same subflow or others; also with one path, and no loss.",
-        "bytes",
-    )  # fmt: skip
-    bytes_sent = newer(
-        "6.5", "Payload handed to subflows for the first time; without that of the SYN (TCP Fast Open).",
-        "bytes",
-    )  # fmt: skip
-    bytes_received = newer(
-        "6.5",
-        "Payload received in order, counted on arrival, read or not, while the receive buffer has room. "
-        "What comes beyond waits in the subflow and counts when the program reads. From 6.7 with that of the "
-        "peer's SYN.", "bytes",
-    )  # fmt: skip
-    bytes_acked = newer(
-        "6.5",
-        "Payload acknowledged by the peer, read or not; our own DATA_FIN counts as one byte, the SYN's data "
-        "does not. After a fallback what was handed to TCP, and one more.", "bytes",
-    )  # fmt: skip
-    subflows_total = newer(
-        "6.8", "Subflows with the initial one, if that is still usable: `subflows`, or one more. Counted in "
-        "a byte, which wraps: 0 where `subflows` is 255; `live_count` does not.", "subflows",
-    )  # fmt: skip
-    endp_laminar_max = newer("6.18", "Endpoints configured as `laminar`; 0 on 6.10 to 6.17.", "endpoints")
-    endp_fullmesh_max = newer("6.19", "Endpoints configured as `fullmesh`; 0 on 6.10 to 6.18.", "endpoints")
-    last_data_sent = newer(
-        "6.10", "Since data was last sent; before the first, since the socket was made, "
-        "or, after connect(AF_UNSPEC), since that of the connection before.", "ms",
-        never=lambda info: info.bytes_sent == 0,
-    )  # fmt: skip
-    last_data_recv = newer(
-        "6.10", "Since data was last received; before the first, since the socket was made, "
-        "or, after connect(AF_UNSPEC), since that of the connection before.", "ms",
-        never=lambda info: info.bytes_received == 0,
-    )  # fmt: skip
-    last_ack_recv = newer(
-        "6.10", "Since MPTCP last received an acknowledgement; before the first, since the socket was made, "
-        "or, after connect(AF_UNSPEC), since that of the connection before.", "ms",
-        never=lambda info: info.bytes_acked == 0,
-    )  # fmt: skip
-
-    @property
-    def unacked_bytes(self) -> int | None:
-        """Written and not acknowledged, our own DATA_FIN as one byte: ``write_seq - snd_una``, as SIOCOUTQ.
-
-        None where there is no connection yet, and after a fallback, when only TCP knows. (bytes; Linux 5.9)
-        """
-        flags, write_seq, snd_una = [field.__get__(self) for field in _UNACKED]  # whatever a subclass shows
-        return (write_seq - snd_una) % 2**64 if flags & _KEY_OR_FALLBACK == _KEY else None
-
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
-        """All fields by name, and ``unacked_bytes``; clean, and JSON, as in ``TCPInfo.asdict()``."""
-        return {**super().asdict(clean=clean), "unacked_bytes": self.unacked_bytes}
-
-
-_UNACKED = [MPTCPInfo.fields[name] for name in ("flags", "write_seq", "snd_una")]
-
-_SOCKADDR_IN = _abi.layout("kernel_sockaddr_in", "sin_")
-_SOCKADDR_IN6 = _abi.layout("kernel_sockaddr_in6", "sin6_")
-_ADDRS = _abi.layout("mptcp_subflow_addrs")
-_family = struct.Struct(_ADDRS["sa_family"].format).unpack_from
-_scope_id = struct.Struct(_SOCKADDR_IN6["scope_id"].format).unpack_from
-
-
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_ENDS = (_ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset)
-
-
-def _within(start: int, place: _abi.Place) -> _abi.Place:
-    return _abi.Place(start + place.offset, place.size)
-
-
-def _address(raw: bytes, start: int) -> Address | None:
-    def part(place: _abi.Place) -> bytes:
-        return raw[start + place.offset : start + place.end]
-
-    (family,) = _family(raw, start)
-    if family == socket.AF_INET:
-        host = socket.inet_ntop(family, part(_SOCKADDR_IN["addr"]))
-        return host, int.from_bytes(part(_SOCKADDR_IN["port"]), "big")
-    if family == socket.AF_INET6:
-        host = socket.inet_ntop(family, part(_SOCKADDR_IN6["addr"]))
-        port = int.from_bytes(part(_SOCKADDR_IN6["port"]), "big")
-        flowinfo = int.from_bytes(part(_SOCKADDR_IN6["flowinfo"]), "big")
-        (scope_id,) = _scope_id(raw, start + _SOCKADDR_IN6["scope_id"].offset)
-        return host, port, flowinfo, scope_id
-    return None
 
 
 class SubflowAddrs(View):
@@ -205,35 +33,53 @@ class SubflowAddrs(View):
     """
 
     __slots__ = ()
-    _smallest = _ADDRS["ss_remote"].end
+    _smallest = layouts.ADDRS_SIZE
 
     def _check(self) -> None:
-        for start in _ENDS:
-            refuse_turned(type(self), _family(self, start)[0], _ADDRS["sa_family"].size)
+        for family, place in zip(layouts.families(self), layouts.FAMILIES, strict=True):
+            refuse_turned(type(self), family, place.size)
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
         """Families and scope_ids; ports and flowinfo are big-endian on every machine."""
-        raw = turned(raw, [_within(start, _ADDRS["sa_family"]) for start in _ENDS])
-        six = [start for start in _ENDS if _family(raw, start)[0] == socket.AF_INET6]
-        return turned(raw, [_within(start, _SOCKADDR_IN6["scope_id"]) for start in six])
+        raw = turned(raw, layouts.FAMILIES)
+        return turned(raw, layouts.scope_ids(raw))
 
     @property
-    def local(self) -> Address | None:
+    def local(self) -> t.Address | None:
         """This side's address; None for a family that is neither AF_INET nor AF_INET6."""
-        return _address(self, _ADDRS["ss_local"].offset)
+        return layouts.address(self, layouts.LOCAL)
 
     @property
-    def remote(self) -> Address | None:
+    def remote(self) -> t.Address | None:
         """The peer's address, zero on a listener; None as for local."""
-        return _address(self, _ADDRS["ss_remote"].offset)
+        return layouts.address(self, layouts.REMOTE)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """Both addresses by name."""
         return {"local": self.local, "remote": self.remote}
 
+    def _rows(self) -> list[t.Row]:
+        from ._shown import host_and_port
 
-class Subflow(Record):
+        return [("local", host_and_port(self.local), ""), ("remote", host_and_port(self.remote), "")]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(local={self.local}, remote={self.remote})"
+
+
+class Whole(metaclass=Shown):
+    """What has an MPTCPInfo or a TCPInfo as a part: there is where the attributes of those are."""
+
+    #: The names that each part has.
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {}
+
+    if not TYPE_CHECKING:
+        __slots__ = ()
+        vars().update({name: Elsewhere(name) for name in (*IN_INFO, *TCPInfo.fields)})
+
+
+class Subflow(Record, Whole):
     """One path of a connection. Thread rule: immutable, use it anywhere."""
 
     __slots__ = {
@@ -244,20 +90,29 @@ class Subflow(Record):
         "tcp_info": "What TCP knows of it (TCPInfo).",
     }
 
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"tcp_info": TCPInfo.fields}
+
     id: int | None
+    """Its number in the connection: 1 is the initial one, but 0 in a socket that connects again (after a
+    failed connect(), or connect(AF_UNSPEC)) and once it was reset; never used again; with gaps where a join
+    failed. The peer numbers its own way. None before 6.5, and on plain TCP."""
     addrs: SubflowAddrs
+    """Its two ends (SubflowAddrs)."""
     tcp_info: TCPInfo
+    """What TCP knows of it (TCPInfo)."""
 
     def __init__(self, id: int | None, addrs: SubflowAddrs, tcp_info: TCPInfo) -> None:
-        super().__init__(id, addrs, tcp_info)
+        _set_id(self, id)
+        _set_addrs(self, addrs)
+        _set_tcp_info(self, tcp_info)
 
     @property
-    def local(self) -> Address | None:
+    def local(self) -> t.Address | None:
         """This side's address, as getsockname() gives it."""
         return self.addrs.local
 
     @property
-    def remote(self) -> Address | None:
+    def remote(self) -> t.Address | None:
         """The peer's address, as getpeername() gives it."""
         return self.addrs.remote
 
@@ -272,7 +127,7 @@ class Subflow(Record):
         """
         return self.tcp_info.state in LIVE_STATES
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""
         tcp_info = self.tcp_info.asdict(clean=clean)
         return {"id": self.id, "live": self.live, **self.addrs.asdict(), "tcp_info": tcp_info}
@@ -281,58 +136,51 @@ class Subflow(Record):
         name = type(self).__name__
         return f"{name}(id={self.id}, local={self.local}, remote={self.remote}, live={self.live}, ...)"
 
+    def __str__(self) -> str:
+        from ._shown import table
 
-_new_object, _new_bytes = object.__new__, bytes.__new__
-_set_id, _set_addrs, _set_tcp_info = (vars(Subflow)[name].__set__ for name in Subflow.__slots__)
-
-_ADDRS_SIZE = SubflowAddrs._smallest
-_LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
-
-_FULL_INFO = _abi.layout("mptcp_full_info")
-_INFO_AT = _FULL_INFO.pop("mptcp_info").offset
-_full_info_head = struct.Struct("=IIIIII").unpack_from  # all before the pointers
-_full_info_count = struct.Struct(_FULL_INFO["num_subflows"].format).unpack_from
-_ID = _abi.layout("mptcp_subflow_info")["id"]
-_subflow_id = struct.Struct(_ID.format).unpack_from
+        rows = [("id", self.id, ""), *self.addrs._rows(), ("live", self.live, ""), *self.tcp_info._rows()]
+        return table(type(self).__name__, [row for row in rows if row[1] is not None])
 
 
-def _shape(full_info: bytes) -> tuple[int, int, int, int, int]:
-    """Where mptcp_info ends, how many elements follow, and the sizes and the offset in them."""
-    _, tcp_info, element_of_kernel, element, count, room = _full_info_head(full_info)
-    count = min(count, room)
-    # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
-    addrs = min(element_of_kernel - _ADDRS_SIZE, 8)
-    return len(full_info) - count * (element + tcp_info), count, element, addrs, tcp_info
+_COLUMNS = ("state", "rtt", "bytes_acked", "bytes_received", "total_retrans")
 
 
-def _has_shape(full_info: bytes) -> bool:
-    """Whether the header fits the length, with sizes that a kernel can have, and give."""
-    tcp_info_of_kernel, _, element_of_kernel, *_ = _full_info_head(full_info)
-    info_end, count, element, addrs, tcp_info = _shape(full_info)
-    info = info_end - _INFO_AT
-    return (
-        MPTCPInfo._smallest <= info <= _abi.MPTCP_INFO_ROOM
-        and info % MPTCPInfo._aligned == 0
-        and max(_ID.end, addrs) + _ADDRS_SIZE <= element_of_kernel <= _LARGEST
-        and 0 < tcp_info_of_kernel <= _LARGEST
-        and element <= element_of_kernel
-        and tcp_info <= tcp_info_of_kernel
-        and (count == 0 or (addrs + _ADDRS_SIZE <= element and tcp_info > 0))
-    )
+def paths(subflows: t.Iterable[Subflow]) -> list[str]:
+    """Lines of a table of subflows, one each, below an empty one; none for none."""
+    from ._shown import host_and_port, listed, units_of
+
+    rows = [
+        [path.id, host_and_port(path.local), host_and_port(path.remote)]
+        + [getattr(path.tcp_info, name) for name in _COLUMNS]
+        for path in subflows
+    ]
+    head, units = ["id", "local", "remote", *_COLUMNS], ["", "", "", *units_of(TCPInfo.fields, _COLUMNS)]
+    return ["", *listed(head, units, rows, left=(1, 2, 3))] if rows else []
+
+
+_new_object = object.__new__
+_trusted_info, _trusted_addrs, _trusted_tcp_info = MPTCPInfo._trusted, SubflowAddrs._trusted, TCPInfo._trusted
+_set_id, _set_addrs, _set_tcp_info = Subflow._setters
+
+_ADDRS_SIZE = layouts.ADDRS_SIZE
+_INFO_AT = layouts.INFO_AT
+_shape = layouts.full_info_shape
+_subflow_id = layouts.subflow_id
 
 
 def _can_be(path: Subflow) -> bool:
     """Whether it has two ends of one family, and a state: else the arrays lie elsewhere."""
-    local, remote = [_family(path.addrs, start)[0] for start in _ENDS]
-    return local == remote and local in _FAMILIES and 0 < path.tcp_info.state <= _abi.MOST_STATE
+    local, remote = layouts.families(path.addrs)
+    known = local == remote and local in layouts.KNOWN_FAMILIES
+    return known and 0 < path.tcp_info.state <= _border.MOST_STATE
 
 
-def _refuse_turned_head(view: type[View], full_info: bytes) -> None:
-    place = _FULL_INFO["size_sfinfo_kernel"]
-    refuse_turned(view, _full_info_head(full_info)[2], place.size)
+def _refuse_turned_head(view: type[View], full_info: t.Raw) -> None:
+    refuse_turned(view, *layouts.small_number(full_info))
 
 
-class MPTCPFullInfo(View):
+class MPTCPFullInfo(View, Whole):
     """``struct mptcp_full_info`` and its two arrays, from one call (Linux 6.5).
 
     The bytes are the struct as the kernel wrote it, with the two user pointers zeroed, then the
@@ -342,11 +190,15 @@ class MPTCPFullInfo(View):
     """
 
     __slots__ = ()
+    _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
+        "info": IN_INFO,
+        "subflows[n].tcp_info": TCPInfo.fields,
+    }
     _smallest = _INFO_AT + MPTCPInfo._smallest
 
     def _check(self) -> None:
         _refuse_turned_head(type(self), self)
-        fits = _has_shape(self)
+        fits = layouts.is_full_info(self)
         if fits:
             self.info._check()
             for path in self.subflows:
@@ -358,14 +210,14 @@ class MPTCPFullInfo(View):
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
-        raw = turned(raw[:_INFO_AT], _FULL_INFO.values()) + raw[_INFO_AT:]
+        raw = turned(raw[:_INFO_AT], layouts.FULL_INFO.values()) + raw[_INFO_AT:]
         _refuse_turned_head(cls, raw)
-        if not _has_shape(raw):
+        if not layouts.is_full_info(raw):
             raise ValueError(f"{cls.__name__} of {len(raw)} bytes: its header does not fit them")
         at, count, element, addrs, tcp_info = _shape(raw)
         parts = [raw[:_INFO_AT], MPTCPInfo._turned(raw[_INFO_AT:at])]
         for start in range(at, at + count * element, element):
-            one = turned(raw[start : start + element], [_ID])
+            one = turned(raw[start : start + element], [layouts.SUBFLOW_ID])
             parts += one[:addrs], SubflowAddrs._turned(one[addrs:])
         for start in range(at + count * element, len(raw), tcp_info):
             parts.append(TCPInfo._turned(raw[start : start + tcp_info]))
@@ -374,8 +226,7 @@ class MPTCPFullInfo(View):
     @property
     def num_subflows(self) -> int:
         """The kernel's count of all subflows, a removed initial one included."""
-        (count,) = _full_info_count(self, _FULL_INFO["num_subflows"].offset)
-        return int(count)
+        return layouts.num_subflows(self)
 
     @property
     def live_count(self) -> int:
@@ -385,12 +236,24 @@ class MPTCPFullInfo(View):
     @property
     def info(self) -> MPTCPInfo:
         """The connection itself."""
-        return _new_bytes(MPTCPInfo, self[_INFO_AT : _shape(self)[0]])
+        return _trusted_info(self[_INFO_AT : _shape(self)[0]])
 
     @property
     def subflows(self) -> tuple[Subflow, ...]:
         """All subflows in the kernel's order: the initial one, then by age. Decoded at each access."""
-        at, count, element, addrs, tcp_info = _shape(self)
+        return self._subflows(*_shape(self))
+
+    def _flags_and_states(self) -> tuple[int, bytes]:
+        """``info.flags``, and the TCP state of each subflow, a byte each."""
+        return layouts.flags_and_states(self, _shape(self))
+
+    def _parts(self) -> tuple[int, bytes, MPTCPInfo, tuple[Subflow, ...]]:
+        """_flags_and_states(), ``info`` and ``subflows``, for the price of one look at the header."""
+        shape = _shape(self)
+        flags, states = layouts.flags_and_states(self, shape)
+        return flags, states, _trusted_info(self[_INFO_AT : shape[0]]), self._subflows(*shape)
+
+    def _subflows(self, at: int, count: int, element: int, addrs: int, tcp_info: int) -> tuple[Subflow, ...]:
         addrs_at, infos_at = at + addrs, at + count * element
         found = []
         for _ in range(count):
@@ -398,15 +261,15 @@ class MPTCPFullInfo(View):
             # bytes, or __new__ checked them.
             subflow = _new_object(Subflow)
             _set_id(subflow, _subflow_id(self, at)[0])
-            _set_addrs(subflow, _new_bytes(SubflowAddrs, self[addrs_at : addrs_at + _ADDRS_SIZE]))
-            _set_tcp_info(subflow, _new_bytes(TCPInfo, self[infos_at : infos_at + tcp_info]))
+            _set_addrs(subflow, _trusted_addrs(self[addrs_at : addrs_at + _ADDRS_SIZE]))
+            _set_tcp_info(subflow, _trusted_tcp_info(self[infos_at : infos_at + tcp_info]))
             found.append(subflow)
             at += element
             addrs_at += element
             infos_at += tcp_info
         return tuple(found)
 
-    def asdict(self, *, clean: bool = False) -> dict[str, Any]:
+    def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All of it by name; clean as in ``TCPInfo.asdict()``."""
         return {
             "num_subflows": self.num_subflows,
@@ -416,5 +279,16 @@ class MPTCPFullInfo(View):
         }
 
     def __repr__(self) -> str:
-        name = type(self).__name__
-        return f"{name}(num_subflows={self.num_subflows}, info={self.info}, subflows={self.subflows})"
+        from ._shown import short
+
+        info = self.info
+        vital = {
+            name: getattr(info, name) for name in ("token", "bytes_sent", "bytes_acked", "bytes_received")
+        }
+        counts = {"num_subflows": self.num_subflows, "live_count": self.live_count}
+        return short(type(self).__name__, counts | vital)
+
+    def __str__(self) -> str:
+        from ._shown import table
+
+        return table(type(self).__name__, self.info._rows(), *paths(self.subflows))

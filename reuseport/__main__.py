@@ -10,58 +10,62 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from mptcp_sockopt import __version__
+from mptcp_sockopt import __version__, cli
+from mptcp_sockopt.cli import Command
 
-from ._report import ended_by, flush, give_up_writing, need_streams, parsed
-
-# Command, room, and what it is for. Each room has add_arguments(parser, command) and run(options).
+# Each room has add_arguments(parser, command), Options, a NamedTuple of what that parses, and run(options).
 COMMANDS = (
-    ("demo", "demo", "five generations of servers share a port (seed 1: ./test.sh; --fork: ./multi)"),
-    ("serve", "demo", "one server that forks generations; --nofork --gen N: one generation"),
-    ("client", "demo", "ask the servers of the demo, five times a second"),
-    ("lesson", "lesson", "SO_REUSEADDR and SO_REUSEPORT in three tests (seed 2)"),
-    ("matrix", "matrix", "who may bind beside whom: every pair of options and addresses, against the rule"),
-    ("fair", "fair", "how evenly listeners share connections"),
-    ("roll", "roll", "rolling restarts under load: who is lost"),
-    ("who", "inspect", "who listens on a port, and what is wrong with it"),
-    ("audit", "inspect", "any server under restarts, in a private namespace: who is lost"),
+    Command(
+        "demo",
+        "reuseport.demo",
+        "five generations of servers share a port (seed 1: ./test.sh; --fork: ./multi)",
+    ),
+    Command(
+        "serve",
+        "reuseport.demo",
+        "one server that forks generations; --nofork --gen N: one generation",
+    ),
+    Command("client", "reuseport.demo", "ask the servers of the demo, five times a second"),
+    Command("lesson", "reuseport.lesson", "SO_REUSEADDR and SO_REUSEPORT in three tests (seed 2)"),
+    Command(
+        "matrix",
+        "reuseport.matrix",
+        "who may bind beside whom: every pair of options and addresses, against the rule",
+    ),
+    Command("fair", "reuseport.fair", "how evenly listeners share connections"),
+    Command("roll", "reuseport.roll", "rolling restarts under load: who is lost"),
+    Command("who", "reuseport.inspect", "who listens on a port, and what is wrong with it"),
+    Command("audit", "reuseport._audit", "any server under restarts, in a private namespace: who is lost"),
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.entry(lambda: run(argv), "reuseport")
+
+
+def run(argv: Sequence[str] | None) -> int:
+    with contextlib.suppress(ValueError):  # another thread than the main one
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would end without a status
+    command, words = cli.choose(
+        COMMANDS,
+        argv,
         prog="reuseport",
         description="Does my listening port share fairly, and lose nobody at a restart?",
-        epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here, or "
-        "nothing proven. Of any command: 3 for what is missing, 70 for a fault of its own.",
+        version=f"reuseport of mptcp-sockopt {__version__}",
+        epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here, or nothing "
+        "proven. Of any command: 3 for what is missing, 70 for a fault of its own.",
     )
-    parser.add_argument("--version", action="version", version=f"reuseport of mptcp-sockopt {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command, room, purpose in COMMANDS:
-        sub = commands.add_parser(command, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
-        module = importlib.import_module(f"reuseport.{room}")
-        module.add_arguments(sub, command)
-        sub.set_defaults(run=module.run, answers="stderr" if room == "demo" else "stdout")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        with contextlib.suppress(ValueError):  # another thread than the main one
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would end without a status
-        options = parsed(parser(), argv)
-        need_streams(options.answers)
-        code: int = options.run(options)
-        flush()
-        return code
-    except BrokenPipeError:
-        return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except Exception as error:
-        return ended_by(error)
-    finally:
-        give_up_writing()
+    room = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(
+        prog=f"reuseport {command.name}",
+        description=f"{command.purpose[0].upper()}{command.purpose[1:]}.",
+    )
+    parser.set_defaults(command=command.name)
+    room.add_arguments(parser, command.name)
+    options = room.Options(**vars(cli.parsed(parser, words)))
+    cli.need_streams("stderr" if command.module == "reuseport.demo" else "stdout")
+    code: int = room.run(options)
+    return code
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
+
+from mptcp_sockopt import cli, processes
+from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
 from . import _diag, _lab, _net, _report
 from ._children import with_default_signals
@@ -28,24 +30,45 @@ PROBES = 100  # connections that tell the shares
 LOSSES = [kind.value for kind in (Kind.REFUSED, Kind.RESET, Kind.EOF, Kind.STALLED)]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    restart: signal.Signals
+    port: int
+    raw: bool
+    conns: int
+    rate: int
+    restarts: int
+    every: float
+    json: bool
+    cmd: list[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.usage = "%(prog)s [options] -- CMD..."
     parser.add_argument(
         "--restart", type=_signal, default=signal.SIGHUP, metavar="SIGNAL", help="sent to CMD's pid (HUP)"
     )
-    parser.add_argument("--port", type=_count(1, 65535), default=8000, help="where CMD listens (8000)")
+    parser.add_argument("--port", type=cli.port, default=8000, help="where CMD listens (8000)")
     parser.add_argument(
         "--raw", action="store_true", help="connect and wait for the first byte, instead of HTTP GET /"
     )
     parser.add_argument(
-        "--conns", type=_count(1, 10**7), default=10_000, metavar="N", help="connections (10000)"
+        "--conns", type=cli.between(int, 1, 10**7), default=10_000, metavar="N", help="connections (10000)"
     )
     parser.add_argument(
-        "--rate", type=_count(1, 10**5), default=1000, metavar="N", help="connections/s (1000)"
+        "--rate", type=cli.between(int, 1, 10**5), default=1000, metavar="N", help="connections/s (1000)"
     )
-    parser.add_argument("--restarts", type=_count(5, 10_000), default=5, metavar="N", help="5 or more (5)")
     parser.add_argument(
-        "--every", type=_pause, default=1.5, metavar="SECONDS", help="between two restarts (1.5; at most 60)"
+        "--restarts", type=cli.between(int, 5, 10_000), default=5, metavar="N", help="5 or more (5)"
+    )
+    parser.add_argument(
+        "--every",
+        type=cli.positive(float, 60),
+        default=1.5,
+        metavar="SECONDS",
+        help="between two restarts (1.5; at most 60)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="the server, and its words")
@@ -64,45 +87,25 @@ def _signal(text: str) -> signal.Signals:
         raise argparse.ArgumentTypeError(f"no signal {text!r}") from None
 
 
-def _count(least: int, most: int) -> Callable[[str], int]:
-    def count(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
-        return number
-
-    return count
-
-
-def _pause(text: str) -> float:
-    seconds = _report.positive(float)(text)
-    if seconds > 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than 60 seconds")
-    return seconds
-
-
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     command = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
     if not command:
         print("reuseport audit: error: no command: reuseport audit [options] -- CMD...", file=sys.stderr)
-        return _report.USAGE
+        return USAGE
     expected = max(options.conns / options.rate, options.every * (options.restarts + 1))
     cap = 30 + 3 * expected
     try:
         # However this ends, everything that CMD started ends with the child, and so does the namespace.
         found = _lab.in_child(lambda: _trial(command, options, cap), seconds=cap + 30)
     except TimeoutError as error:
-        raise _report.CannotRun(str(error)) from None
+        raise CannotRun(str(error)) from None
     return _report.finish(options, found, _lines(found), *_verdict(found))
 
 
 # ----------------------------------------------------------------------------------------------- trial
 
 
-def _trial(command: list[str], options: argparse.Namespace, cap: float) -> dict[str, Any]:
+def _trial(command: list[str], options: Options, cap: float) -> dict[str, Any]:
     _lab.enter_private_network()
     deadline = time.monotonic() + cap
     with tempfile.TemporaryFile() as log:
@@ -116,7 +119,7 @@ def _trial(command: list[str], options: argparse.Namespace, cap: float) -> dict[
                 preexec_fn=with_default_signals,  # nohup's ignored SIGHUP would be no restart
             )
         except OSError as error:
-            raise _report.CannotRun(f"{command[0]}: {error.strerror}") from None
+            raise CannotRun(f"{command[0]}: {error.strerror}") from None
         family, address = _target(_await_listener(server, options.port, log))
         with Load(address, family=family, rate=options.rate, raw=options.raw) as load:
             restarts, replaced = _restart_under_load(server, load, options, deadline)
@@ -124,7 +127,7 @@ def _trial(command: list[str], options: argparse.Namespace, cap: float) -> dict[
             ended = server.poll()
         shares = _shares(family, address) if ended is None else {}
     if restarts and not replaced and ended is None:
-        raise _report.CannotRun(
+        raise CannotRun(
             f"{options.restart.name} restarted nothing: CMD's listeners and the processes that have them are "
             "the same as before"
         )
@@ -163,14 +166,14 @@ def _shares(family: int, address: tuple[str, int]) -> dict[int, int]:
                     break
                 time.sleep(0.0005)
             else:
-                holders, _ = _diag.owners({inode})
-                shares.update(holder.pid for holder in holders.get(inode, [])[:1])
+                holders = processes.owners({inode})[inode] or ()
+                shares.update(holder.pid for holder in holders[:1])
     return dict(shares)
 
 
-def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> _diag.Listener:
+def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> processes.Listener:
     deadline = time.monotonic() + 20
-    while not (found := _diag.listeners(port)):
+    while not (found := processes.listeners(port)):
         if server.poll() is not None:
             reason = f"CMD ended ({_ending(server.returncode)}) before it listened on port {port}"
         elif time.monotonic() > deadline:
@@ -180,17 +183,17 @@ def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) 
             continue
         log.seek(0)
         said = log.read()[-1000:].decode(errors="replace").strip()
-        raise _report.CannotRun(f"{reason}{': ' if said else ''}{said}")
+        raise CannotRun(f"{reason}{': ' if said else ''}{said}")
     return found[0]
 
 
-def _target(listener: _diag.Listener) -> tuple[int, tuple[str, int]]:
+def _target(listener: processes.Listener) -> tuple[int, tuple[str, int]]:
     wildcard = listener.host == _net.ANY[listener.family]
     return listener.family, (_net.LOOPBACK[listener.family] if wildcard else listener.host, listener.port)
 
 
 def _restart_under_load(
-    server: subprocess.Popen[bytes], load: Load, options: argparse.Namespace, deadline: float
+    server: subprocess.Popen[bytes], load: Load, options: Options, deadline: float
 ) -> tuple[int, int]:
     """How many signals were sent, and how many of them replaced a listener or a process that has one."""
     restarts = replaced = 0
@@ -199,9 +202,7 @@ def _restart_under_load(
     while load.started < options.conns or restarts < options.restarts or time.monotonic() < due:
         now = time.monotonic()
         if now > deadline:
-            raise _report.CannotRun(
-                f"the time cap struck after {load.total} connections and {restarts} restarts"
-            )
+            raise CannotRun(f"the time cap struck after {load.total} connections and {restarts} restarts")
         if server.poll() is not None:
             break
         if now >= due and restarts < options.restarts:
@@ -220,9 +221,8 @@ def _generation(port: int) -> object:
 
     The start of a process's stack is drawn anew by execve(2), which keeps the pid.
     """
-    inodes = {listener.inode for listener in _diag.listeners(port)}
-    owners, _ = _diag.owners(inodes)
-    pids = {owner.pid for holders in owners.values() for owner in holders}
+    inodes = {listener.inode for listener in processes.listeners(port)}
+    pids = {owner.pid for holders in processes.owners(inodes).values() for owner in holders or ()}
     return inodes, {(pid, _start_of_stack(pid)) for pid in pids}
 
 
@@ -350,7 +350,7 @@ class _Connection:
 def _kind(number: int | None) -> str:
     """The kind of loss; what is none of a server's doing (no descriptors, no ports left) ends the trial."""
     if number not in KINDS:
-        raise _report.CannotRun(f"the loader failed: {os.strerror(number or 0)}")
+        raise CannotRun(f"the loader failed: {os.strerror(number or 0)}")
     return KINDS[number].value
 
 
@@ -397,7 +397,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
 def _verdict(found: dict[str, Any]) -> tuple[str, int]:
     sentence = f"lost {found['lost']:,} of {found['conns']:,} in {found['restarts']} restarts"
     if found["ended"] is not None:
-        return f"{sentence}, then CMD ended ({_ending(found['ended'])})", _report.FAIL
+        return f"{sentence}, then CMD ended ({_ending(found['ended'])})", FAIL
     if found["lost"]:
-        return sentence, _report.FAIL
-    return f"{sentence} (95 % bound {bound_95(0, found['conns']):.1e})", _report.PASS
+        return sentence, FAIL
+    return f"{sentence} (95 % bound {bound_95(0, found['conns']):.1e})", PASS

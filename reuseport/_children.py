@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, NoReturn, TypeVar, cast
 
-from ._report import CannotRun
+from mptcp_sockopt.cli import CannotRun
 
 T = TypeVar("T")
 

@@ -26,10 +26,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from mptcp_sockopt.cli import CannotRun, reason
+
 from ._children import Handle as Handle
 from ._children import close_from
 from ._children import in_child as in_child
-from ._report import CannotRun, reason
 
 T = TypeVar("T")
 

@@ -24,9 +24,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import mptcp_sockopt
+from mptcp_sockopt.cli import CannotRun
 
 from ._net import open_socket
-from ._report import CannotRun
 
 REQUEST = b"?"
 REPLY = struct.Struct("=I")

@@ -16,8 +16,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
+from mptcp_sockopt.processes import Listener
+
 from . import _net
-from ._diag import Listener
 
 _MAPPED = "::ffff:"
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import enum
 import socket
 
@@ -91,14 +90,3 @@ def name(sock: socket.socket) -> tuple[str, int]:
 def url(host: str, port: int) -> str:
     """An address as it stands in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def port(text: str) -> int:
-    """For argparse: a port number, 1 to 65535."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if not 0 < number < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, 1 to 65535")
-    return number

@@ -25,11 +25,13 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import CannotRun, ended_by, reason
 
 from . import _net
-from ._report import CannotRun, ended_by, reason
 
 PORT = 3088
 BACKLOG = 10
@@ -44,9 +46,33 @@ PERIOD = 0.2  # of the client
 PATIENCE = 5.0  # for the first server to listen, and for an answer
 
 
+class Options(NamedTuple):
+    """The words of the command, and the two ends of the pipe that its end closes."""
+
+    command: str
+    port: int
+    fast: bool
+    mptcp: bool
+    ipv6: bool
+    fork: bool
+    nofork: bool
+    gen: int
+    questions: int | None = None
+    lifeline: int = -1
+    held: int | None = None
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if self.ipv6 else socket.AF_INET
+
+    @property
+    def speed(self) -> int:
+        return 10 if self.fast else 1
+
+
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.set_defaults(fork=command == "serve", nofork=False, gen=0)
-    parser.add_argument("--port", type=_net.port, default=PORT, help="default: %(default)s, as in the seed")
+    parser.add_argument("--port", type=cli.port, default=PORT, help="default: %(default)s, as in the seed")
     parser.add_argument("--fast", action="store_true", help="ten times as fast")
     parser.add_argument("--mptcp", action="store_true", help="MPTCP sockets; the client says what it got")
     parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6 instead of IPv4")
@@ -56,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--nofork", action="store_true", help="this one generation only")
         parser.add_argument("--gen", type=_generation, metavar="N", help="the first generation (default: 0)")
     elif command == "client":
-        parser.add_argument("--count", type=int, metavar="N", help="end with 0 after N questions")
+        parser.add_argument(
+            "--count", dest="questions", type=int, metavar="N", help="end with 0 after N questions"
+        )
 
 
 def _generation(text: str) -> int:
@@ -69,34 +97,33 @@ def _generation(text: str) -> int:
     return number
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     if options.mptcp and not (support := mp.is_supported()):
         raise CannotRun(support.value)
-    options.family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
-    options.speed = 10 if options.fast else 1
     if options.command == "client":
         return client(options)
     # Nothing is ever written to this pipe. Its second end is open in this process alone: when that
     # has ended, however it came about, every generation reads the end of file, and ends too.
-    options.lifeline, options.held = os.pipe()
+    lifeline, held = os.pipe()
+    options = options._replace(lifeline=lifeline, held=held)
     return serve(options, options.gen) if options.fork else demo(options)
 
 
 # ---------------------------------------------------------------------------------------------- servers
 
 
-def demo(options: argparse.Namespace) -> int:
+def demo(options: Options) -> int:
     """Five processes, each with a socket of its own on the same port: SO_REUSEPORT. (The seed's test.sh.)"""
-    options.nofork = True
+    options = options._replace(nofork=True)
     children = []
     for generation in range(LAST_GENERATION + 1):
         if generation:
             time.sleep(PAUSE / options.speed)
-        children.append(start(options, functools.partial(serve, options, generation)))
+        children.append(start(options, functools.partial(serve, generation=generation)))
     return max([ended(child) for child in children])
 
 
-def serve(options: argparse.Namespace, generation: int) -> int:
+def serve(options: Options, generation: int) -> int:
     """A generation with a listening socket of its own. (The seed's multi.)"""
     say(generation, "starting multibind process")
     address = _net.ANY[options.family], options.port
@@ -113,7 +140,7 @@ def serve(options: argparse.Namespace, generation: int) -> int:
         return live(options, generation, listener)
 
 
-def live(options: argparse.Namespace, generation: int, listener: socket.socket) -> int:
+def live(options: Options, generation: int, listener: socket.socket) -> int:
     """Answer until the lifetime is over, and fork the next generation on the way."""
     birth = time.monotonic()
     forks_at = birth + PAUSE / options.speed
@@ -122,19 +149,19 @@ def live(options: argparse.Namespace, generation: int, listener: socket.socket) 
     child = None
     while (now := time.monotonic()) < ends_at:
         if forks and child is None and now >= forks_at:
-            child = start(options, functools.partial(launched, options, generation + 1, listener))
+            child = start(options, functools.partial(launched, generation=generation + 1, listener=listener))
         wake = forks_at if forks and child is None else ends_at
-        ready, _, _ = select.select([listener, options.lifeline], [], [], max(0, wake - now))
+        ready, _, _ = select.select([listener.fileno(), options.lifeline], [], [], max(0, wake - now))
         if options.lifeline in ready:
             return 1
-        if listener in ready:
+        if listener.fileno() in ready:
             answer(listener, generation)
     say(generation, "exiting multibind process")
     listener.close()
     return 0 if child is None else ended(child)
 
 
-def launched(options: argparse.Namespace, generation: int, listener: socket.socket) -> int:
+def launched(options: Options, generation: int, listener: socket.socket) -> int:
     """A generation that shares the socket of the one that forked it."""
     say(generation, "launched new multibind process")
     return live(options, generation, listener)
@@ -149,7 +176,7 @@ def answer(listener: socket.socket, generation: int) -> None:
         connection.sendall(ANSWER.pack(generation))
 
 
-def start(options: argparse.Namespace, work: Callable[[], int]) -> int:
+def start(options: Options, work: Callable[[Options], int]) -> int:
     """Fork a process that does work and ends with the status that it returns; its process id."""
     pid = os.fork()
     if pid:
@@ -157,12 +184,11 @@ def start(options: argparse.Namespace, work: Callable[[], int]) -> int:
     try:
         if options.held is not None:
             os.close(options.held)
-            options.held = None
-        os._exit(work())
+        os._exit(work(options._replace(held=None)))
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     except Exception as error:
-        os._exit(ended_by(error))
+        os._exit(ended_by(error, "reuseport"))
     finally:
         os._exit(1)  # what cannot even be said
 
@@ -180,12 +206,12 @@ def say(generation: int, message: str) -> None:
 # ---------------------------------------------------------------------------------------------- client
 
 
-def client(options: argparse.Namespace) -> int:
+def client(options: Options) -> int:
     """Ask who answers until nobody listens any more."""
     tell("starting client")
     patient_until = time.monotonic() + PATIENCE
     asked = 0
-    while asked != options.count:
+    while asked != options.questions:
         try:
             connection = connect(options, patient_until)
         except OSError as error:
@@ -205,7 +231,7 @@ def client(options: argparse.Namespace) -> int:
     return 0
 
 
-def connect(options: argparse.Namespace, patient_until: float) -> socket.socket:
+def connect(options: Options, patient_until: float) -> socket.socket:
     """A connection. A refusal is tried again until that time: the servers may be starting just now."""
     while True:
         try:

@@ -16,11 +16,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
 from . import _lab
 from ._load import Tally, Target, Threads, answer_as, attempt, be_patient, chi_square
 from ._net import LOOPBACK, Reuse, listen
-from ._report import FAIL, PASS, USAGE, CannotRun, finish, positive
+from ._report import finish
 
 PORT = 80  # in a namespace of our own, below the ports of clients
 FIRST_PORT = 10_000  # of the clients: one after the other, so that no 4-tuple comes twice
@@ -150,10 +154,10 @@ class Shares:
         return lines
 
 
-def measure(mode: str, options: argparse.Namespace) -> Shares:
+def measure(mode: str, options: Options) -> Shares:
     """In a private namespace: connections one after the other, each from a port of its own."""
     _lab.enter_private_network()
-    family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
+    family = options.family
     target = Target((LOOPBACK[family], PORT), family=family, mptcp=options.mptcp)
     with workers(mode, options.workers, family=family, mptcp=options.mptcp) as pids:
         tally = Tally()
@@ -191,8 +195,25 @@ def stall(target: Target, pid: int) -> tuple[int, int]:
 # --------------------------------------------------------------------------------------------- the door
 
 
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    mode: str
+    mptcp: bool
+    ipv6: bool
+    workers: int
+    conns: int
+    stall: bool
+    json: bool
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if self.ipv6 else socket.AF_INET
+
+
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    number = positive(int)
+    number = cli.positive(int)
     parser.add_argument("--mode", choices=[*MODES, "all"], default="reuseport", help="how the workers share")
     parser.add_argument("--mptcp", action="store_true", help="MPTCP listeners and clients")
     parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6")
@@ -204,7 +225,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     if options.conns > 50_000 or options.workers < 2 or options.conns < 5 * options.workers:
         print("reuseport fair: 2 workers at least, 5 connections each, 50000 in all", file=sys.stderr)
         return USAGE

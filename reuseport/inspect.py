@@ -1,42 +1,51 @@
 # SPDX-License-Identifier: MIT
-"""who: the listeners of a port, their options and owners, and what is wrong with them. audit: see _audit."""
+"""who: the listeners of a port, their options and owners, and what is wrong with them."""
 
 from __future__ import annotations
 
 import argparse
 import collections
 import socket
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from mptcp_sockopt import TCPState
+from mptcp_sockopt import IPPROTO_MPTCP, TCPState, cli, getsockopt_into, processes
+from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
-from . import _audit, _borrow, _diag, _lookup, _net, _programs, _report
-from ._borrow import Options
-from ._diag import Holder, Listener, Owner
+from . import _diag, _lookup, _net, _programs, _report
+from ._diag import Holder
 from ._programs import Program
 
 WIDTH = 80
 
 
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    port: int
+    json: bool
+    watch: float
+    window: float
+
+
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    if command == "audit":
-        _audit.add_arguments(parser)
-        return
-    parser.add_argument("port", type=_net.port, metavar="PORT")
+    parser.add_argument("port", type=cli.port, metavar="PORT")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument(
         "--watch",
-        type=_seconds,
+        type=cli.between(float, 0, 3600),
         default=0.0,
         metavar="SECONDS",
         help="look once a second for so long (at most 3600); what was wrong at any time counts",
     )
     parser.add_argument(
         "--window",
-        type=_seconds,
+        type=cli.between(float, 0, 3600),
         default=0.5,
         metavar="SECONDS",
         help="how long a waiting connection is watched before ZOMBIE is said (default 0.5)",
@@ -52,30 +61,25 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 to 3600")
-    return seconds
+class SocketOptions(NamedTuple):
+    """Options that sock_diag does not tell, or not to everybody."""
 
-
-def run(options: argparse.Namespace) -> int:
-    return _audit.run(options) if options.command == "audit" else _who(options)
-
-
-# ------------------------------------------------------------------------------------------------- who
+    reuseaddr: bool
+    reuseport: bool
+    incoming_cpu: int | None
+    defer_accept: int
+    """Seconds; a connection stays in SYN_RECV until its client has spoken."""
+    mptcp: bool
+    """Of a listener SO_PROTOCOL is the truth: what falls back is a connection."""
 
 
 @dataclass
 class Row:
     """A listener, and what was found out about it."""
 
-    listener: Listener
-    owners: Sequence[Owner]
-    options: Options | None
+    listener: processes.Listener
+    owners: Sequence[processes.Owner]
+    options: SocketOptions | None
     """None where no owner's descriptor may be duplicated."""
     unseen: str | None = None
     """Why there are no owners or no options."""
@@ -83,7 +87,7 @@ class Row:
     """Flag: reason."""
 
 
-def _who(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     deadline = time.monotonic() + options.watch
     rows, raised, looks, shown = _look(options), set[str](), 1, ""
     while True:
@@ -113,19 +117,19 @@ _NOBODY = "nobody listens"
 _HELD = "no listener, but other sockets have the port"
 
 
-def _look(options: argparse.Namespace) -> list[Row]:
+def _look(options: Options) -> list[Row]:
     try:
         return look(options.port, options.window)
     except OSError as error:
-        raise _report.CannotRun(f"sock_diag does not answer: {_report.reason(error)}") from error
+        raise CannotRun(f"sock_diag does not answer: {cli.reason(error)}") from error
 
 
 def look(port: int, window: float) -> list[Row]:
     """The listeners of a port; takes as long as window (seconds) if connections wait in a queue."""
     idle = _idle(port, window)
-    listeners = _diag.with_protocols(port)
-    owners, unreadable = _diag.owners(listener.inode for listener in listeners)
-    rows = [_row(listener, owners.get(listener.inode, []), unreadable) for listener in sorted(listeners)]
+    found = processes.listeners(port)
+    owners = processes.owners(listener.inode for listener in found)
+    rows = [_row(listener, owners) for listener in sorted(found)]
     listeners = [row.listener for row in rows]
     programs = _programs.programs(owner.pid for row in rows for owner in row.owners)
     for row in rows:
@@ -136,30 +140,55 @@ def look(port: int, window: float) -> list[Row]:
     return rows
 
 
-def _row(listener: Listener, owners: Sequence[Owner], unreadable: int) -> Row:
-    if not owners:
-        return Row(listener, owners, None, f"owner not seen: {_why_no_owner(unreadable)}")
+def _row(listener: processes.Listener, owners: processes.Owners) -> Row:
+    seen = owners[listener.inode]
+    if not seen:
+        return Row(listener, (), None, f"owner not seen: {_why_no_owner(owners)}")
     try:
-        options = _borrow.read_options(listener.inode, owners)
+        options = _read_options(seen)
     except OSError as error:
-        return Row(listener, owners, None, f"options not seen: {error.strerror or error}")
+        return Row(listener, seen, None, f"options not seen: {error.strerror}")
     if listener.mptcp is None:  # the socket itself tells those who may ask it
         listener = listener._replace(mptcp=options.mptcp, unknown=None)
-    return Row(listener, owners, options)
+    return Row(listener, seen, options)
 
 
-def _why_no_owner(unreadable: int) -> str:
+def _why_no_owner(owners: processes.Owners) -> str:
     """No more than is known; docs/reuseport.md has the reasons why a process may not be seen to have it."""
-    why = ["no process in /proc is seen to have it", *filter(None, [_diag.hidden()])]
-    if unreadable:
-        why.append(f"this user may not look into {unreadable} processes (for want of ptrace rights)")
-    return "; ".join(why)
+    return "; ".join(filter(None, ["no process in /proc is seen to have it", owners.missing]))
+
+
+def _read_options(owners: Sequence[processes.Owner]) -> SocketOptions:
+    """From the first whose descriptor may be borrowed; OSError, that of the last one, if there is none."""
+    for owner in owners:
+        try:
+            with processes.borrow(owner) as fd:
+                return _options_of(fd)
+        except OSError as error:
+            refused = error
+    raise refused
+
+
+def _options_of(fd: int) -> SocketOptions:
+    def value(option: int, level: int = socket.SOL_SOCKET) -> int:
+        buffer = bytearray(4)
+        getsockopt_into(fd, level, option, buffer)
+        return int.from_bytes(buffer, sys.byteorder, signed=True)
+
+    cpu = value(_net.SO_INCOMING_CPU)
+    return SocketOptions(
+        reuseaddr=bool(value(socket.SO_REUSEADDR)),
+        reuseport=bool(value(socket.SO_REUSEPORT)),
+        incoming_cpu=None if cpu < 0 else cpu,
+        defer_accept=value(socket.TCP_DEFER_ACCEPT, socket.IPPROTO_TCP),
+        mptcp=value(socket.SO_PROTOCOL) == IPPROTO_MPTCP,
+    )
 
 
 # ----------------------------------------------------------------------------------------------- flags
 
 
-def _flags(this: Listener, listeners: Sequence[Listener]) -> Iterator[tuple[str, str]]:
+def _flags(this: processes.Listener, listeners: Sequence[processes.Listener]) -> Iterator[tuple[str, str]]:
     rivals = [other for other in listeners if _lookup.rivals(other, this)]
     group = [other for other in listeners if _lookup.group(other) == _lookup.group(this)]
     both = group + rivals  # whoever of them gets a client, it is not the client that chose
@@ -244,30 +273,30 @@ def _queues(port: int) -> tuple[dict[int, int], frozenset[int]]:
 
 
 def _lengths(port: int) -> dict[int, int]:
-    return {listener.inode: listener.queue for listener in _diag.listeners(port)}
+    return {sock.inode: sock.rqueue for sock in processes.tcp_sockets(port, TCPState.LISTEN)}
 
 
 # ---------------------------------------------------------------------------------------------- report
 
 
-def address(listener: Listener) -> str:
+def address(listener: processes.Listener) -> str:
     """As in a URL, with the interface if it is bound to one."""
     return _net.url(listener.host, listener.port) + (f"%{_interface(listener)}" if listener.interface else "")
 
 
-def _in_full(listener: Listener) -> str:
+def _in_full(listener: processes.Listener) -> str:
     """With what tells it from another of the same address."""
     return address(listener) + ("" if listener.v6only is None else f" (V6ONLY={listener.v6only:d})")
 
 
-def _interface(listener: Listener) -> str:
+def _interface(listener: processes.Listener) -> str:
     try:
         return socket.if_indextoname(listener.interface)
     except OSError:
         return str(listener.interface)
 
 
-def _protocol(listener: Listener) -> str:
+def _protocol(listener: processes.Listener) -> str:
     return {True: "mptcp", False: "tcp", None: "?"}[listener.mptcp]
 
 
@@ -302,14 +331,14 @@ _MOST = 10  # lines about sockets that do not listen
 def _text_of(held: Sequence[Holder]) -> Iterator[str]:
     waits = [holder.seconds for holder in held if holder.state == TCPState.TIME_WAIT]
     others = [holder for holder in held if holder.state != TCPState.TIME_WAIT]
-    owners, unreadable = _diag.owners(holder.inode for holder in others)
+    owners = processes.owners(holder.inode for holder in others)
     for holder in others[:_MOST]:
         local, remote = _net.url(*holder.local), _net.url(*holder.remote)
         what = "bound only" if holder.state == TCPState.CLOSE else f"connected to {remote}"
-        whose = [f"pid {owner.pid} ({owner.command})" for owner in owners.get(holder.inode, [])]
+        whose = [f"pid {owner.pid} ({owner.command})" for owner in owners[holder.inode] or ()]
         if not holder.inode:
             whose = ["no process has it any more"]
-        yield f"{local} {what}: {', '.join(whose) or _why_no_owner(unreadable)}"
+        yield f"{local} {what}: {', '.join(whose) or _why_no_owner(owners)}"
     if others[_MOST:]:
         yield f"and {len(others) - _MOST} more"
     if waits:
@@ -342,7 +371,7 @@ def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
             "protocol": None if row.listener.mptcp is None else _protocol(row.listener),
             "options": row.options and row.options._asdict(),
             "unseen": row.unseen,
-            "owners": [owner._asdict() for owner in row.owners],
+            "owners": [{"pid": owner.pid, "fd": owner.fd, "command": owner.command} for owner in row.owners],
             "flags": row.flags,
         }
         for row in rows
@@ -351,6 +380,6 @@ def _json(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 def _verdict(port: int, rows: Sequence[Row], raised: set[str]) -> tuple[str, int]:
     if raised:
-        return f"port {port}: {', '.join(sorted(raised))}", _report.FAIL
+        return f"port {port}: {', '.join(sorted(raised))}", FAIL
     what = "nothing wrong in what is seen" if _unseen(rows) else "nothing wrong"
-    return f"port {port}: {len(rows)} listening, {what}", _report.PASS
+    return f"port {port}: {len(rows)} listening, {what}", PASS

@@ -23,17 +23,36 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import FAIL, PASS, CannotRun, reason
 
 from . import _net
-from ._report import FAIL, PASS, CannotRun, reason, verdict_line
+from ._report import verdict_line
 
 PORT = 3333
 BACKLOG = 128
 WORDS = ("reuse_addr", "reuse_port")
 PR_SET_PDEATHSIG = 1
 DEADLINE = 20.0  # seconds, for each thing that `lesson all` waits for
+
+
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    part: str
+    mptcp: bool
+    ipv6: bool
+    port: int | None
+    words: Sequence[str] = ()
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if self.ipv6 else socket.AF_INET
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -46,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     client.description = "The seed's client: connect, end."
     all_of_it.description = "The seed's three tests: what is expected beside what is observed."
     for part, default in ((server, "3333"), (client, "3333"), (all_of_it, "a free one")):
-        part.add_argument("--port", type=_net.port, help=f"default: {default}")
+        part.add_argument("--port", type=cli.port, help=f"default: {default}")
         part.add_argument("--mptcp", action="store_true", help="MPTCP sockets")
         part.add_argument("-6", dest="ipv6", action="store_true", help="::1 instead of 127.0.0.1")
 
@@ -57,15 +76,14 @@ def _word(text: str) -> str:
     return text
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     if options.mptcp and not (support := mp.is_supported()):
         raise CannotRun(support.value)
-    options.family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
     parts = {"server": server, "client": client, "all": all_tests}
     return parts[options.part](options)
 
 
-def server(options: argparse.Namespace) -> int:
+def server(options: Options) -> int:
     """One of the seed's servers."""
     with _net.open_socket(options.family, mptcp=options.mptcp) as sock:
         if "reuse_addr" in options.words:
@@ -96,7 +114,7 @@ def server(options: argparse.Namespace) -> int:
     return 0
 
 
-def client(options: argparse.Namespace) -> int:
+def client(options: Options) -> int:
     """The seed's client."""
     with _net.open_socket(options.family, mptcp=options.mptcp) as sock:
         try:
@@ -108,7 +126,7 @@ def client(options: argparse.Namespace) -> int:
     return 0
 
 
-def address(options: argparse.Namespace) -> tuple[str, int]:
+def address(options: Options) -> tuple[str, int]:
     return _net.LOOPBACK[options.family], options.port or PORT
 
 
@@ -124,7 +142,7 @@ Row = tuple[str, list[str], list[str]]  # who, the lines expected of it, its lin
 class Terminal:
     """One of the lesson's commands, in a process of its own, and the lines that it has printed so far."""
 
-    def __init__(self, options: argparse.Namespace, *words: str) -> None:
+    def __init__(self, options: Options, *words: str) -> None:
         switches = ["--mptcp"] * options.mptcp + ["-6"] * options.ipv6
         command = [sys.executable, "-m", "reuseport", "lesson", *words, f"--port={options.port}", *switches]
         self._process = subprocess.Popen(
@@ -162,14 +180,14 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def all_tests(options: argparse.Namespace) -> int:
+def all_tests(options: Options) -> int:
     """The seed's three tests; 0 if all came as expected."""
     need_loopback(options.family)
     if options.port is None:
         # Another one each time, because the third test leaves a connection in TIME_WAIT behind: for a
         # minute, the first test would fail on the same port.
         with _net.bind((_net.LOOPBACK[options.family], 0), family=options.family) as probe:
-            options.port = _net.name(probe)[1]
+            options = options._replace(port=_net.name(probe)[1])
     wrong = 0
     for title, rows in (
         ("Test 1: without options", refused(options)),
@@ -195,7 +213,7 @@ def need_loopback(family: int) -> None:
         raise CannotRun(f"TCP does not work over {host}: {reason(error)}") from None
 
 
-def refused(options: argparse.Namespace, *words: str) -> list[Row]:
+def refused(options: Options, *words: str) -> list[Row]:
     """Tests 1 and 2: the second server cannot bind while the first listens."""
     is_set = ["reuse addr is set"] if words else []
     listens = [*is_set, "bind success", "listen success"]
@@ -207,7 +225,7 @@ def refused(options: argparse.Namespace, *words: str) -> list[Row]:
             return [("server 1", listens, first.lines), ("server 2", fails, second.lines)]
 
 
-def shared(options: argparse.Namespace) -> list[Row]:
+def shared(options: Options) -> list[Row]:
     """Test 3: two servers on one port, and each gets one of two clients."""
     accepts = ["reuse port is set", "bind success", "listen success", "accept success"]
     connects = ["connect success (mptcp)" if options.mptcp else "connect success"]

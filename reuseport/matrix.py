@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import mptcp_sockopt as mp
+from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
 from . import _lab, _net, _report
 from ._net import Reuse
@@ -242,16 +243,25 @@ class Finding(NamedTuple):
     observed: str
 
 
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    leftover: bool
+    uid: bool
+    json: bool
+
+
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("--leftover", action="store_true", help="beside what is left of a closed listener")
     parser.add_argument("--uid", action="store_true", help="and sockets of another user; needs root")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """The command. It moves this process to a network namespace of its own, and does not come back."""
     if options.uid and os.geteuid():
-        raise _report.CannotRun("root, for sockets of another uid")
+        raise CannotRun("root, for sockets of another uid")
     _lab.enter_private_network()
     if options.uid:
         with require("another uid in this user namespace"), another_uid():
@@ -259,7 +269,7 @@ def run(options: argparse.Namespace) -> int:
     with require("IPv6"):
         _net.bind(("::1", 0), family=socket.AF_INET6).close()
     if not (support := mp.is_supported()):
-        raise _report.CannotRun(support.value)
+        raise CannotRun(support.value)
     uids = (False, True) if options.uid else (False,)
     began = time.monotonic()
     if options.leftover:
@@ -274,7 +284,7 @@ def require(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _report.CannotRun(f"{what} ({error.strerror})") from None
+        raise CannotRun(f"{what} ({error.strerror})") from None
 
 
 def compare(
@@ -284,7 +294,7 @@ def compare(
     return [Finding(cell, expected(cell), observed(cell, port)) for port, cell in numbered]
 
 
-def report(options: argparse.Namespace, found: Sequence[Finding], seconds: float) -> int:
+def report(options: Options, found: Sequence[Finding], seconds: float) -> int:
     wrong = [finding for finding in found if finding.expected != finding.observed]
     data = {
         "cells": len(found),
@@ -298,7 +308,7 @@ def report(options: argparse.Namespace, found: Sequence[Finding], seconds: float
         lines.append(f"... and {len(wrong) - SHOWN} more: --json has all")
     beside = " beside what is left of a listener" if options.leftover else ""
     sentence = f"{len(found)} cells{beside}, {len(wrong)} mismatches"
-    return _report.finish(options, data, lines, sentence, _report.FAIL if wrong else _report.PASS)
+    return _report.finish(options, data, lines, sentence, FAIL if wrong else PASS)
 
 
 def table(found: Sequence[Finding]) -> Iterator[str]:

@@ -11,18 +11,39 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from mptcp_sockopt import cli
+from mptcp_sockopt.cli import CANNOT, FAIL, PASS, CannotRun
 
 from . import _lab, handover, steer
 from ._load import PATIENCE, ClosedLoop, Tally, Target, answer_as, be_patient, bound_95, open_loop
 from ._net import ANY, LOOPBACK, Reuse, listen
-from ._report import CANNOT, FAIL, PASS, CannotRun, finish, positive
+from ._report import finish
 from .handover import Worker
 
 PORT = 80  # in a namespace of our own, below the ports that clients get
 
 
+class Options(NamedTuple):
+    """The words of the command."""
+
+    command: str
+    strategy: str
+    mptcp: bool
+    ipv6: bool
+    conns: int
+    restarts: int
+    in_flight: int
+    rtt: float | None
+    """In milliseconds."""
+    rate: float
+    seconds: float
+    json: bool
+
+
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    number, real = positive(int), positive(float)
+    number, real = cli.positive(int), cli.positive(float)
     parser.add_argument(
         "--strategy", choices=[*STRATEGIES, "all"], default="all", help="how to restart, all by default"
     )
@@ -251,14 +272,14 @@ class Result:
         return text + "".join(f"\n          {kind}" for kind in kinds)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
     names = list(STRATEGIES) if options.strategy == "all" else [options.strategy]
 
     def roll_one(strategy: str) -> Result:
         _lab.enter_private_network()
         if options.rtt:
-            return roll_over_wire(strategy, family, options)
+            return roll_over_wire(strategy, family, options, options.rtt / 1000)
         return roll_on_loopback(strategy, family, options)
 
     results = []
@@ -303,7 +324,7 @@ def supervised(work: Work) -> Iterator[tuple[handover.Supervisor, Errors]]:
     errors.check()
 
 
-def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) -> Result:
+def roll_on_loopback(strategy: str, family: int, options: Options) -> Result:
     """Restarts spread over the connections of a closed loop."""
     site = Site(LOOPBACK[family], family=family, mptcp=options.mptcp)
     target = Target(site.address, family=family, mptcp=options.mptcp)
@@ -327,9 +348,8 @@ def roll_on_loopback(strategy: str, family: int, options: argparse.Namespace) ->
     return Result(strategy, tally, restarts, seconds)
 
 
-def roll_over_wire(strategy: str, family: int, options: argparse.Namespace) -> Result:
+def roll_over_wire(strategy: str, family: int, options: Options, rtt: float) -> Result:
     """Restarts spread over the connections of an open loop, with a round trip in every handshake."""
-    rtt = options.rtt / 1000
     duration = max(options.conns / options.rate, options.restarts * 3 * rtt)
     if duration > options.seconds:
         raise CannotRun(

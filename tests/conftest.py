@@ -17,7 +17,7 @@ from types import FrameType
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _loopback
+from mptcp_sockopt.selftest import _loopback
 
 from .support import (
     DEADLINE,

@@ -453,7 +453,8 @@ static size_t make_message(uint8_t *at, size_t room, uint32_t sequence, uint32_t
 	const size_t head = sizeof(struct nlmsghdr), msg = sizeof(struct inet_diag_msg);
 	struct nlmsghdr header = {.nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_seq = sequence};
 	const uint32_t info = one_in(12) ? odd() % 5000 : usual;
-	struct nlattr before = {(uint16_t)(4 + chance() % 8), 8}, attribute = {(uint16_t)(4 + info), INET_DIAG_INFO};
+	struct nlattr before = {(uint16_t)(4 + chance() % 8), one_in(4) ? INET_DIAG_SKV6ONLY : 8};
+	struct nlattr attribute = {(uint16_t)(4 + info), INET_DIAG_INFO};
 	size_t length = head + msg, i;
 
 	if (one_in(10)) {
@@ -498,12 +499,22 @@ static void check_dump(const struct mptcp_diag_dump *dump, int result)
 	CHECK(result == 0 || result == 1 || (result < 0 && result >= -MOST_ERRNO));
 	CHECK(dump->used <= dump->size);
 	if (!dump->stride) {
-		CHECK(!dump->used && !dump->info);
+		CHECK(!dump->used && !dump->info_length);
 		return;
 	}
 	CHECK(dump->used % dump->stride == 0 && dump->stride % 8 == 0);
-	CHECK(dump->info >= LEAST_MPTCP_INFO && dump->info <= MPTCP_INFO_ROOM);
-	CHECK(dump->stride >= sizeof(struct inet_diag_msg) + dump->info);
+	if (dump->tcp) {
+		const struct tcp_socket *found = dump->records;
+		const uint64_t count = dump->used / sizeof(*found);
+		uint64_t i;
+
+		CHECK(dump->stride == sizeof(*found) && !dump->info_length);
+		for (i = 0; i < count; i++)
+			CHECK(found[i].v6only <= V6ONLY_NOT_TOLD && dump->tcp >> found[i].msg.idiag_state & 1);
+		return;
+	}
+	CHECK(dump->info_length >= LEAST_MPTCP_INFO && dump->info_length <= MPTCP_INFO_ROOM);
+	CHECK(dump->stride >= sizeof(struct inet_diag_msg) + dump->info_length);
 }
 
 /* A datagram, or two, each in a block that ends where it does, behind the records of the first. */
@@ -511,7 +522,7 @@ static void parse_one(void)
 {
 	static uint8_t made[2][4096];
 	const uint32_t usual = one_in(8) ? 4 * (chance() % 80) : 96;
-	struct mptcp_diag_dump dump = {.sequence = chance()};
+	struct mptcp_diag_dump dump = {.sequence = chance(), .tcp = one_in(4) ? chance() : 0};
 	size_t lengths[2];
 	int i, result = 0;
 

@@ -13,18 +13,16 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import _sandbox, _sockopt
 
+from .net import destroy, lose, without_cookies
 from .support import (
     Missing,
     at_work,
-    destroy,
     exchange,
-    lose,
     needs,
     run,
     until,
-    without_cookies,
 )
 from .test_subflows import paths
 
@@ -36,6 +34,8 @@ def seen(sock: socket.socket) -> Seen:
     """State and live of the youngest subflow, and the status."""
     shot = mp.snapshot(sock)
     assert shot.status is mp.status(sock)
+    if shot.info is not None:  # kernels before 6.5 are asked in another way
+        assert _sockopt._status_of(*_sockopt._older_flags_and_states(sock.fileno())) is shot.status
     if not shot.subflows:
         return "not listed", False, shot.status.name
     path = shot.subflows[-1]

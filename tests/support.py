@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
-import fcntl
 import os
 import pickle
 import platform
@@ -20,16 +18,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _netlink, _sandbox
-from mptcp_sockopt._netlink import attribute
+from mptcp_sockopt import _sandbox
+from mptcp_sockopt._border.netlink import announce
 
 T = TypeVar("T")
+NOBODY = 65534
 
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 # Seconds that no wait takes, on a machine however busy: they tell a hang, and nothing else.
@@ -39,6 +37,18 @@ DEADLINE = 60.0
 # Environments in which Python keeps what is printed for a while, and in which it writes it at once.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 BUFFERINGS = (_ENVIRONMENT, {**_ENVIRONMENT, "PYTHONUNBUFFERED": "1"})
+
+# Everything that reads one socket.
+FUNCTIONS: list[Any] = [
+    mp.mptcp_info,
+    mp.mptcp_tcpinfo,
+    mp.mptcp_subflow_addrs,
+    mp.mptcp_full_info,
+    mp.is_mptcp,
+    mp.status,
+    mp.snapshot,
+    lambda sock: mp.getsockopt_into(sock, mp.SOL_MPTCP, mp.MPTCP_INFO, bytearray(96)),
+]
 
 
 class Missing(Exception):  # noqa: N818  # turned into a skip, or a failure under --require-mptcp
@@ -72,41 +82,6 @@ def needs(program: str, package: str) -> str:
     if path is None:
         raise Missing(f"the program {program} ({package})")
     return path
-
-
-def lose(rule: str) -> None:
-    """Drop in this network, which is the test's own, what comes and fits a rule of nft(8)."""
-    program = needs("nft", "nftables")
-    chain = "add chain inet t lost { type filter hook input priority 0; }"
-    for command in ("add table inet t", chain, f"add rule inet t lost {rule} drop"):
-        found = run(program, command)
-        if found.returncode:
-            raise Missing(f"nft that filters: {found.stderr}")
-
-
-def destroy(local: tuple[Any, ...], remote: tuple[Any, ...], device: str = "") -> None:
-    """``ss -K``: the kernel aborts the TCP socket of these ends, which sends a RST."""
-    sock_diag, sock_destroy, all_states, no_cookie = 4, 21, 0xFFFFFFFF, b"\xff" * 8
-    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
-    ident = struct.pack("!HH", local[1], remote[1])
-    ident += b"".join(socket.inet_pton(family, end[0]).ljust(16, b"\0") for end in (local, remote))
-    ident += struct.pack("=I", socket.if_nametoindex(device) if device else 0) + no_cookie
-    request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, all_states) + ident
-    with _netlink.connected(sock_diag) as netlink:
-        try:
-            _netlink.call(netlink, sock_destroy, request)
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
-            raise Missing("a kernel that destroys sockets (CONFIG_INET_DIAG_DESTROY)") from None
-
-
-def without_cookies() -> None:
-    """TCP Fast Open in this network, of both sides."""
-    try:
-        Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("1543")
-    except OSError as error:
-        raise Missing(f"a namespace's own tcp_fastopen: {error}") from None
 
 
 def needs_loopback(family: socket.AddressFamily) -> None:
@@ -211,11 +186,8 @@ def inode(sock: socket.socket) -> int:
 
 
 def listen_at(address: str, port: int) -> None:
-    """``ip mptcp endpoint add ADDRESS port PORT signal``: the kernel makes a listener of its own."""
-    add, signal, nested, nest, flags, attribute_port = 1, 1, 0x8000, 1, 6, 5
-    endpoint = _sandbox._address(address) + attribute(flags, struct.pack("=I", signal))
-    endpoint += attribute(attribute_port, struct.pack("=H", port))
-    _sandbox._path_manager(add, attribute(nest | nested, endpoint))
+    """Let the kernel make a listener of its own, for an endpoint that is announced with a port."""
+    announce(address, port)
 
 
 def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:
@@ -236,13 +208,6 @@ def reset(sock: socket.socket, peer: socket.socket) -> None:
     except ConnectionResetError:
         return
     raise Missing("a kernel that resets an MPTCP connection at SO_LINGER 0")
-
-
-def set_mtu(interface: str, size: int) -> None:
-    """``ip link set INTERFACE mtu SIZE``, in bytes."""
-    set_interface_mtu = 0x8922
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, set_interface_mtu, struct.pack("16si20x", interface.encode(), size))
 
 
 def in_private_network(function: Callable[[], T]) -> T:
@@ -306,6 +271,72 @@ def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
     os._exit(0)
 
 
+def needs_root() -> None:
+    if os.getuid():
+        raise Missing("root, to become another user or to enter a namespace")
+
+
+def become_nobody() -> None:
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+class Child:
+    """Another process: it says something, and waits until it may go on."""
+
+    def __init__(self, work: Callable[[Child], object]) -> None:
+        self._inward, outward = os.pipe()
+        waiting, self._go = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._inward)
+            os.close(self._go)
+            self._inward, self._go = waiting, outward
+            self._work(work)
+        os.close(outward)
+        os.close(waiting)
+
+    def _work(self, work: Callable[[Child], object]) -> NoReturn:
+        try:
+            work(self)
+            self.wait()
+        finally:
+            os._exit(0)
+
+    def say(self, *value: Any) -> None:
+        data = pickle.dumps(value)
+        os.write(self._go, struct.pack("=I", len(data)) + data)
+
+    def wait(self) -> None:
+        if not os.read(self._inward, 1):
+            os._exit(0)
+
+    def hear(self) -> Any:
+        if not select.select([self._inward], [], [], DEADLINE)[0]:
+            pytest.fail("a child said nothing")
+        size = os.read(self._inward, 4)
+        if not size:
+            pytest.fail("a child died without a word")
+        return pickle.loads(os.read(self._inward, struct.unpack("=I", size)[0]))
+
+    def go_on(self) -> None:
+        os.write(self._go, b"x")
+
+    def end(self) -> None:
+        for fd in (self._inward, self._go):
+            os.close(fd)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+@contextlib.contextmanager
+def child(work: Callable[[Child], object]) -> Iterator[Child]:
+    it = Child(work)
+    try:
+        yield it
+    finally:
+        it.end()
+
+
 # A refusal: a system call, its arguments by position, and the errno that it gets from now on.
 Refusal = tuple[str, Mapping[int, int], int]
 _NAMES = ("socket", "getsockname", "getpeername", "setsockopt", "getsockopt")
@@ -333,7 +364,7 @@ def _refuse(refusals: list[Refusal]) -> None:
     numbers = _CALLS.get((platform.machine(), 8 * struct.calcsize("P")))
     if numbers is None:
         raise Missing(f"a table of system calls for {platform.machine()}")
-    calls = dict(zip(_NAMES, numbers, strict=True))
+    calls = {**dict(zip(_NAMES, numbers, strict=True)), "pidfd_open": 434, "pidfd_getfd": 438}
     load, jump_if_equal, give, allow, refuse = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
     program = b""
     for call, arguments, number in refusals:

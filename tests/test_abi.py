@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi
+from mptcp_sockopt._border import abi, sockopt
 
 from .support import (
+    FUNCTIONS,
     LOOPBACK,
     Missing,
     exchange,
@@ -44,7 +46,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_reflected_layout_is_the_kernel_s() -> None:
     """Offsets and sizes against the tables typed by hand."""
     for struct, prefix, rows in (("mptcp_info", "mptcpi_", MPTCP_INFO), ("tcp_info", "tcpi_", TCP_INFO)):
-        places = _abi.layout(struct, prefix)
+        places = abi.layout(struct, prefix)
         for name, offset, size, *_ in rows:
             assert (places[name].offset, places[name].size) == (offset, size), name
 
@@ -110,18 +112,6 @@ def test_a_descriptor_comes_from_asyncio(mptcp: None) -> None:
     asyncio.run(ask())
 
 
-FUNCTIONS: list[Any] = [
-    mp.mptcp_info,
-    mp.mptcp_tcpinfo,
-    mp.mptcp_subflow_addrs,
-    mp.mptcp_full_info,
-    mp.is_mptcp,
-    mp.status,
-    mp.snapshot,
-    lambda sock: mp.getsockopt_into(sock, mp.SOL_MPTCP, mp.MPTCP_INFO, bytearray(96)),
-]
-
-
 @pytest.mark.parametrize("read", FUNCTIONS)
 @pytest.mark.parametrize("wrong", [None, True, False, "3", b"3", 3.0, [], object(), socket.socket])
 def test_a_wrong_type_is_a_type_error(read: Any, wrong: object) -> None:
@@ -168,10 +158,10 @@ def test_arrays_grow_until_all_subflows_fit(
     tcp_infos, addresses = mp.mptcp_tcpinfo(client), mp.mptcp_subflow_addrs(client)
     small: list[Any] = []
     small_full: list[Any] = []
-    monkeypatch.setattr(_abi, "BUFFER_SIZE", 300)  # room for a header, and for none of the elements
-    monkeypatch.setattr(_abi, "_free", dict.fromkeys(_abi._free, small))
-    monkeypatch.setattr(_abi, "_pop_full", small_full.pop)
-    monkeypatch.setattr(_abi, "_push_full", small_full.append)
+    monkeypatch.setattr(sockopt, "BUFFER_SIZE", 300)  # room for a header, and for none of the elements
+    monkeypatch.setattr(sockopt, "_free", defaultdict(lambda: small))
+    monkeypatch.setattr(sockopt, "_pop_full", small_full.pop)
+    monkeypatch.setattr(sockopt, "_push_full", small_full.append)
     assert [path.bytes_sent for path in mp.mptcp_tcpinfo(client)] == [path.bytes_sent for path in tcp_infos]
     assert mp.mptcp_subflow_addrs(client) == addresses
     full = mp.mptcp_full_info(client)
@@ -188,16 +178,16 @@ def test_elements_that_do_not_fit_are_asked_for_again(
     """Once: the kernel's count says how much room there must be, and some is added for newcomers."""
     found = read(mptcp_ends[0])
     sizes: list[int] = []
-    new_buffer = _abi._new_buffer
+    new_buffer = sockopt._new_buffer
 
     def count_buffers(size: int) -> tuple[Any, memoryview]:
         sizes.append(size)
         assert len(sizes) <= 2, f"buffers of {sizes} bytes were not enough"
         return new_buffer(size)
 
-    monkeypatch.setattr(_abi, "BUFFER_SIZE", 64)
-    monkeypatch.setattr(_abi, "_free", {option: [] for option in _abi._free})
-    monkeypatch.setattr(_abi, "_new_buffer", count_buffers)
+    monkeypatch.setattr(sockopt, "BUFFER_SIZE", 64)
+    monkeypatch.setattr(sockopt, "_free", defaultdict(list))
+    monkeypatch.setattr(sockopt, "_new_buffer", count_buffers)
     assert len(read(mptcp_ends[0])) == len(found) == 1
     small, large = sizes
     assert small == 64 < 16 + 2 * len(found[0]) <= large
@@ -243,12 +233,11 @@ def test_a_buffer_is_given_back_after_it_was_read(
     exchange(client, server)
     token, names = mp.mptcp_info(client).token, (client.getsockname(), client.getpeername())
     free, free_info, free_full, free_tcp = Trampled(), Trampled(), Trampled(), Trampled()
-    monkeypatch.setattr(_abi, "BUFFER_SIZE", size)
-    monkeypatch.setattr(_abi, "_free", dict.fromkeys(_abi._free, free))
-    monkeypatch.setattr(_abi, "_free_tcp", free_tcp)
+    monkeypatch.setattr(sockopt, "BUFFER_SIZE", size)
+    monkeypatch.setattr(sockopt, "_free", defaultdict(lambda: free, {"TCP_INFO": free_tcp}))
     for name, buffers in (("info", free_info), ("full", free_full)):
-        monkeypatch.setattr(_abi, f"_pop_{name}", buffers.pop)
-        monkeypatch.setattr(_abi, f"_push_{name}", buffers.append)
+        monkeypatch.setattr(sockopt, f"_pop_{name}", buffers.pop)
+        monkeypatch.setattr(sockopt, f"_push_{name}", buffers.append)
     for _ in range(2):  # with a new buffer, then with that one
         assert mp.mptcp_info(client).token == token
         full = mp.mptcp_full_info(client)
@@ -257,7 +246,7 @@ def test_a_buffer_is_given_back_after_it_was_read(
         assert [path.tcp_info.state for path in full.subflows] == [mp.TCPState.ESTABLISHED]
         assert [(path.local, path.remote) for path in mp.mptcp_subflow_addrs(client)] == [names]
         assert [path.state for path in mp.mptcp_tcpinfo(client)] == [mp.TCPState.ESTABLISHED]
-        assert _abi.read_tcp_info(client.fileno(), mp.TCPInfo).state == mp.TCPState.ESTABLISHED
+        assert sockopt.read_tcp_info(client.fileno(), mp.TCPInfo).state == mp.TCPState.ESTABLISHED
     assert [len(buffers) for buffers in (free, free_info, free_full, free_tcp)] == [1, 1, 1, 1]
 
 
@@ -275,15 +264,15 @@ def test_an_answer_out_of_bounds_is_a_protocol_error(
 ) -> None:
     """In words; said with a new buffer and with one that was used."""
     free: list[Any] = []
-    monkeypatch.setattr(_abi, "_pop_info", free.pop)
-    monkeypatch.setattr(_abi, "_push_info", free.append)
-    monkeypatch.setattr(_abi, "_get_info", lambda fd, pointer: -errno.EPROTO)
+    monkeypatch.setattr(sockopt, "_pop_info", free.pop)
+    monkeypatch.setattr(sockopt, "_push_info", free.append)
+    monkeypatch.setattr(sockopt, "_get_info", lambda fd, pointer: -errno.EPROTO)
     for count in (0, 1):
         assert len(free) == count
         with pytest.raises(OSError, match=r"getsockopt\(MPTCP_INFO\).*answer is out of bounds") as caught:
             mp.mptcp_info(mptcp_ends[0])
         assert caught.value.errno == errno.EPROTO
-    monkeypatch.setattr(_abi, "_get_info", lambda fd, pointer: 40)
+    monkeypatch.setattr(sockopt, "_get_info", lambda fd, pointer: 40)
     assert len(mp.mptcp_info(mptcp_ends[0])) == 40
 
 
@@ -301,17 +290,17 @@ def test_a_peer_is_absent_only_where_there_is_none() -> None:
 
     def names(sock: socket.socket) -> str:
         with pytest.raises(OSError, match="on fd") as caught:
-            _abi.read_names(sock.fileno(), mp.SubflowAddrs)
+            sockopt.read_names(sock.fileno(), mp.SubflowAddrs)
         assert caught.value.errno == errno.EPERM
         return str(caught.value)
 
     with socket.socket(socket.AF_INET6) as sock:
-        assert _abi.read_names(sock.fileno(), mp.SubflowAddrs).remote == ("::", 0, 0, 0)
+        assert sockopt.read_names(sock.fileno(), mp.SubflowAddrs).remote == ("::", 0, 0, 0)
         for call in ("getsockname", "getpeername"):
             said = where_refused([(call, {}, errno.EPERM)], lambda: names(sock))
             assert said.startswith(f"[Errno 1] {call}() on fd {sock.fileno()}: ")
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(OSError, match=r"getsockname\(\)") as caught:
-        _abi.read_names(sock.fileno(), mp.SubflowAddrs)
+        sockopt.read_names(sock.fileno(), mp.SubflowAddrs)
     assert caught.value.errno == errno.EPROTO  # no Internet address
 
 

@@ -15,10 +15,18 @@ import pytest
 from _mptcp_sockopt import ffi, lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _sock_diag
+from mptcp_sockopt._border import sock_diag, sockopt
 
-from .support import Missing, Refusal, fallback_pair, mptcp_pair, tcp_pair, where_refused
-from .test_abi import FUNCTIONS
+from .support import (
+    FUNCTIONS,
+    Missing,
+    Refusal,
+    fallback_pair,
+    has_full_info,
+    mptcp_pair,
+    tcp_pair,
+    where_refused,
+)
 
 READERS: dict[str, Any] = {
     "mptcp_info": mp.mptcp_info,
@@ -109,16 +117,40 @@ def test_a_refusal_whose_reason_is_not_known_is_no_guess(number: int, name: str)
 
 
 def test_a_listener_that_cannot_be_asked_is_no_guess(family: int) -> None:
-    """SO_ACCEPTCONN refused: a listener would look as if it were connecting."""
+    """SO_ACCEPTCONN refused: before 6.5 a listener would look as if it were connecting."""
 
     def look() -> list[tuple[type, int | None, str]]:
-        return [told(read, server) for read in (mp.status, mp.snapshot)]
+        return [told(read, server) for read in (mp.status, mp.snapshot) for server in (mptcp, tcp)]
 
     host = "127.0.0.1" if family == socket.AF_INET else "::1"
-    with mp.create_server((host, 0), family=family, fallback=False) as server:
-        for kind, number, words in where_refused([refuse("SO_ACCEPTCONN", errno.EPERM)], look):
+    no_full_info: Refusal = "getsockopt", {1: mp.SOL_MPTCP, 2: mp.MPTCP_FULL_INFO}, errno.EOPNOTSUPP
+    with (
+        mp.create_server((host, 0), family=family, fallback=False) as mptcp,
+        socket.create_server((host, 0), family=family) as tcp,
+    ):
+        for kind, number, words in where_refused([refuse("SO_ACCEPTCONN", errno.EPERM), no_full_info], look):
             assert (kind, number) == (PermissionError, errno.EPERM)
             assert "SO_ACCEPTCONN" in words
+
+
+def test_full_info_leaves_nothing_to_ask(family: int) -> None:
+    """Its answer proves family, type and protocol; the state of its row tells a listener."""
+
+    def look() -> list[mp.Status]:
+        return [found for sock in socks for found in (mp.status(sock), mp.snapshot(sock).status)]
+
+    if not has_full_info():
+        raise Missing("this kernel has no MPTCP_FULL_INFO")
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    with (
+        mptcp_pair(family) as (client, accepted),
+        mp.create_server((host, 0), family=family, fallback=False) as server,
+        mp.create_socket(family, fallback=False) as fresh,
+    ):
+        socks = (client, accepted, server, fresh)
+        expected = [mp.Status.MPTCP, mp.Status.MPTCP, mp.Status.LISTENING, mp.Status.UNCONNECTED]
+        found = where_refused([refuse(name, errno.EPERM) for name in QUESTIONS], look)
+        assert found[::2] == found[1::2] == expected
 
 
 def test_an_errno_is_told_as_it_is(mptcp: None) -> None:
@@ -198,9 +230,9 @@ def test_a_failure_names_the_descriptor_that_was_asked(read: Any, tmp_path: Any)
 
 def test_free_lists_have_a_largest_length() -> None:
     """Whatever number of threads once read at a time."""
-    lists = [value for name, value in vars(_abi).items() if name.startswith("_free") and name != "_free"]
-    lists += [*_abi._free.values(), _sock_diag._free]
-    assert len(lists) == 6
+    lists = [value for name, value in vars(sockopt).items() if name.startswith("_free_")]
+    lists += [sockopt._free["MPTCP_TCPINFO"], sockopt._free["another option"], sock_diag._free]
+    assert len(lists) == 5
     assert all(buffers.maxlen <= 4 for buffers in lists)
 
 

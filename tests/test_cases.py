@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _cases, _ktap, selftest
+from mptcp_sockopt.selftest import __main__ as selftest
+from mptcp_sockopt.selftest import _cases, _ktap
 
 from .support import Missing, exchange, mptcp_pair
 

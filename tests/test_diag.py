@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, _sock_diag
+from mptcp_sockopt import _sandbox
+from mptcp_sockopt._border import sock_diag
 
 from .support import (
     LOOPBACK,
@@ -216,15 +217,15 @@ def test_addresses_of_every_kind(mptcp: None) -> None:
 def test_a_dump_is_larger_than_a_buffer(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a datagram, and more than the room: nothing is lost or told twice."""
     sizes: list[int] = []
-    use = _sock_diag._Dump._use
+    use = sock_diag._Dump._use
 
     def count(dump: Any, records: Any) -> None:
         use(dump, records)
         sizes.append(dump.c.size)
 
-    monkeypatch.setattr(_sock_diag, "_free", [])
-    monkeypatch.setattr(_sock_diag, "_FIRST_SIZE", 1 << 15)
-    monkeypatch.setattr(_sock_diag._Dump, "_use", count)
+    monkeypatch.setattr(sock_diag, "_free", [])
+    monkeypatch.setattr(sock_diag, "_FIRST_SIZE", 1 << 15)
+    monkeypatch.setattr(sock_diag._Dump, "_use", count)
 
     def look() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
@@ -246,7 +247,7 @@ def test_a_dump_is_larger_than_a_buffer(mptcp: None, monkeypatch: pytest.MonkeyP
 def test_a_buffer_is_given_back_after_it_was_read(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A result does not change when the next call takes the buffer."""
     free: list[Any] = []
-    monkeypatch.setattr(_sock_diag, "_free", free)
+    monkeypatch.setattr(sock_diag, "_free", free)
 
     def look() -> None:
         with connections(2):
@@ -288,10 +289,10 @@ def test_no_descriptor_is_left_open(mptcp: None, monkeypatch: pytest.MonkeyPatch
     before = os.listdir("/proc/self/fd")
     mp.mptcp_diag()
     assert os.listdir("/proc/self/fd") == before
-    monkeypatch.setattr(_sock_diag._Dump, "ask", interrupt)
+    monkeypatch.setattr(sock_diag._Dump, "ask", interrupt)
     with pytest.raises(KeyboardInterrupt):
         mp.mptcp_diag()
-    monkeypatch.setattr(_sock_diag._Dump, "ask", lambda *arguments: -errno.ENOENT)
+    monkeypatch.setattr(sock_diag._Dump, "ask", lambda *arguments: -errno.ENOENT)
     with pytest.raises(mp.UnsupportedOptionError):
         mp.mptcp_diag()
     assert os.listdir("/proc/self/fd") == before

@@ -8,25 +8,23 @@ import errno
 import os
 import pickle
 import platform
-import random
 import re
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-from _mptcp_sockopt import ffi, lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sock_diag
+from mptcp_sockopt._border import listeners as room
+from mptcp_sockopt._border import sock_diag
 
-from .support import LOOPBACK, connections, in_private_network, inode, listen_at, rounds
-from .test_sock_diag_parser import END, SEQUENCE, attribute, cut, info_of, message
+from .support import LOOPBACK, connections, in_private_network, inode, listen_at
+from .test_sock_diag_parser import info_of
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
-INFO, MARK, ULP = 2, 15, 19
 # From here on the kernel tells anybody what is MPTCP's.
 TELLS_ANYBODY = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 15)
 
@@ -204,15 +202,13 @@ Table = list[tuple[int, bool, bool, int]]  # inode, is_mptcp, privileged, bytes 
 def believe(monkeypatch: pytest.MonkeyPatch, told: list[int], table: Table | None) -> None:
     """The kernel's dump of MPTCP listeners has these inodes, TCP's table these rows."""
     rows = b"".join(struct.pack("=BB66xI", V4, mp.TCPState.LISTEN, number) + bytes(48) for number in told)
-    monkeypatch.setattr(
-        _sock_diag, "dump", lambda states, limit, before: (memoryview(rows), 48 if told else 0)
-    )
+    monkeypatch.setattr(room, "dump", lambda states, limit, before: (memoryview(rows), 48 if told else 0))
     records = table and b"".join(
         struct.pack("=BB2sH62xIBBHI", V4, mp.TCPState.LISTEN, b"", number, number, mptcp, full, info, 0)
         for number, mptcp, full, info in table
     )
     listed = None if records is None else memoryview(records or b"")
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", partial(bring, listed))
+    monkeypatch.setattr(room, "_tcp_listeners", partial(bring, listed))
 
 
 def bring(listed: memoryview | None, limit: int, union: Any) -> bool:
@@ -256,7 +252,7 @@ def test_what_is_missing_is_said(
 ) -> None:
     """And how many it may be; no listener is called MPTCP's on a guess, and none left out silently."""
     believe(monkeypatch, told, table)
-    records, info, missing = _sock_diag.listeners(48)
+    records, info, missing = room.listeners(48)
     found = mp.MPTCPDiag(0, info, records, missing)
     assert [row.inode for row in found] == inodes
     if in_doubt:
@@ -275,9 +271,9 @@ def test_tcps_table_says_what_a_listener_is(monkeypatch: pytest.MonkeyPatch) -> 
     mine = message.pack(V6, 7, 0, 0, b"\0\0", b"", any_host, b"", 0, 1, 2, 0, 0, 0, 0, 9) + info_of(48)
     its = message.pack(V6, 10, 0, 0, b"\0P", b"", one_host, b"", 3, 8, 8, 0, 4, 5, 6, 9)
     its += struct.pack("=BBHI", 1, 0, 280, 0)
-    monkeypatch.setattr(_sock_diag, "dump", lambda states, limit, before: (memoryview(mine), 48))
-    monkeypatch.setattr(_sock_diag, "_tcp_listeners", partial(bring, memoryview(its)))
-    records, info, _ = _sock_diag.listeners(0)
+    monkeypatch.setattr(room, "dump", lambda states, limit, before: (memoryview(mine), 48))
+    monkeypatch.setattr(room, "_tcp_listeners", partial(bring, memoryview(its)))
+    records, info, _ = room.listeners(0)
     (row,) = mp.MPTCPDiag(0, info, records)
     assert (row.state, row.local, row.ifindex) == (10, (socket.inet_ntop(V6, one_host), 80, 0, 0), 3)
     assert (row.rqueue, row.wqueue, row.uid, row.inode) == (4, 5, 6, 9)
@@ -292,120 +288,19 @@ def test_a_disturbed_dump_of_tcps_table(
     result: int, number: int, mptcp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError, of mptcp_diag(listening=True) alone. 0 stands for NLM_F_DUMP_INTR."""
-    attempt, tries = _sock_diag._attempt, []
+    attempt, tries = sock_diag._attempt, []
 
-    def disturb(states: int, *families: int, limit: int, tcp: Any = None) -> tuple[int, Any]:
-        answer, found = attempt(states, *families, limit=limit, tcp=tcp)
-        if tcp:
-            tries.append(tcp)
+    def disturb(states: int, *families: int, sink: Any = None, **others: Any) -> tuple[int, Any]:
+        answer, found = attempt(states, *families, sink=sink, **others)
+        if sink:
+            tries.append(sink)
             found.c.interrupted = 1
             return result, found
         return answer, found
 
-    monkeypatch.setattr(_sock_diag, "_attempt", disturb)
+    monkeypatch.setattr(sock_diag, "_attempt", disturb)
     mp.mptcp_diag()
     with pytest.raises(OSError, match=r"mptcp_diag\(\): ") as caught:
         mp.mptcp_diag(listening=True)
     assert caught.value.errno == number
     assert len(tries) == (1 if number == errno.ENOMEM else 10)
-
-
-# ---------------------------------------------------------------------------------------------- the parser
-
-
-def parse(datagram: bytes) -> tuple[int, list[tuple[int, int, int, int]]]:
-    """The result, and inode, is_mptcp, privileged and tcp_info of the records."""
-    memory = ffi.new("uint8_t[]", len(datagram))
-    ffi.buffer(memory)[:] = datagram
-    fields = {"records": memory, "size": len(datagram), "sequence": SEQUENCE, "tcp": 1}
-    dump = ffi.new("struct mptcp_diag_dump *", fields)
-    result = lib.mptcp_diag_parse(dump, len(datagram))
-    found = ffi.from_buffer("struct tcp_listener[]", ffi.buffer(memory, dump.used))
-    return result, [(one.msg.idiag_inode, one.is_mptcp, one.privileged, one.tcp_info) for one in found]
-
-
-def about(number: int, *attributes: bytes, family: int = V4, state: int = 10) -> bytes:
-    return message(20, struct.pack("=BB66xI", family, state, number) + b"".join(attributes))
-
-
-def ulp(name: bytes, kind: int = 1) -> bytes:
-    return attribute(ULP, attribute(9, b"\0") + attribute(kind, name))
-
-
-@pytest.mark.parametrize(
-    ("attributes", "is_mptcp"),
-    [
-        ((), 0),
-        ((ulp(b"mptcp\0"),), 1),
-        ((ulp(b"mptcp\0", 0x8001),), 1),
-        ((attribute(0x8000 | ULP, attribute(1, b"mptcp\0")),), 1),
-        ((ulp(b"tls\0"),), 0),
-        ((ulp(b"espintcp\0"),), 0),
-        ((ulp(b"mptcp"),), 0),
-        ((ulp(b"mptcp2\0"),), 0),
-        ((ulp(b"mptcp\0\0"),), 0),
-        ((ulp(b""),), 0),
-        ((ulp(b"mptcp\0", 2),), 0),
-        ((attribute(ULP, b""),), 0),
-        ((attribute(20, attribute(1, b"mptcp\0")),), 0),
-    ],
-)
-def test_the_name_of_the_ulp_decides(attributes: tuple[bytes, ...], is_mptcp: int) -> None:
-    """The kernel's "mptcp", and nothing like it."""
-    info, mark = attribute(INFO, bytes(248)), attribute(MARK, bytes(4))
-    datagram = about(1, info, *attributes) + about(2, mark, *attributes) + END
-    assert parse(datagram) == (1, [(1, is_mptcp, 0, 248), (2, is_mptcp, 1, 0)])
-
-
-@pytest.mark.parametrize("attributes", [b"", attribute(INFO, b"")])
-def test_the_shortest_message(attributes: bytes) -> None:
-    """Its record is made in place: what follows is read all the same."""
-    assert parse(about(1, attributes) * 3 + END) == (1, [(1, 0, 0, 0)] * 3)
-
-
-MESSAGE = about(1, ulp(b"mptcp\0"))
-
-
-@pytest.mark.parametrize(
-    "datagram",
-    [
-        about(1, family=socket.AF_UNIX),
-        about(1, state=mp.TCPState.ESTABLISHED),
-        about(1, attribute(INFO, bytes(4100))),
-        cut(MESSAGE, 0, 16 + 71, "=I"),
-        *(cut(MESSAGE, at, size) for at in (88, 92, 100) for size in (0, 3, 99)),
-    ],
-)
-def test_a_malformed_message_is_a_protocol_error(datagram: bytes) -> None:
-    """What no kernel gives, at each depth: no listener is called TCP's because its attributes are broken."""
-    assert parse(MESSAGE + END) == (1, [(1, 1, 0, 0)])
-    assert parse(datagram)[0] == -errno.EPROTO
-
-
-def test_broken_datagrams() -> None:
-    """No crash (the sanitizers watch), nothing written beyond the datagram."""
-    chance = random.Random(2)
-    sound = MESSAGE + about(2, attribute(INFO, bytes(40)), attribute(MARK, bytes(4))) + END
-    length, guard = len(sound), b"\xa5" * 64
-    memory = ffi.new("uint8_t[]", length + len(guard))
-    view = memoryview(ffi.buffer(memory))
-    view[length:] = guard
-    dump = ffi.new(
-        "struct mptcp_diag_dump *", {"records": memory, "size": length, "sequence": SEQUENCE, "tcp": 1}
-    )
-    results = set()
-    for _ in range(rounds(20_000)):
-        view[:length] = sound
-        for _ in range(2):
-            view[int(chance.random() * length)] = int(chance.random() * 256)
-        dump.used = 0
-        results.add(lib.mptcp_diag_parse(dump, length))
-        assert dump.used <= length
-    assert view[length:] == guard
-    assert {1, -errno.EPROTO} < results | {0}
-
-
-def test_the_request_is_refused_where_it_cannot_be_sent() -> None:
-    """-errno, as of any other call."""
-    refused: Callable[[int, Any], int] = lib.tcp_listeners_request
-    assert refused(-1, ffi.new("struct mptcp_diag_dump *")) == -errno.EBADF

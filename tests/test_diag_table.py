@@ -14,21 +14,19 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
 
+from .net import destroy, lose, without_cookies
 from .support import (
     LOOPBACK,
     Missing,
-    destroy,
     exchange,
     fallback_pair,
     in_private_network,
     inode,
     listen_at,
-    lose,
     mptcp_pair,
     reset,
     tcp_pair,
     until,
-    without_cookies,
 )
 
 State = mp.TCPState

@@ -132,6 +132,7 @@ def test_raw_sockets_of_the_same_number_are_plain_os_errors() -> None:
 @pytest.mark.parametrize("read", ALL)
 def test_what_is_no_socket(read: Any, tmp_path: Path) -> None:
     """Pipes, regular files, directories: ENOTSOCK. Descriptors that are not open: EBADF."""
+    call = f"getsockopt({OPTIONS[read]})" if read in OPTIONS else f"{read.__name__}()"
     pipe = os.pipe()
     file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
     folder = os.open(tmp_path, os.O_RDONLY)
@@ -139,11 +140,12 @@ def test_what_is_no_socket(read: Any, tmp_path: Path) -> None:
         with pytest.raises(OSError) as caught:
             read(fd)
         assert caught.value.errno == errno.ENOTSOCK
-        assert f"fd {fd}" in str(caught.value)
+        assert f"{call} on fd {fd}: " in str(caught.value)
         os.close(fd)
         with pytest.raises(OSError) as caught:
             read(fd)
         assert caught.value.errno == errno.EBADF
+        assert f"{call} on fd {fd}: " in str(caught.value)
 
 
 def test_a_reset_before_data_looks_like_fallback_to_the_kernel_too(mptcp_ends: Pair, family: int) -> None:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _fields
+from mptcp_sockopt import _fields, _records
 
 from .support import rounds
-from .vectors import MPTCP_INFO, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
+from .vectors import MPTCP_INFO, MPTCP_INFO_LENGTH, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
 
 OTHER: Literal["little", "big"] = "big" if sys.byteorder == "little" else "little"
 THIS: Literal["little", "big"] = "little" if OTHER == "big" else "big"
@@ -117,13 +117,13 @@ def test_full_info_asked_without_arrays() -> None:
     for word in (1, 3):
         raw[4 * word : 4 * word + 4] = bytes(4)
     view = mp.MPTCPFullInfo(raw)
-    assert (view.num_subflows, view.subflows, view.info) == (2, (), pattern(96))
+    assert (view.num_subflows, view.subflows, view.info.raw) == (2, (), pattern(96))
 
 
 def test_bytes_of_the_other_byte_order() -> None:
     """Every number is what it was there; the view holds it in this machine's order."""
     raw = pattern(280)
-    info, tcp_info = mp.MPTCPInfo(raw[:96], byteorder=OTHER), mp.TCPInfo(raw, byteorder=OTHER)
+    info, tcp_info = mp.MPTCPInfo(raw[:MPTCP_INFO_LENGTH], byteorder=OTHER), mp.TCPInfo(raw, byteorder=OTHER)
     for name, at, size, *_ in MPTCP_INFO:
         assert getattr(info, name) == int.from_bytes(raw[at : at + size], OTHER), name
     for name, at, size, *_ in TCP_INFO:
@@ -135,7 +135,7 @@ def test_bytes_of_the_other_byte_order() -> None:
         raw[7] >> shifts[2] & 1,
         raw[7] >> shifts[3] & 3,
     ]
-    assert mp.MPTCPInfo(info.raw) == mp.MPTCPInfo(raw[:96], byteorder=OTHER) == info
+    assert mp.MPTCPInfo(info.raw) == mp.MPTCPInfo(raw[:MPTCP_INFO_LENGTH], byteorder=OTHER) == info
     assert pickle.loads(pickle.dumps(tcp_info)) == tcp_info
 
 
@@ -300,6 +300,16 @@ def test_what_a_view_says_of_itself_does_not_hang_on_what_a_subclass_shows() -> 
         Texts(raw)
 
 
+@pytest.mark.parametrize("view", [mp.MPTCPInfo, mp.TCPInfo])
+@pytest.mark.parametrize("length", [40, 80, 84, 96, 104, 192, 232, 240, 280, 512])
+def test_several_fields_at_once_are_what_each_is(view: type[mp.TCPInfo], length: int) -> None:
+    """In the order that was asked for; None where the kernel did not return one."""
+    whole = [name for name, field in view.fields.items() if not field.place.mask]
+    found = view(pattern(length))
+    for names in (whole, whole[::-1], ("bytes_sent", "bytes_acked", "bytes_received"), whole[5:0:-2]):
+        assert _fields.several(view, *names)(found) == tuple([getattr(found, name) for name in names])
+
+
 def test_a_subclass_of_a_record_is_one() -> None:
     """With no parts of its own, or with one more."""
 
@@ -307,7 +317,7 @@ def test_a_subclass_of_a_record_is_one() -> None:
         __slots__ = ("note",)
 
         def __init__(self, id: int, addrs: mp.SubflowAddrs, tcp_info: mp.TCPInfo, note: str) -> None:
-            _fields.Record.__init__(self, id, addrs, tcp_info, note)
+            _records.Record.__init__(self, id, addrs, tcp_info, note)
 
     path = mp.MPTCPFullInfo(full_info(2)).subflows[1]
     one = Path(path.id, path.addrs, path.tcp_info)
@@ -318,6 +328,22 @@ def test_a_subclass_of_a_record_is_one() -> None:
     longer = Longer(3, path.addrs, path.tcp_info, "over the air")
     assert (longer.id, longer.note) == (3, "over the air")  # type: ignore[attr-defined]
     assert longer != Longer(3, path.addrs, path.tcp_info, "by cable")
+
+
+@pytest.mark.parametrize(
+    "record", [mp.Snapshot, mp.Subflow, mp.SubflowDelta, mp.Update], ids=lambda record: record.__name__
+)
+def test_a_record_is_made_of_its_parts_in_order(record: Any) -> None:
+    """By position and by name, no more and no fewer; a subclass may add to them."""
+    names = record._names
+    one = record(*range(len(names)))
+    assert one._parts() == tuple(range(len(names)))
+    assert record(**dict(zip(names, range(len(names)), strict=True))) == one
+    for wrong in (len(names) - 1, len(names) + 1):
+        with pytest.raises(TypeError):
+            record(*range(wrong))
+    more = type("More", (record,), {"__slots__": ("note",)})(*range(len(names)))
+    assert [getattr(more, name) for name in names] == list(range(len(names)))
 
 
 @pytest.mark.parametrize("slots", ["__weakref__", ("__weakref__",), ("__dict__", "__weakref__")], ids=str)

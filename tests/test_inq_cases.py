@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mptcp_sockopt import _cases, _inq_cases, _ktap, selftest
+from mptcp_sockopt.selftest import __main__ as selftest
+from mptcp_sockopt.selftest import _cases, _inq_cases, _ktap
 
 from .support import Missing, tcp_pair
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_sockopt import _ktap
+from mptcp_sockopt.selftest import _ktap
 
 from .support import BUFFERINGS, run, until
 
@@ -254,7 +254,7 @@ def is_gone(pid: int) -> bool:
 
 HANG = """
 import sys, time
-from mptcp_sockopt import _ktap
+from mptcp_sockopt.selftest import _ktap
 def script(settle):
     {script}
 main = lambda: _ktap.run(['a', 'b'], {{'one': script, 'other': script}}, strict=False, seconds={seconds})
@@ -372,7 +372,7 @@ def test_output_that_fails_is_said_elsewhere(env: dict[str, str]) -> None:
 @pytest.mark.parametrize("redirected", [">/dev/full", "&>/dev/full", ">/dev/full 2>&-"])
 def test_output_that_fails_at_the_end_is_said_too(redirected: str, env: dict[str, str]) -> None:
     """What waits in a buffer, or was printed by a parser that then left, is written inside the guard."""
-    code = "import sys; from mptcp_sockopt import _ktap; sys.exit(_ktap.guard({}))"
+    code = "import sys; from mptcp_sockopt.selftest import _ktap; sys.exit(_ktap.guard({}))"
     for ending in ("lambda: print('x') or 0", "lambda: print('x') or sys.exit(0)"):
         command = f'exec "$0" -c "$1" {redirected}'
         found = run("bash", "-c", command, sys.executable, code.format(ending), env=env)

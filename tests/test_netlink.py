@@ -10,7 +10,8 @@ from typing import cast
 
 import pytest
 
-from mptcp_sockopt import _netlink, _sandbox
+from mptcp_sockopt import _sandbox
+from mptcp_sockopt._border import netlink
 
 from .support import in_private_network
 
@@ -29,7 +30,7 @@ class Liar:
 
 
 def ask(answer: bytes) -> bytes:
-    return _netlink.call(cast("socket.socket", Liar(answer)), 1, b"")
+    return netlink.call(cast("socket.socket", Liar(answer)), 1, b"")
 
 
 def message(kind: int, payload: bytes = b"", length: int | None = None) -> bytes:
@@ -80,20 +81,20 @@ def test_a_refusal_has_the_kernels_errno() -> None:
 def test_attributes_come_back() -> None:
     """By their kinds without its flags, whatever their length."""
     values = {kind: bytes(range(kind)) for kind in range(1, 9)}
-    packed = b"".join(_netlink.attribute(kind | 0x8000, value) for kind, value in values.items())
-    assert _netlink.attributes(packed) == values
-    assert _netlink.attributes(b"") == {}
+    packed = b"".join(netlink.attribute(kind | 0x8000, value) for kind, value in values.items())
+    assert netlink.attributes(packed) == values
+    assert netlink.attributes(b"") == {}
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 9, 65535])
 def test_an_attribute_shorter_than_its_header_is_a_protocol_error(length: int) -> None:
     """Or longer than what there is; alone, or behind another."""
-    for before in (b"", _netlink.attribute(1, b"1234")):
+    for before in (b"", netlink.attribute(1, b"1234")):
         with pytest.raises(OSError, match="netlink: ") as caught:
-            _netlink.attributes(before + struct.pack("=HHI", length, 1, 0))
+            netlink.attributes(before + struct.pack("=HHI", length, 1, 0))
         assert caught.value.errno == errno.EPROTO
     with pytest.raises(OSError, match="netlink: "):
-        _netlink.attributes(b"\4\0\1")
+        netlink.attributes(b"\4\0\1")
 
 
 def test_the_kernel_is_understood(mptcp: None) -> None:

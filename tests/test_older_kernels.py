@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _sockopt, selftest
+from mptcp_sockopt import _border, _sockopt
+from mptcp_sockopt.selftest import __main__ as selftest
 
 from .support import (
     Refusal,
@@ -172,8 +173,8 @@ STATE = mp.TCPInfo(pattern(232))
 def answer_with(monkeypatch: pytest.MonkeyPatch, *answers: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """The arrays of addresses, states, addresses, states ... that the kernel will return."""
     left = list(answers)
-    monkeypatch.setattr(_abi, "read_info", lambda fd, make: make(pattern(80)))
-    monkeypatch.setattr(_abi, "read_elements", lambda fd, option, make: left.pop(0))
+    monkeypatch.setattr(_border, "read_info", lambda fd, make: make(pattern(80)))
+    monkeypatch.setattr(_border, "read_elements", lambda fd, option, make: left.pop(0))
     return left
 
 

@@ -13,7 +13,8 @@ import pytest
 from _mptcp_sockopt import ffi, lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _fields
+from mptcp_sockopt import _fields
+from mptcp_sockopt._border import sockopt
 
 from .support import (
     Refusal,
@@ -243,7 +244,7 @@ def test_more_subflows_than_there_is_room_for_are_read_again(
 ) -> None:
     """Both the place that the kernel writes to and the rows grow."""
     needs_full_info()
-    monkeypatch.setattr(_abi, "BUFFER_SIZE", lib.mptcp_full_info_room(0))
+    monkeypatch.setattr(sockopt, "BUFFER_SIZE", lib.mptcp_full_info_room(0))
     sampler = mp.Sampler(mptcp_ends, full=True)
     sampler._rows._stride = 8
     sample = sampler.sample()

@@ -15,7 +15,7 @@ import time
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt._rows import Rows
+from mptcp_sockopt._border.rows import Rows
 
 from .support import in_a_child, mptcp_pair, rounds
 

@@ -33,6 +33,7 @@ from .support import (
     until,
 )
 from .test_sampler import AGES, at_rest, await_rest
+from .vectors import MPTCP_INFO_LENGTH
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -387,6 +388,6 @@ def test_more_than_a_thousand_sockets(family: int) -> None:
             tokens = [mp.mptcp_info(sock).token for sock in (client, accepted)]
             assert sample.column("token").tolist() == tokens * (count // 2)
             assert [row.token for row in sample if isinstance(row, mp.MPTCPInfo)] == tokens * (count // 2)
-            assert 0 <= sample._stride - max(96, len(mp.mptcp_info(client))) < 8  # 96: of what is known here
+            assert 0 <= sample._stride - max(MPTCP_INFO_LENGTH, len(mp.mptcp_info(client))) < 8
 
     in_private_network(look)

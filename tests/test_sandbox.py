@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_sockopt import _ktap, _path_cases, _sandbox
+from mptcp_sockopt import _sandbox
+from mptcp_sockopt.selftest import _ktap, _path_cases
 
 from .support import Missing, in_a_child, tcp_pair
 

@@ -18,16 +18,17 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, selftest
+from mptcp_sockopt import _sandbox
 from mptcp_sockopt._version import KERNEL
+from mptcp_sockopt.selftest import __main__ as selftest
 
+from .net import set_mtu
 from .support import (
     Missing,
     has_full_info,
     in_private_network,
     rounds,
     run,
-    set_mtu,
     where_refused,
 )
 

@@ -13,14 +13,14 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sock_diag
+from mptcp_sockopt._border import listeners, sock_diag
 
 from .support import connections, in_private_network, where_refused
 
 
 def test_families_one_by_one_give_the_same(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the request for all of them is refused (before 5.7), or its answer may be about TCP sockets."""
-    ask = _sock_diag._Dump.ask
+    ask = sock_diag._Dump.ask
     asked: list[int] = []
     sequences: list[int] = []
     refuse = True
@@ -39,25 +39,25 @@ def test_families_one_by_one_give_the_same(mptcp: None, monkeypatch: pytest.Monk
             wanted = sorted(row.inode for row in mp.mptcp_diag())
             assert len(wanted) == 10
             info = len(mp.mptcp_info(ends[0]))
-            monkeypatch.setattr(_sock_diag._Dump, "ask", note)
+            monkeypatch.setattr(sock_diag._Dump, "ask", note)
             assert sorted(row.inode for row in mp.mptcp_diag()) == wanted
             assert asked == all_three
             refuse = False
             # An INET_DIAG_INFO of at least this length may be a tcp_info.
             for length, expected in ((info, all_three), (info + 1, all_three[:1])):
                 asked.clear()
-                monkeypatch.setattr(_sock_diag, "_TCP_INFO", length)
+                monkeypatch.setattr(sock_diag, "_TCP_INFO", length)
                 assert sorted(row.inode for row in mp.mptcp_diag()) == wanted
                 assert asked == expected
             assert len(set(sequences)) == len(sequences) == 7  # no two requests are taken for one
 
     in_private_network(look)
-    assert _sock_diag._TCP_INFO == 232  # of Linux 5.7 and 5.8
+    assert sock_diag._TCP_INFO == 232  # of Linux 5.7 and 5.8
 
 
 def test_an_answer_of_several_kinds_is_left_alone(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of TCP sockets, in the middle: that netlink socket is busy, and another is used."""
-    ask = _sock_diag._Dump.ask
+    ask = sock_diag._Dump.ask
 
     def leave(dump: Any, fd: int, family: int, states: int) -> int:
         if family == socket.AF_UNSPEC:
@@ -67,7 +67,7 @@ def test_an_answer_of_several_kinds_is_left_alone(mptcp: None, monkeypatch: pyte
 
     def look() -> None:
         with connections(100):
-            monkeypatch.setattr(_sock_diag._Dump, "ask", leave)
+            monkeypatch.setattr(sock_diag._Dump, "ask", leave)
             assert len(mp.mptcp_diag()) == 200
 
     in_private_network(look)
@@ -75,14 +75,14 @@ def test_an_answer_of_several_kinds_is_left_alone(mptcp: None, monkeypatch: pyte
 
 def test_nothing_found_proves_nothing(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel without mptcp_diag may have found no TCP socket: asked by family, it says so."""
-    ask = _sock_diag._Dump.ask
+    ask = sock_diag._Dump.ask
 
     def refuse(dump: Any, fd: int, family: int, states: int) -> int:
         return ask(dump, fd, family, states) if family == socket.AF_UNSPEC else -errno.ENOENT
 
     def look() -> None:
         assert len(mp.mptcp_diag()) == 0
-        monkeypatch.setattr(_sock_diag._Dump, "ask", refuse)
+        monkeypatch.setattr(sock_diag._Dump, "ask", refuse)
         with pytest.raises(mp.UnsupportedOptionError):
             mp.mptcp_diag()
         with connections(1):
@@ -94,7 +94,7 @@ def test_nothing_found_proves_nothing(mptcp: None, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP])
 def test_a_kernel_without_mptcp_diag(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """UnsupportedOptionError that names what is missing."""
-    monkeypatch.setattr(_sock_diag._Dump, "ask", lambda *arguments: -number)
+    monkeypatch.setattr(sock_diag._Dump, "ask", lambda *arguments: -number)
     with pytest.raises(mp.UnsupportedOptionError, match="CONFIG_INET_MPTCP_DIAG") as caught:
         mp.mptcp_diag()
     assert (caught.value.errno, caught.value.option) == (number, "mptcp_diag")
@@ -130,7 +130,7 @@ def test_a_disturbed_dump_is_made_again(
     result: int, number: int, mptcp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few times; then it is an OSError. 0 stands for NLM_F_DUMP_INTR."""
-    attempt, left = _sock_diag._attempt, [3]
+    attempt, left = sock_diag._attempt, [3]
 
     def disturb(states: int, *families: int, limit: int) -> tuple[int, Any]:
         answer, found = attempt(states, *families, limit=limit)
@@ -140,7 +140,7 @@ def test_a_disturbed_dump_is_made_again(
             return result, found
         return answer, found
 
-    monkeypatch.setattr(_sock_diag, "_attempt", disturb)
+    monkeypatch.setattr(sock_diag, "_attempt", disturb)
     mp.mptcp_diag()
     assert left == [0]
     left[0] = 1000
@@ -152,7 +152,7 @@ def test_a_disturbed_dump_is_made_again(
 
 def test_any_other_errno_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, as the OSError that it is."""
-    monkeypatch.setattr(_sock_diag._Dump, "ask", lambda *arguments: -errno.ENOMEM)
+    monkeypatch.setattr(sock_diag._Dump, "ask", lambda *arguments: -errno.ENOMEM)
     with pytest.raises(OSError, match=r"mptcp_diag\(\)") as caught:
         mp.mptcp_diag()
     assert caught.value.errno == errno.ENOMEM
@@ -160,8 +160,8 @@ def test_any_other_errno_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_no_row_does_not_count(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Listeners of plain TCP are looked at, and never kept; they have a bound of their own."""
-    monkeypatch.setattr(_sock_diag, "_FIRST_SIZE", 1 << 15)
-    monkeypatch.setattr(_sock_diag, "LIMIT", 1 << 15)
+    monkeypatch.setattr(sock_diag, "_FIRST_SIZE", 1 << 15)
+    monkeypatch.setattr(listeners, "LIMIT", 1 << 15)
 
     def look() -> None:
         with contextlib.ExitStack() as stack:
@@ -176,7 +176,7 @@ def test_what_is_no_row_does_not_count(mptcp: None, monkeypatch: pytest.MonkeyPa
             assert caught.value.errno == errno.EMSGSIZE
             assert len(mp.mptcp_diag(limit=1 << 15)) == 0
             # The larger of limit and the default: a caller who wants few rows does not miss a listener.
-            monkeypatch.setattr(_sock_diag, "LIMIT", number * 80)
+            monkeypatch.setattr(listeners, "LIMIT", number * 80)
             assert len(mp.mptcp_diag(listening=True, limit=1 << 15)) == 0
 
     in_private_network(look)
@@ -184,8 +184,8 @@ def test_what_is_no_row_does_not_count(mptcp: None, monkeypatch: pytest.MonkeyPa
 
 def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said in words, and not taken for a table that changed. The caller may raise it."""
-    monkeypatch.setattr(_sock_diag, "_free", [])
-    monkeypatch.setattr(_sock_diag, "_FIRST_SIZE", 1 << 15)
+    monkeypatch.setattr(sock_diag, "_free", [])
+    monkeypatch.setattr(sock_diag, "_FIRST_SIZE", 1 << 15)
     small = (1 << 16) + 7
 
     def look() -> str:
@@ -193,7 +193,7 @@ def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch)
         with connections(1):
             assert len(mp.mptcp_diag(limit=small)) == 2
         with connections(200):
-            rows = len(mp.mptcp_diag()) * _sock_diag.stride_of(len(mp.mptcp_diag()[0].info))
+            rows = len(mp.mptcp_diag()) * sock_diag.stride_of(len(mp.mptcp_diag()[0].info))
             assert rows > 1 << 15
             for listening, take in ((False, rows), (True, rows + rows // 400)):
                 with pytest.raises(OSError, match="the sockets take more than") as caught:
@@ -201,9 +201,9 @@ def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch)
                 assert len(mp.mptcp_diag(listening=listening, limit=take)) == 400 + listening
             # What was found before counts while the next dump runs, not only at its end.
             established = 1 << mp.TCPState.ESTABLISHED
-            assert len(_sock_diag.dump(established, 2 * rows, rows)[0]) == rows
+            assert len(sock_diag.dump(established, 2 * rows, rows)[0]) == rows
             with pytest.raises(OSError, match="the sockets take more than"):
-                _sock_diag.dump(established, 2 * rows, rows + 1)
+                sock_diag.dump(established, 2 * rows, rows + 1)
         assert caught.value.errno == errno.EMSGSIZE
         with pytest.raises(ValueError, match="a limit of 32767 bytes"):
             mp.mptcp_diag(limit=(1 << 15) - 1)

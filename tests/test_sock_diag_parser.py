@@ -66,8 +66,8 @@ def test_every_length_of_mptcp_info(length: int) -> None:
     """Older and newer kernels': a record ends with the kernel's bytes, absent fields are None, not 0."""
     info = info_of(length)
     result, records, dump = parse(about(1, info) + about(2, info), about(3, info) + END)
-    assert (result, dump.info, dump.stride) == (1, length, 72 + (length + 7) // 8 * 8)
-    found = mp.MPTCPDiag(0, dump.info, records)
+    assert (result, dump.info_length, dump.stride) == (1, length, 72 + (length + 7) // 8 * 8)
+    found = mp.MPTCPDiag(0, dump.info_length, records)
     assert found.column("inode").tolist() == [row.inode for row in found] == [1, 2, 3]
     assert [row.info for row in found] == [mp.MPTCPInfo(info)] * 3
     assert found[:] == tuple(found)
@@ -83,7 +83,7 @@ def test_every_length_of_mptcp_info(length: int) -> None:
 def test_more_than_the_room_is_cut_off() -> None:
     """As getsockopt would do it."""
     _, records, dump = parse(about(1, info_of(400)) + END)
-    assert (dump.info, records[72:]) == (lib.MPTCP_INFO_ROOM, info_of(400)[: lib.MPTCP_INFO_ROOM])
+    assert (dump.info_length, records[72:]) == (lib.MPTCP_INFO_ROOM, info_of(400)[: lib.MPTCP_INFO_ROOM])
 
 
 @pytest.mark.parametrize("flag", [0x4000, 0x8000])

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _cases, _ktap, _netlink, _path_cases, _sandbox, _socket_cases
+from mptcp_sockopt import _sandbox
+from mptcp_sockopt._border import netlink
+from mptcp_sockopt.selftest import _cases, _ktap, _path_cases, _socket_cases
 
 from .support import Missing, in_a_child
 
@@ -118,11 +120,10 @@ def test_a_shortage_is_no_want_of_netlink(number: int, monkeypatch: pytest.Monke
 
     @contextlib.contextmanager
     def refuse(protocol: int) -> Iterator[socket.socket]:
-        raise _netlink.NoNetlinkError(number, os.strerror(number))
+        raise netlink.NoNetlinkError(number, os.strerror(number))
         yield
 
-    monkeypatch.setattr(_netlink, "connected", refuse)
-    monkeypatch.setattr(_sandbox, "_connected", refuse)
+    monkeypatch.setattr(netlink, "connected", refuse)
     monkeypatch.setattr(_sandbox, "enter_private_network", lambda: None)
     for ask in (_socket_cases.needs_netlink, lambda: _path_cases.enter_sandbox(socket.AF_INET)):
         with pytest.raises(OSError) as caught:
@@ -195,6 +196,6 @@ def test_an_answer_without_mptcp_info_is_no_answer(family: int, monkeypatch: pyt
     """Nor is one without ports."""
     passes(_socket_cases.look_up, family)
     for answer in (b"", bytes(7), bytes(72)):
-        monkeypatch.setattr(_netlink, "call", lambda *_, answer=answer: answer)
+        monkeypatch.setattr(netlink, "call", lambda *_, answer=answer: answer)
         with pytest.raises((_ktap.Failure, OSError, ValueError)):
             _socket_cases.look_up(family)

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _netlink, _sandbox, _sockopt
-from mptcp_sockopt._netlink import attribute
+from mptcp_sockopt import _sandbox, _sockopt
+from mptcp_sockopt._border import netlink
+from mptcp_sockopt._border.netlink import attribute, nest, number
 
 from .support import (
     LOOPBACK,
@@ -280,27 +281,26 @@ def path_manager() -> Iterator[None]:
         raise Missing("a path manager in user space (Linux 5.19)")
     sysctl.write_text("1")
     generic, controller, name, groups, group_name, group_id = 16, 16, 2, 7, 1, 2
-    with _netlink.connected(generic) as netlink:
+    with netlink.connected(generic) as events:
         request = struct.pack("=BBH", 3, 1, 0) + attribute(name, b"mptcp_pm\0")
-        family = _netlink.attributes(_netlink.call(netlink, controller, request)[4:])
-        found = map(_netlink.attributes, _netlink.attributes(family[groups]).values())
+        family = netlink.attributes(netlink.call(events, controller, request)[4:])
+        found = map(netlink.attributes, netlink.attributes(family[groups]).values())
         ids = {group[group_name]: group[group_id] for group in found}
         sol_netlink, add_membership = 270, 1
-        netlink.setsockopt(sol_netlink, add_membership, ids[b"mptcp_pm_events\0"])
+        events.setsockopt(sol_netlink, add_membership, ids[b"mptcp_pm_events\0"])
         yield
 
 
-def join(client: socket.socket, number: int) -> None:
-    """What a path manager in user space asks for: MPTCP_PM_CMD_SUBFLOW_CREATE, from 127.1.0.number."""
-    create, token, remote, nested, local_id, port = 10, 4, 6, 0x8000, 2, 5
+def join(client: socket.socket, last: int) -> None:
+    """What a path manager in user space asks for: MPTCP_PM_CMD_SUBFLOW_CREATE, from 127.1.0.last."""
+    create, token, remote, local, local_id, port = 10, 4, 6, 1, 2, 5
     host, peer_port = client.getpeername()
-    local = _sandbox._address(f"127.1.0.{number}") + attribute(local_id, struct.pack("=B", number))
-    peer = _sandbox._address(host) + attribute(port, struct.pack("=H", peer_port))
-    _sandbox._path_manager(
+    netlink.generic(
+        "mptcp_pm",
         create,
-        attribute(token, struct.pack("=I", mp.mptcp_info(client).token))
-        + attribute(1 | nested, local)
-        + attribute(remote | nested, peer),
+        number(token, "I", mp.mptcp_info(client).token)
+        + nest(local, netlink._address(f"127.1.0.{last}"), number(local_id, "B", last))
+        + nest(remote, netlink._address(host), number(port, "H", peer_port)),
     )
 
 
@@ -311,10 +311,10 @@ def test_more_subflows_than_a_byte_counts(mptcp: None) -> None:
         total = 261
         with path_manager(), connections(1) as (client, server):
             exchange(client, server)
-            for number in range(1, total):
-                join(client, 1 + number % 200)
-                if number % 20 == 0:  # a listener drops what is too much at a time
-                    until(lambda n=number: mp.snapshot(client).live_count > n, "joins")  # type: ignore[misc]
+            for nth in range(1, total):
+                join(client, 1 + nth % 200)
+                if nth % 20 == 0:  # a listener drops what is too much at a time
+                    until(lambda n=nth: mp.snapshot(client).live_count > n, "joins")  # type: ignore[misc]
             for sock in (client, server):
                 until(lambda sock=sock: mp.snapshot(sock).live_count == total, f"{total} subflows")  # type: ignore[misc]
                 info = mp.mptcp_info(sock)

@@ -15,6 +15,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _tracker
+from mptcp_sockopt._growth import COUNTERS
 
 from .support import exchange, has_full_info, mptcp_pair, reset, until, where_refused
 from .test_older_kernels import FULL_INFO
@@ -278,7 +279,7 @@ def test_no_time_no_rate(mptcp_ends: Pair) -> None:
     assert (update.elapsed, deltas(update)) == (0, of_connection(mptcp_ends[0], 0, 0, 0, 0))
     assert update.rate("bytes_acked") is None
     with pytest.raises(ValueError, match="no counter 'goodput'"):
-        update.rate("goodput")
+        update.rate("goodput")  # type: ignore[arg-type]
 
 
 def test_an_update_is_a_value(mptcp_ends: Pair) -> None:
@@ -289,10 +290,12 @@ def test_an_update_is_a_value(mptcp_ends: Pair) -> None:
     update = tracker.update()
     assert pickle.loads(pickle.dumps(update)) == update
     with pytest.raises(AttributeError):
-        update.bytes_acked = 3
+        update.bytes_acked = 3  # type: ignore[misc]
     found = json.loads(json.dumps(update.asdict(clean=True)))
     assert (found["bytes_acked"], found["fell_back"], found["removed"]) == (9, False, [])
-    assert found["bytes_acked_rate"] == update.rate("bytes_acked")
+    assert found["bytes_acked_rate"] == update.rate("bytes_acked") == update.bytes_acked_rate
+    for counter in COUNTERS:
+        assert found[f"{counter}_rate"] == getattr(update, f"{counter}_rate") == update.rate(counter)
     assert [(path["id"], path["bytes_acked"]) for path in found["subflows"]] == [(initial_id(), 9)]
     assert repr(tracker) == f"Tracker({mptcp_ends[0]!r})"
 

@@ -15,8 +15,8 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox, _tracker
+from mptcp_sockopt.cli import CannotRun
 from reuseport import _lab
-from reuseport._report import CannotRun
 
 from .support import LOOPBACK, Missing, exchange, in_private_network, mptcp_pair, reset, until, where_refused
 from .test_older_kernels import FULL_INFO

@@ -343,7 +343,7 @@ def test_a_child_of_a_fork_in_the_middle_of_an_update_can_update(mptcp_ends: Pai
 
         def fileno(self) -> int:
             self.asked += 1
-            if self.asked == 4:  # one at the start, two in each update
+            if self.asked == 3:  # once at the start, once in each update
                 reached.set()
                 assert done.wait(DEADLINE)
             return client.fileno()

@@ -21,6 +21,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
 
 from .life import full_window
+from .net import without_cookies
 from .support import (
     LOOPBACK,
     Missing,
@@ -33,7 +34,6 @@ from .support import (
     reset,
     tcp_pair,
     until,
-    without_cookies,
 )
 from .test_live import joining
 from .test_subflows import paths

@@ -6,11 +6,13 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+import typing
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _fields
+from mptcp_sockopt import _annotations, _fields
+from mptcp_sockopt._border import abi
 
 from . import vectors
 from .vectors import (
@@ -60,21 +62,23 @@ def test_tcp_info_of_any_length(length: int) -> None:
 @pytest.mark.parametrize(
     ("view", "layout"),
     [
-        (mp.MPTCPInfo, _abi.layout("mptcp_info", "mptcpi_")),
-        (mp.TCPInfo, _abi.layout("tcp_info", "tcpi_")),
+        (mp.MPTCPInfo, abi.layout("mptcp_info", "mptcpi_")),
+        (mp.TCPInfo, abi.layout("tcp_info", "tcpi_")),
     ],
 )
 def test_every_field_of_the_struct_is_an_attribute(
-    view: type[mp.MPTCPInfo], layout: dict[str, _abi.Place]
+    view: type[mp.MPTCPInfo], layout: dict[str, abi.Place]
 ) -> None:
-    """In its order, with a sentence, a unit and a release."""
-    assert list(view.fields) == list(layout)
+    """In its order, with a sentence, a unit, a release and a kind."""
+    assert list(view.fields) == [f"{name}_" if hasattr(bytes, name) else name for name in layout]
     for field in view.fields.values():
         assert field.__doc__
         assert field.__doc__.endswith(f". ({field.unit}; Linux {field.since})")
         assert "\n" not in field.__doc__
         assert field.unit
         assert re.fullmatch(r"\d+\.\d+", field.since)
+        assert field.kind in typing.get_args(_annotations.Kind)
+        assert repr(field) == f"<Field {field.name}: {field.kind}, {field.unit}, Linux {field.since}>"
 
 
 @pytest.mark.parametrize(
@@ -141,10 +145,11 @@ def test_a_view_behaves_as_its_bytes(view: mp.MPTCPInfo) -> None:
     assert type(again) is type(view)
     assert again == view == type(view)(memoryview(raw)) == type(view)(bytearray(raw))
     assert hash(again) == hash(view)
-    assert str(view) == repr(view) == f"{view}"
+    assert str(view) == f"{view}"
     assert repr(view).startswith(type(view).__name__ + "(")
-    assert "\\x" not in repr(view)
-    assert "b'" not in repr(view)
+    for shown in (str(view), repr(view)):
+        assert "\\x" not in shown
+        assert "b'" not in shown
     with pytest.raises(AttributeError):
         view.token = 1  # type: ignore[assignment]
     with pytest.raises(AttributeError):
@@ -300,21 +305,22 @@ def test_records_are_immutable_values() -> None:
 def test_enums_name_the_header_s_numbers() -> None:
     """And no number is left without a name."""
     assert {f"MPTCP_INFO_FLAG_{name}" for name in mp.InfoFlag.__members__} == {
-        f"MPTCP_INFO_FLAG_{name}" for name in _abi.numbers("MPTCP_INFO_FLAG_")
+        f"MPTCP_INFO_FLAG_{name}" for name in abi.numbers("MPTCP_INFO_FLAG_")
     }
-    assert mp.TCPState.__members__.keys() == _abi.numbers("TCP_").keys() - {"IS_MPTCP", "INFO", "INFO_ROOM"}
+    assert mp.TCPState.__members__.keys() == abi.numbers("TCP_").keys() - {"IS_MPTCP", "INFO", "INFO_ROOM"}
     assert (mp.TCPState.ESTABLISHED, mp.TCPState.CLOSE, mp.TCPState.LISTEN) == (1, 7, 10)
     assert (mp.InfoFlag.FALLBACK, mp.InfoFlag.REMOTE_KEY_RECEIVED) == (1, 2)
     assert vectors.MPTCP_INFO[7][0] == "token"
 
 
-@pytest.mark.parametrize("stride", [96, 136, 168])
-def test_a_column_is_the_field_of_every_record(stride: int) -> None:
+@pytest.mark.parametrize("start", [0, 40, 72])
+def test_a_column_is_the_field_of_every_record(start: int) -> None:
     """At any stride that is a multiple of 8, behind any prefix that is one, without copying."""
-    start = stride - 96
+    length = vectors.MPTCP_INFO_LENGTH
+    stride = start + length
     rows = bytearray(vectors.pattern(stride * 5))
     for name, offset, size, *_ in vectors.MPTCP_INFO:
-        column = _fields.column(mp.MPTCPInfo, name, memoryview(rows), stride, start, 96)
+        column = _fields.column(mp.MPTCPInfo, name, memoryview(rows), stride, start, length)
         there = [vectors.number(bytes(rows), n * stride + start + offset, size) for n in range(5)]
         assert column.tolist() == there, name
         assert column.obj is rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a user's type checker sees. Never run: .ci/run checks it with mypy --strict against the wheel."""
+"""Every public name used rightly, as type checkers see it. Never run: tests/test_typed.py has it checked."""
 
 from __future__ import annotations
 
@@ -10,40 +10,96 @@ from typing import Any
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import processes
+
+Address = tuple[str, int] | tuple[str, int, int, int]
 
 
 def kept(sampler: mp.Sampler[mp.MPTCPFullInfo]) -> mp.Sample[mp.MPTCPFullInfo]:
     return sampler.sample()
 
 
-def look(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
+def peer(sock: mp.SocketLike) -> mp.Address | None:
+    return mp.mptcp_subflow_addrs(sock)[0].remote
+
+
+def views(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     info = mp.mptcp_info(sock)
     assert_type(info, mp.MPTCPInfo)
     assert_type(info.token, int)
     assert_type(info.bytes_sent, int | None)
     assert_type(info.unacked_bytes, int | None)
+    assert_type(info.flags, mp.InfoFlag | int)
+    assert_type(bool(info.flags & mp.InfoFlag.FALLBACK), bool)
     assert_type(mp.MPTCPInfo(info.raw, byteorder="big"), mp.MPTCPInfo)
-    mp.MPTCPInfo(info.raw, byteorder="native")  # type: ignore[arg-type]
-    assert_type(info.asdict()["token"], object)  # type: ignore[assert-type]  # Any
+    assert_type(info.asdict(clean=True), dict[str, Any])
+    assert_type((bytes(info), len(info), memoryview(info).nbytes, info.raw), tuple[bytes, int, int, bytes])
+    assert_type({info: info == mp.mptcp_info(fd)}, dict[mp.MPTCPInfo, bool])
     assert_type(mp.TCPInfo.rtt.unit, str)
     assert_type(mp.TCPInfo.rtt.sentinel, int | None)
-    assert_type(mp.mptcp_tcpinfo(fd)[0].rtt, int)
-    assert_type(mp.mptcp_subflow_addrs(writer)[0].local, tuple[str, int] | tuple[str, int, int, int] | None)
-    path = mp.mptcp_full_info(writer.transport).subflows[0]
+    assert_type(mp.MPTCPInfo.fields["token"].since, str)
+    assert_type(mp.TCPInfo.rtt.kind == "gauge", bool)
+    tcp_info = mp.mptcp_tcpinfo(fd)[0]
+    assert_type(tcp_info, mp.TCPInfo)
+    assert_type(tcp_info.rtt, int)
+    assert_type(tcp_info.state, mp.TCPState | int)
+    assert_type(tcp_info.state is mp.TCPState.CLOSE, bool)
+    addrs = mp.mptcp_subflow_addrs(writer)[0]
+    assert_type(addrs, mp.SubflowAddrs)
+    assert_type(addrs.local, Address | None)
+    assert_type(peer(writer.transport), Address | None)
+    full = mp.mptcp_full_info(writer.transport)
+    assert_type(full, mp.MPTCPFullInfo)
+    path = full.subflows[0]
+    assert_type(path, mp.Subflow)
     assert_type(path.id, int | None)
     assert_type(path.live, bool)
+    assert_type(mp.Subflow(path.id, path.addrs, path.tcp_info), mp.Subflow)
+
+
+def moments(sock: socket.socket, writer: asyncio.StreamWriter) -> None:
     shot = mp.snapshot(sock)
+    assert_type(shot, mp.Snapshot)
     assert_type(shot.info, mp.MPTCPInfo | None)
     assert_type(shot.status, mp.Status)
+    assert_type(
+        (shot.bytes_sent, shot.bytes_acked, shot.bytes_received), tuple[int | None, int | None, int | None]
+    )
+    assert_type(mp.Snapshot(1, mp.Status.TCP, None, shot.subflows).live_count, int)
+    assert_type(mp.status(sock) is mp.Status.MPTCP, bool)
     assert_type(mp.is_mptcp(sock), bool)
     assert_type(mp.getsockopt_into(sock, mp.SOL_MPTCP, mp.MPTCP_INFO, bytearray(96)), int)
-    assert_type(mp.create_connection(("localhost", 80), fallback=False), socket.socket)
-    assert_type(mp.is_supported(), mp.Support)
+    assert_type([mp.MPTCP_TCPINFO, mp.MPTCP_SUBFLOW_ADDRS, mp.MPTCP_FULL_INFO, mp.TCP_IS_MPTCP], list[int])
+    tracker = mp.Tracker(writer)
+    update = tracker.update()
+    assert_type(update, mp.Update)
+    assert_type(update.rate("bytes_acked"), float | None)
+    assert_type(update.bytes_acked_rate, float | None)
+    assert_type((update.bytes_sent, update.elapsed), tuple[int | None, int | None])
+    assert_type(update.snapshot, mp.Snapshot)
+    assert_type(update.removed, tuple[mp.Subflow, ...])
+    delta = update.subflows[0]
+    assert_type(delta, mp.SubflowDelta)
+    assert_type(delta.subflow.tcp_info.rtt, int)
+    assert_type(tracker.gone, tuple[mp.Subflow, ...])
+    again = mp.SubflowDelta(delta.subflow, 1, 2, 3, 4, None)
+    assert_type(mp.Update(shot, 1, True, False, 1, 2, 3, None, (), (), (again,)), mp.Update)
+    match shot:
+        case mp.Snapshot(time, mp.Status.FALLBACK, _, _):
+            assert_type(time, int)
+        case _:
+            pass
+
+
+def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     sample = mp.Sampler([sock, fd]).sample()
+    assert_type(sample, mp.Sample[mp.MPTCPInfo])
     assert_type(sample[0], mp.MPTCPInfo | OSError)
     assert_type(sample[1:], tuple[mp.MPTCPInfo | OSError, ...])
     assert_type(list(mp.Sampler([writer], full=True).sample()), list[mp.MPTCPFullInfo | OSError])
     assert_type(sample.column("token"), memoryview)
+    assert_type(sample.columns(), dict[str, memoryview])
+    assert_type(sample.asdict(clean=True), dict[str, Any])
     assert_type(sample.errnos, memoryview)
     assert_type(mp.Sampler(full=bool(fd)).sample()[0], Any | OSError)
     for row in kept(mp.Sampler([sock], full=True)):
@@ -54,20 +110,47 @@ def look(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(found, mp.MPTCPDiag)
     assert_type(found[0], mp.MPTCPDiagMsg)
     assert_type(found[:2], tuple[mp.MPTCPDiagMsg, ...])
-    assert_type([row.inode for row in found], list[int])
+    assert_type([one.inode for one in found], list[int])
     assert_type(found[0].info, mp.MPTCPInfo)
-    assert_type(found[0].remote, tuple[str, int] | tuple[str, int, int, int])
+    assert_type(found[0].remote, Address)
     assert_type(found.column("inode"), memoryview)
-    tracker = mp.Tracker(writer)
-    update = tracker.update()
-    assert_type(update, mp.Update)
-    assert_type(update.rate("bytes_acked"), float | None)
-    assert_type((update.bytes_sent, update.elapsed), tuple[int | None, int | None])
-    assert_type(update.snapshot, mp.Snapshot)
-    assert_type(update.removed, tuple[mp.Subflow, ...])
-    assert_type(update.subflows[0], mp.SubflowDelta)
-    assert_type(update.subflows[0].subflow.tcp_info.rtt, int)
-    assert_type(tracker.gone, tuple[mp.Subflow, ...])
-    mp.mptcp_info("3")  # type: ignore[arg-type]
-    info.token = 1  # type: ignore[assignment]
-    shot.subflows = ()  # refused when it runs: no checker knows that a Record's parts are read-only
+    assert_type(found.columns(), dict[str, memoryview])
+
+
+def opened() -> None:
+    support = mp.is_supported()
+    assert_type(support, mp.Support)
+    assert_type(support is mp.Support.DISABLED, bool)
+    assert_type(mp.create_socket(socket.AF_INET6, nodelay=False), socket.socket)
+    assert_type(mp.create_connection(("localhost", 80), fallback=False), socket.socket)
+    assert_type(mp.create_server(("", 80), reuse_port=True), socket.socket)
+    assert_type(mp.create_server(("::1", 0, 0, 0), family=socket.AF_INET6), socket.socket)
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM, mp.IPPROTO_MPTCP)
+    assert_type(mp.__version__, str)
+    try:
+        mp.mptcp_info(3)
+    except mp.NotMPTCPError as error:
+        assert_type(error.errno, int | None)
+    except mp.UnsupportedOptionError as error:
+        assert_type(error.option, str)
+    except mp.MPTCPError as error:
+        assert_type(error.option, str)
+
+
+def whose(inodes: list[int]) -> None:
+    owners = processes.owners(inodes)
+    assert_type(owners, processes.Owners)
+    assert_type(owners[1], tuple[processes.Owner, ...] | None)
+    assert_type(owners.missing, str | None)
+    for owner in processes.iter_sockets(1):
+        assert_type(owner, processes.Owner)
+        assert_type(owner.tid, int)
+        with processes.borrow(owner) as borrowed:
+            assert_type(borrowed, int)
+    listener = processes.listeners(80)[0]
+    assert_type(listener, processes.Listener)
+    assert_type(listener.mptcp, bool | None)
+    handshake = processes.tcp_sockets(80, mp.TCPState.SYN_RECV)[0]
+    assert_type(handshake, processes.TCPSocket)
+    assert_type(handshake.local, Address)
+    assert_type(processes.in_netns("/run/netns/blue", mp.mptcp_diag), mp.MPTCPDiag)

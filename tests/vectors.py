@@ -39,6 +39,9 @@ MPTCP_INFO = [
     ("last_ack_recv", 92, 4, 96, "6.10", "ms"),
 ]
 
+# Of today, as a 64-bit kernel pads it.
+MPTCP_INFO_LENGTH = max(offset + size + 7 for _, offset, size, *_ in MPTCP_INFO) // 8 * 8
+
 # struct tcp_info without its bit-fields in bytes 6 and 7: name, offset, size, release, unit.
 TCP_INFO = [
     ("state", 0, 1, "2.6", "state"),

@@ -2,54 +2,78 @@
 """The command line: ``mptcp-sockopt``, or ``python -m mptcp_sockopt``.
 
 One table says which commands there are. The room of a command is imported when the command is chosen, and
-gets the words behind its name.
+gets the words behind its name. entry() and the parsers of words serve the project's other commands too.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import sys
 from collections.abc import Sequence
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _ktap
 
-# Name, module with main(argv) -> exit code, and what it is for.
+from ._outcome import (
+    BUG,
+    CANNOT,
+    FAIL,
+    PASS,
+    USAGE,
+    CannotRun,
+    between,
+    ended_by,
+    entry,
+    need_streams,
+    port,
+    positive,
+    reason,
+    writing,
+)
+from ._table import Command, choose, parsed
+
+__all__ = [
+    "BUG",
+    "CANNOT",
+    "COMMANDS",
+    "FAIL",
+    "PASS",
+    "USAGE",
+    "CannotRun",
+    "Command",
+    "between",
+    "choose",
+    "ended_by",
+    "entry",
+    "main",
+    "need_streams",
+    "parsed",
+    "port",
+    "positive",
+    "reason",
+    "writing",
+]
+
+# Each room has main(argv) -> exit code.
 COMMANDS = (
-    ("selftest", "mptcp_sockopt.selftest", "test this machine's kernel: the kernel's own checks, and more"),
+    Command(
+        "selftest",
+        "mptcp_sockopt.selftest.__main__",
+        "test this machine's kernel: the kernel's own checks, and more",
+    ),
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    width = max(len(name) for name, _, _ in COMMANDS)
-    parser = argparse.ArgumentParser(
-        prog="mptcp-sockopt",
-        usage="%(prog)s [-h] [--version] COMMAND ...",
-        description="What is Linux doing with my Multipath TCP connection?",
-        epilog="commands:\n" + "\n".join(f"  {name:<{width}}  {purpose}" for name, _, purpose in COMMANDS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"mptcp-sockopt {mp.__version__}")
-    parser.add_argument(
-        "command",
-        metavar="COMMAND",
-        choices=[name for name, _, _ in COMMANDS],
-        help="one of those below; COMMAND --help says more",
-    )
-    words = parser.add_argument("words", metavar="...", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    words.required = False  # else it is named too where COMMAND is missing
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that argv names; its exit code."""
-    options = parser().parse_args(argv)
-    (module,) = [module for name, module, _ in COMMANDS if name == options.command]
-    code: int = importlib.import_module(module).main(options.words)
+    """Run the command that argv names; its exit code, however it ends."""
+    return entry(lambda: _run(argv), "mptcp-sockopt")
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    command, words = choose(
+        COMMANDS,
+        argv,
+        prog="mptcp-sockopt",
+        description="What is Linux doing with my Multipath TCP connection?",
+        version=f"mptcp-sockopt {mp.__version__}",
+    )
+    code: int = importlib.import_module(command.module).main(words)
     return code
-
-
-def entry() -> None:
-    """main() for the script and ``python -m``: it ends as the self test does, however it ends."""
-    sys.exit(_ktap.guard(main))

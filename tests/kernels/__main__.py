@@ -15,7 +15,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+from mptcp_sockopt import cli
 
 from . import boot, table
 from .debian import Apt, NotServed, Package, Unobtainable, first_served, kernels, mirrors
@@ -25,6 +27,23 @@ from .verdict import GONE, Outcome, broken, judge, unobtainable
 from .wheels import build, wheel_in
 
 PLANTS = ("fail", "crash", "hang", "panic", "poweroff", "figure", "gone")
+
+
+class Options(NamedTuple):
+    """The words of the command."""
+
+    only: str
+    small: bool
+    jobs: int
+    cache: Path
+    wheels: Path | None
+    json: Path | None
+    list: bool
+    offline: bool
+    limit: float
+    record: Path | None
+    write_docs: bool
+    plant: str
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 class Workshop:
     """What rows of one architecture share, made once, when the first of them needs it."""
 
-    def __init__(self, arch: str, options: argparse.Namespace, archives: tuple[str, str]) -> None:
+    def __init__(self, arch: str, options: Options, archives: tuple[str, str]) -> None:
         self._arch, self._options = arch, options
         self._lock = threading.Lock()
         self._image: Path | None = None
@@ -79,7 +98,7 @@ class Workshop:
 class Matrix:
     """The rows of one run."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: Options) -> None:
         self.options = options
         self.running = boot.Running()
         self.expected = expectations()
@@ -182,7 +201,7 @@ def show_list(matrix: Matrix) -> int:
     return 0 if matrix.rows else no_row()
 
 
-def report(outcomes: list[Outcome], options: argparse.Namespace, complete: bool) -> int:
+def report(outcomes: list[Outcome], options: Options, complete: bool) -> int:
     """The table, the files, the exit status."""
     order = {row: number for number, row in enumerate(ROWS)}
     outcomes.sort(key=lambda outcome: order[outcome.row])
@@ -216,12 +235,14 @@ def terminated(*_: object) -> NoReturn:
 
 def main(argv: Sequence[str] | None = None) -> int:
     commands = parser()
-    options = commands.parse_args(argv)
+    options = Options(**vars(commands.parse_args(argv)))
     if options.write_docs and (options.only or options.small or options.plant):
         commands.error("--write-docs wants all rows: no page is written from some")
-    for name in ("cache", "wheels", "record"):
-        if getattr(options, name):
-            setattr(options, name, getattr(options, name).resolve())
+    options = options._replace(
+        cache=options.cache.resolve(),
+        wheels=options.wheels and options.wheels.resolve(),
+        record=options.record and options.record.resolve(),
+    )
     options.cache.mkdir(parents=True, exist_ok=True)
     if options.list:
         return show_list(Matrix(options))
@@ -241,8 +262,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
     except KeyboardInterrupt:
         print("stopped; no guest is left", file=sys.stderr)
-        return 130
+        raise
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.entry(main, "tests.kernels"))

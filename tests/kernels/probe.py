@@ -17,7 +17,7 @@ from typing import Any
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
-from mptcp_sockopt._cases import eventually
+from mptcp_sockopt.selftest._cases import eventually
 
 from ..support import LOOPBACK, connected, exchange, fallback_pair, in_private_network, tcp_pair, until
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi, _sandbox
+from mptcp_sockopt import _sandbox, processes
+from mptcp_sockopt._border import abi
 
 STALE = b"\xa5" * 8  # as liar.c fills the buffers
 _TIMES = ("time", "elapsed")
-_ROOM = _abi.layout("mptcp_full_info")["size_arrays_user"]
+_ROOM = abi.layout("mptcp_full_info")["size_arrays_user"]
 
 # What a reader answered, to be compared: views are (bytes, fields by name), records (None, parts by name).
 
@@ -30,6 +31,8 @@ def plain(value: Any) -> Any:
         return getattr(value, "name", value)
     repr(value), hash(value)
     parts = _timeless(value.asdict())
+    if isinstance(value, mp.Snapshot):  # these follow from the rest
+        parts = {name: part for name, part in parts.items() if not name.startswith("bytes_")}
     for name in ("info", "snapshot"):
         if hasattr(value, name):
             parts[name] = plain(getattr(value, name))
@@ -52,6 +55,7 @@ class Ends:
         _sandbox.set_limits(8)
         _sandbox.add_endpoint("127.0.0.2")
         self.listener = mp.create_server(("127.0.0.1", 0), fallback=False)
+        self.port = self.listener.getsockname()[1]
         self.client = mp.create_connection(self.listener.getsockname(), timeout=5, fallback=False)
         self.accepted, _ = self.listener.accept()
         tcp_listener = socket.create_server(("127.0.0.1", 0))
@@ -151,5 +155,7 @@ READERS: dict[str, Callable[[Ends], Any]] = {
     "Tracker of TCP": lambda ends: ends.tcp_tracker.update(),
     "mptcp_diag": lambda ends: _dumped(listening=False),
     "mptcp_diag, listening": lambda ends: _dumped(listening=True),
+    "listeners": lambda ends: processes.listeners(ends.port),
+    "tcp_sockets": lambda ends: sorted(processes.tcp_sockets(ends.port)),
     "is_supported": lambda ends: mp.is_supported(),
 }

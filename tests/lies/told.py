@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _abi
+from mptcp_sockopt._border import abi
 
 from .readers import plain
 
@@ -47,16 +47,16 @@ Lies = Iterator[tuple[str, Lie]]
 
 
 def _places(struct_name: str) -> dict[str, int]:
-    return {name: place.offset for name, place in _abi.layout(struct_name).items()}
+    return {name: place.offset for name, place in abi.layout(struct_name).items()}
 
 
-MPTCP = _abi.SOL_MPTCP
+MPTCP = abi.SOL_MPTCP
 TCP_INFO = (socket.SOL_TCP, socket.TCP_INFO)
 ANSWERS = {
-    "MPTCP_INFO": (MPTCP, _abi.MPTCP_INFO),
-    "MPTCP_TCPINFO": (MPTCP, _abi.MPTCP_TCPINFO),
-    "MPTCP_SUBFLOW_ADDRS": (MPTCP, _abi.MPTCP_SUBFLOW_ADDRS),
-    "MPTCP_FULL_INFO": (MPTCP, _abi.MPTCP_FULL_INFO),
+    "MPTCP_INFO": (MPTCP, abi.MPTCP_INFO),
+    "MPTCP_TCPINFO": (MPTCP, abi.MPTCP_TCPINFO),
+    "MPTCP_SUBFLOW_ADDRS": (MPTCP, abi.MPTCP_SUBFLOW_ADDRS),
+    "MPTCP_FULL_INFO": (MPTCP, abi.MPTCP_FULL_INFO),
     "TCP_INFO": TCP_INFO,
 }
 SMALL = {
@@ -64,7 +64,7 @@ SMALL = {
     "SO_PROTOCOL": (socket.SOL_SOCKET, socket.SO_PROTOCOL),
     "SO_DOMAIN": (socket.SOL_SOCKET, socket.SO_DOMAIN),
     "SO_ACCEPTCONN": (socket.SOL_SOCKET, socket.SO_ACCEPTCONN),
-    "TCP_IS_MPTCP": (socket.SOL_TCP, _abi.TCP_IS_MPTCP),
+    "TCP_IS_MPTCP": (socket.SOL_TCP, abi.TCP_IS_MPTCP),
 }
 DATA, FULL, MESSAGE_HEADER = _places("mptcp_subflow_data"), _places("mptcp_full_info"), _places("nlmsghdr")
 #: No errno of a kernel's.
@@ -200,11 +200,11 @@ def of_lengths() -> Lies:
                 belief = either(
                     raw_of(120),
                     raw_of(300),
-                    info_of(_abi.lib.MPTCP_INFO_ROOM),
-                    tcp_info_of(_abi.lib.TCP_INFO_ROOM),
+                    info_of(abi.lib.MPTCP_INFO_ROOM),
+                    tcp_info_of(abi.lib.TCP_INFO_ROOM),
                 )
             if more == 0 and name == "MPTCP_FULL_INFO":
-                belief = info_of(_abi.lib.MPTCP_INFO_ROOM)
+                belief = info_of(abi.lib.MPTCP_INFO_ROOM)
             yield (
                 f"{name}: length as offered + {more}",
                 Lie((tell(*place, LONGER, more),), belief=belief, variation=more == 8),
@@ -243,7 +243,7 @@ def of_values() -> Lies:
             lie = Lie((tell(*place, ROOM, ahead, 0, 1),), NONE, variation=ahead == 100)
             yield f"{name}: {ahead} more than room, once", lie
     addrs = _places("mptcp_subflow_info")["addrs"]
-    first = _abi.ffi.sizeof("struct mptcp_subflow_data")
+    first = abi.ffi.sizeof("struct mptcp_subflow_data")
     ends = _places("mptcp_subflow_addrs")
     for family in (0, 1, 10, 99, 0xFFFF):
         variation = family not in (0, 10)
@@ -293,7 +293,8 @@ def of_names() -> Lies:
 
 # --------------------------------------------------------------------------------------------- netlink
 
-DIAG = ("mptcp_diag", "mptcp_diag, listening")
+OF_MPTCP = ("mptcp_diag", "mptcp_diag, listening")
+DIAG = (*OF_MPTCP, "listeners", "tcp_sockets")
 ROW, NOOP, ERROR, DONE, OVERRUN = 20, 1, 2, 3, 4
 DUMP_INTERRUPTED = 0x10
 
@@ -369,15 +370,15 @@ def of_messages() -> Lies:
             (receive(WORD, MESSAGE_HEADER["nlmsg_len"], length),), codes("EPROTO", "EAGAIN"), refused_to=DIAG
         )
         yield f"recvmsg: nlmsg_len {length:#x}", lie
-    first = _abi.ffi.sizeof("struct nlmsghdr") + _abi.ffi.sizeof("struct inet_diag_msg")
+    first = abi.ffi.sizeof("struct nlmsghdr") + abi.ffi.sizeof("struct inet_diag_msg")
     for length in (0, 1, 3, 0xFFFF):
         both = int.from_bytes(struct.pack("=HH", length, 8), sys.byteorder)
         yield f"recvmsg: nla_len {length:#x}", Lie((receive(WORD, first, both),), refused_to=DIAG)
     for size in (0, 1, 39, 40, 41, 95, 97, 100, 232, 248, 4000, 5000, -1):
-        room = min(size, _abi.lib.MPTCP_INFO_ROOM)
+        room = min(size, abi.lib.MPTCP_INFO_ROOM)
         belief = info_of(room) if size >= 40 and size % 4 == 0 else None
         yield f"recvmsg: mptcp_info of {size}", Lie((receive(INFO, size, -1),), belief=belief)
-        yield f"recvmsg: mptcp_info of {size} in row 1", Lie((receive(INFO, size, 1),), refused_to=DIAG)
+        yield f"recvmsg: mptcp_info of {size} in row 1", Lie((receive(INFO, size, 1),), refused_to=OF_MPTCP)
 
 
 LIES: dict[str, Lie] = {"nothing": Lie((), NONE)}

@@ -4,6 +4,7 @@
 of_c        in csrc
 of_border   in the rooms that see the compiled module
 of_objects  in what is built on them
+of_processes  in what looks into other processes, and into TCP's table
 __main__    applies them one by one
 """
 

@@ -32,16 +32,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import Mutation, of_border, of_c, of_objects
+from . import Mutation, of_border, of_c, of_objects, of_processes
 
 ROOT = Path(__file__).parent.parent.parent
-MUTATIONS = of_c.MUTATIONS + of_border.MUTATIONS + of_objects.MUTATIONS
+MUTATIONS = of_c.MUTATIONS + of_border.MUTATIONS + of_objects.MUTATIONS + of_processes.MUTATIONS
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
 WIDTH = 110
 COPIED = (
-    *("mptcp_sockopt", "csrc", "tests", "docs", "reuseport", "benchmarks"),
-    *("build_ffi.py", "pyproject.toml"),
+    *("mptcp_sockopt", "csrc", "tests", "docs", "reuseport", "benchmarks", ".github", ".ci"),
+    *("build_ffi.py", "pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
 )
 GENERATED = "objects/generated.c"  # what cffi makes of the headers
 
@@ -73,12 +73,15 @@ class Workshop:
         self.temporary = folder / "tmp"  # what killed tests leave
         self.temporary.mkdir()
         self.temporary.chmod(0o1777)
-        generate = f"import build_ffi; build_ffi.make_ffi().emit_c_code({GENERATED!r})"
-        problem = self.said(sys.executable, "-c", generate) or self.compile(
-            *sorted(str(path.relative_to(folder)) for path in folder.glob("csrc/*.c")), GENERATED
-        )
-        if problem:
+        if problem := self.make():
             raise CannotRun(f"the module cannot be built:\n{problem}")
+
+    def make(self) -> str:
+        """The module, from the headers on; why that cannot be."""
+        generate = f"import build_ffi; build_ffi.make_ffi().emit_c_code({GENERATED!r})"
+        return self.said(sys.executable, "-c", generate) or self.compile(
+            *sorted(str(path.relative_to(self.folder)) for path in self.folder.glob("csrc/*.c")), GENERATED
+        )
 
     def said(self, *words: str) -> str:
         """What a command says if it fails."""
@@ -135,10 +138,10 @@ class Workshop:
             by = self.killer(tests_of(mutation))
         return ("killed", by) if by else ("LIVES", "")
 
-    def killer(self, tests: Sequence[str]) -> str:
+    def killer(self, tests: Sequence[str], *, required: bool = True) -> str:
         """The first test that fails, or what else ended the run; empty if all pass."""
         # What is skipped kills nobody.
-        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--require-mptcp"]
+        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", *["--require-mptcp"] * required]
         words = [sys.executable, "-m", "pytest", *options, *tests]
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         environment["TMPDIR"] = str(self.temporary)

@@ -176,8 +176,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("state > 0 && state <= MOST_STATE;", "state <= MOST_STATE;"),
         ("info_length < LEAST_MPTCP_INFO || info_length > MOST_STRUCT", "info_length > MOST_STRUCT"),
         ("if (info_length > MPTCP_INFO_ROOM)\n\t\tinfo_length = MPTCP_INFO_ROOM;", ""),
-        ("if ((uint32_t)info_length != dump->info)\n\t\treturn -EPROTO;", ""),
-        ("memset(record + msg + dump->info, 0, dump->stride - msg - dump->info);", ""),
+        ("if ((uint32_t)info_length != dump->info_length)\n\t\treturn -EPROTO;", ""),
+        ("memset(record + msg + dump->info_length, 0, dump->stride - msg - dump->info_length);", ""),
         ("if (header.nlmsg_seq != dump->sequence)\n\t\t\tgoto next;", ""),
         ("if (header.nlmsg_flags & NLM_F_DUMP_INTR)\n\t\t\tdump->interrupted = 1;", ""),
         (
@@ -196,12 +196,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "diag_listeners",
+        "sock_diag_tcp diag_listeners",
         ("value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name))", "value != NULL"),
     ),
     *of(
         "csrc/mptcp_diag.c",
-        "diag_listeners",
+        "sock_diag_tcp diag_listeners",
         ("found.privileged = !!find_attribute(", "!!find_attribute("),
     ),
 )

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""Where things lie in answers that are more than one struct: MPTCP_FULL_INFO, the ends of a subflow, a record
+of a dump. All by reflection from the header; what the parts mean is not known here."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from .. import _types as t
+from .abi import LEAST_MPTCP_INFO, MPTCP_INFO_ROOM, Place, ffi, layout, packed
+
+_MPTCP_INFO = layout("mptcp_info")
+#: Bytes of today's mptcp_info.
+MPTCP_INFO_SIZE = max(place.end for place in _MPTCP_INFO.values())
+MPTCP_INFO_ALIGNED = 4  # 8 of a 64-bit kernel
+
+
+# ------------------------------------------------------------------------------------ the ends of a subflow
+
+_IN = layout("kernel_sockaddr_in", "sin_")
+_IN6 = layout("kernel_sockaddr_in6", "sin6_")
+_ADDRS = layout("mptcp_subflow_addrs")
+_FAMILY = _ADDRS["sa_family"]
+_family = packed(_FAMILY).unpack_from
+_scope_id = packed(_IN6["scope_id"]).unpack_from
+
+ADDRS_SIZE = _ADDRS["ss_remote"].end
+KNOWN_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+LOCAL, REMOTE = _ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset
+#: The fields that are in the machine's byte order, whatever the families.
+FAMILIES = [Place(start + _FAMILY.offset, _FAMILY.size) for start in (LOCAL, REMOTE)]
+
+
+def families(addrs: t.Raw) -> tuple[int, int]:
+    """Of both ends."""
+    return _family(addrs, LOCAL)[0], _family(addrs, REMOTE)[0]
+
+
+def scope_ids(addrs: t.Raw) -> list[Place]:
+    """The fields of IPv6 that are in the machine's byte order. (Ports and flowinfo never are.)"""
+    place = _IN6["scope_id"]
+    pairs = zip((LOCAL, REMOTE), families(addrs), strict=True)
+    return [Place(at + place.offset, place.size) for at, family in pairs if family == socket.AF_INET6]
+
+
+def address(addrs: t.Raw, start: int) -> t.Address | None:
+    """The end at LOCAL or REMOTE; None for a family that is neither AF_INET nor AF_INET6."""
+
+    def part(place: Place) -> bytes:
+        return addrs[start + place.offset : start + place.end]
+
+    (family,) = _family(addrs, start)
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, part(_IN["addr"])), int.from_bytes(part(_IN["port"]), "big")
+    if family == socket.AF_INET6:
+        host = socket.inet_ntop(family, part(_IN6["addr"]))
+        port, flowinfo = (int.from_bytes(part(_IN6[name]), "big") for name in ("port", "flowinfo"))
+        (scope_id,) = _scope_id(addrs, start + _IN6["scope_id"].offset)
+        return host, port, flowinfo, scope_id
+    return None
+
+
+# ------------------------------------------------------------------------------------------ MPTCP_FULL_INFO
+
+#: The fields of its header, in front of mptcp_info.
+FULL_INFO = layout("mptcp_full_info")
+#: Where mptcp_info starts in it.
+INFO_AT = FULL_INFO.pop("mptcp_info").offset
+NUM_SUBFLOWS = FULL_INFO["num_subflows"]
+#: The two user pointers.
+POINTERS = slice(FULL_INFO["subflow_info"].offset, FULL_INFO["tcp_info"].end)
+SUBFLOW_ID = layout("mptcp_subflow_info")["id"]
+_FLAGS_AT = INFO_AT + _MPTCP_INFO["mptcpi_flags"].offset
+_flags = packed(_MPTCP_INFO["mptcpi_flags"]).unpack_from
+_STATE_AT: int = ffi.offsetof("struct tcp_info", "tcpi_state")
+_LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
+_head = packed(*(place for place in FULL_INFO.values() if place.end <= POINTERS.start)).unpack_from
+_num_subflows = packed(NUM_SUBFLOWS).unpack_from
+#: The id of the mptcp_subflow_info at an offset: (id,).
+subflow_id = packed(SUBFLOW_ID).unpack_from
+
+
+def num_subflows(full_info: t.Raw | memoryview) -> int:
+    (count,) = _num_subflows(full_info, NUM_SUBFLOWS.offset)
+    return int(count)
+
+
+def small_number(full_info: t.Raw) -> tuple[int, int]:
+    """A number of the header that is never large, and the size of its field."""
+    return _head(full_info)[2], FULL_INFO["size_sfinfo_kernel"].size
+
+
+def full_info_shape(full_info: t.Raw) -> tuple[int, int, int, int, int]:
+    """Where mptcp_info ends in a compacted answer (csrc/mptcp_sockopt.h), how many elements of each array
+    follow, the size of the first array's and the offset of the ends in it, the size of the second's."""
+    _, tcp_info, element_of_kernel, element, count, room = _head(full_info)
+    if count > room:
+        count = room
+    # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
+    addrs = element_of_kernel - ADDRS_SIZE
+    if addrs > 8:
+        addrs = 8
+    return len(full_info) - count * (element + tcp_info), count, element, addrs, tcp_info
+
+
+def flags_and_states(full_info: t.Raw, shape: tuple[int, int, int, int, int]) -> tuple[int, bytes]:
+    """mptcpi_flags, and the tcpi_state of each subflow, a byte each. shape is full_info_shape()."""
+    at, count, element, _, tcp_info = shape
+    return _flags(full_info, _FLAGS_AT)[0], full_info[at + count * element + _STATE_AT :: tcp_info]
+
+
+def is_full_info(full_info: t.Raw) -> bool:
+    """Whether the header fits the length, with sizes that a kernel can have, and give."""
+    tcp_info_of_kernel, _, element_of_kernel, *_ = _head(full_info)
+    info_end, count, element, addrs, tcp_info = full_info_shape(full_info)
+    info = info_end - INFO_AT
+    return (
+        LEAST_MPTCP_INFO <= info <= MPTCP_INFO_ROOM
+        and info % MPTCP_INFO_ALIGNED == 0
+        and max(SUBFLOW_ID.end, addrs) + ADDRS_SIZE <= element_of_kernel <= _LARGEST
+        and 0 < tcp_info_of_kernel <= _LARGEST
+        and element <= element_of_kernel
+        and tcp_info <= tcp_info_of_kernel
+        and (count == 0 or (addrs + ADDRS_SIZE <= element and tcp_info > 0))
+    )
+
+
+# ------------------------------------------------------------------------------------------ record of a dump
+
+_MSG, _ID = layout("inet_diag_msg", "idiag_"), layout("inet_diag_sockid", "idiag_")
+_ID_AT = layout("inet_diag_msg")["id"].offset
+
+
+def _in_id(name: str) -> Place:
+    return Place(_ID_AT + _ID[name].offset, _ID[name].size)
+
+
+#: The fields of inet_diag_msg without those of the socket's id, but for the interface.
+DIAG_MSG = {**_MSG, "ifindex": _in_id("if")}
+#: Where mptcp_info starts in a record.
+DIAG_INFO_AT: int = ffi.sizeof(ffi.typeof("struct inet_diag_msg"))
+_COOKIE = _in_id("cookie")
+_WORD = _COOKIE.size // 2
+#: Its two words, in the machine's byte order.
+COOKIE = [Place(_COOKIE.offset, _WORD), Place(_COOKIE.offset + _WORD, _WORD)]
+_cookie = packed(*COOKIE).unpack_from
+_HOSTS, _PORTS = [_in_id("src"), _in_id("dst")], [_in_id("sport"), _in_id("dport")]
+#: What they are where the kernel does not tell it.
+NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
+
+
+def cookie(record: t.Raw) -> int | None:
+    words = _cookie(record, _COOKIE.offset)
+    return None if words == NO_COOKIE else int(words[0] | words[1] << 32)
+
+
+def diag_end(record: t.Raw, *, remote: bool) -> t.Address:
+    """An end of the socket; flowinfo, which the kernel does not tell, is 0."""
+    host, port, interface = (
+        record[place.offset : place.end] for place in (_HOSTS[remote], _PORTS[remote], DIAG_MSG["ifindex"])
+    )
+    number = int.from_bytes(port, "big")
+    if record[DIAG_MSG["family"].offset] == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, host[:4]), number
+    link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
+    scope_id = int.from_bytes(interface, sys.byteorder) if link_local else 0
+    return socket.inet_ntop(socket.AF_INET6, host), number, 0, scope_id

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""The MPTCP listeners of the network namespace: the kernel has two tables of them, and each misses some."""
+
+from __future__ import annotations
+
+import struct
+
+from .._errors import UnsupportedOptionError
+from .abi import ffi, in_words, layout, lib, packed
+from .layouts import COOKIE, DIAG_INFO_AT, DIAG_MSG, NO_COOKIE
+from .sock_diag import LIMIT, MPTCP, allocate, dump, dump_tcp, stride_of, too_much
+
+# Bytes of tcp_info since Linux 6.2. A kernel that gives them can list MPTCP listeners: it could since 5.19.
+_TCP_INFO_OF_6_2 = layout("tcp_info", "tcpi_")["rehash"].end
+# And since 6.18, which tells the ULP of a listener to anybody: it did since 6.15.
+_TCP_INFO_OF_6_18 = layout("tcp_info", "tcpi_")["raw_276"].end
+_COOKIE = slice(COOKIE[0].offset, COOKIE[-1].end)
+_NO_COOKIE = packed(*COOKIE).pack(*NO_COOKIE)
+_INODE_AT = DIAG_MSG["inode"].offset
+# Of struct tcp_socket: the inode, which ends its first part, is_mptcp, privileged, tcp_info.
+_LISTENER = struct.Struct(f"={_INODE_AT}xIBBH4x")
+_RACES = 4  # reads of both tables, where one says nothing of what the other told
+
+
+def _inodes(stride: int) -> struct.Struct:
+    return struct.Struct(f"={_INODE_AT}xI{stride - _INODE_AT - 4}x")
+
+
+class _Union:
+    """The listeners that MPTCP's dump told, and those that TCP's table says are MPTCP's too, by inode.
+
+    Of TCP's table nothing else is kept, but what tells whether it withholds something.
+    """
+
+    def __init__(self, records: bytearray, stride: int) -> None:
+        self._stride = stride
+        self._told: dict[int, int] = {}  # where each is; two datagrams may tell the same one
+        again = False
+        for at, (inode,) in enumerate(_inodes(stride).iter_unpack(records)):
+            again = again or not inode or inode in self._told  # without an inode: it is being closed
+            self._told[inode] = at * stride
+        if again:
+            self._told.pop(0, None)
+            records[:] = b"".join([records[at : at + stride] for at in self._told.values()])
+            self._told = {inode: n * stride for n, inode in enumerate(self._told)}
+        self.records = records
+        self.start()
+
+    def start(self) -> None:
+        """Before TCP's table comes, or comes again."""
+        del self.records[len(self._told) * self._stride :]
+        self._tells = self._confirmed = False
+        self._others = 0
+        self._shortest = lib.MOST_STRUCT
+
+    def take(self, table: memoryview) -> None:
+        """Some of TCP's listeners (struct tcp_socket)."""
+        records, told = self.records, self._told
+        size = _LISTENER.size
+        for n, (inode, is_mptcp, privileged, tcp_info) in enumerate(_LISTENER.iter_unpack(table)):
+            at = told.get(inode)
+            if at is not None:
+                # What TCP's table says, but the cookie of the MPTCP socket.
+                record = bytearray(table[n * size : n * size + DIAG_INFO_AT])
+                record[_COOKIE] = records[at + _COOKIE.start : at + _COOKIE.stop]
+                records[at : at + DIAG_INFO_AT] = record
+                self._confirmed = True
+            elif is_mptcp and inode:
+                more = bytearray(self._stride)
+                more[:DIAG_INFO_AT] = table[n * size : n * size + DIAG_INFO_AT]
+                more[_COOKIE] = _NO_COOKIE
+                records += more
+            else:
+                self._others += 1
+            if is_mptcp or privileged:
+                self._tells = True
+            if tcp_info < self._shortest:
+                self._shortest = tcp_info
+
+    def missing(self) -> str | None:
+        """Why some may be missing; "" if these two tables do not tell."""
+        if self._tells or not self._others:
+            return None
+        before_6_15 = (
+            f"whether {self._others} more TCP listeners are MPTCP's is told to CAP_NET_ADMIN alone before "
+            "Linux 6.15"
+        )
+        # One of MPTCP's was there without the name of its ULP: this kernel withholds it.
+        if self._confirmed:
+            return before_6_15
+        if self._shortest >= _TCP_INFO_OF_6_18:
+            return None
+        if self._told:
+            return ""
+        # The dump of MPTCP listeners, which always tells the first of a bucket, told nothing.
+        return None if self._shortest >= _TCP_INFO_OF_6_2 else before_6_15
+
+
+def listeners(
+    info_length: int, limit: int = LIMIT, before: memoryview | bytes = b""
+) -> tuple[memoryview, int, str | None]:
+    """The records before, and of the MPTCP listeners; bytes of mptcp_info in each, and a sentence if some may
+    be missing.
+
+    info_length: bytes of mptcp_info that this kernel was seen to give, or 0. limit is for all records.
+    """
+    records, info_length, missing = _listeners(info_length, limit, len(before))
+    whole = memoryview(ffi.buffer(allocate("uint64_t[]", in_words(len(before) + len(records)) + 1)))
+    whole = whole[: len(before) + len(records)]
+    whole[len(before) :] = records
+    del records
+    whole[: len(before)] = before
+    return whole.toreadonly(), info_length, missing
+
+
+def mptcp_listeners() -> tuple[frozenset[int], str | None]:
+    """The inodes of the MPTCP listeners, which the TCP ones inside of them have too, and as listeners()."""
+    records, info_length, missing = _listeners(0, LIMIT, 0)
+    return frozenset([inode for (inode,) in _inodes(stride_of(info_length)).iter_unpack(records)]), missing
+
+
+def _listeners(info_length: int, limit: int, before: int) -> tuple[bytearray, int, str | None]:
+    """As listeners(), where before bytes of limit are taken already.
+
+    The kernel's dump of MPTCP listeners skips some where several are in one bucket of its table, and does not
+    know the address of those that its path manager made. But inside of every MPTCP listener is one of TCP,
+    with the same inode, and TCP's table misses none. So this is the union, by inode.
+    """
+    missing: str | None = ""
+    for _ in range(_RACES):
+        rows, seen = dump(1 << lib.TCP_LISTEN, limit, before)
+        info_length = seen or info_length or lib.LEAST_MPTCP_INFO
+        records = bytearray(rows)
+        del rows  # what is large is never there longer than it is needed
+        union = _Union(records, stride_of(info_length))
+        if not _tcp_listeners(limit, union):
+            missing = "listeners that share a port may be missing: this kernel has no tcp_diag"
+        elif before + len(records) > limit:
+            raise too_much("the sockets", limit)
+        else:
+            missing = union.missing()
+        del union
+        if missing != "":
+            break
+    if missing == "":
+        missing = "listeners may be missing: they came and went while they were listed"
+    return records, info_length, missing
+
+
+def _tcp_listeners(limit: int, union: _Union) -> bool:
+    """Into union; False where the kernel cannot. They are no rows, and have a bound of their own."""
+    try:
+        dump_tcp(1 << lib.TCP_LISTEN, union, limit=max(limit, LIMIT), what="TCP's listeners", call=MPTCP)
+    except UnsupportedOptionError:
+        return False
+    return True

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""Netlink in Python, for what is not asked often: one request and its answer; path manager, addresses.
+
+Each call is about the network namespace of the calling process. OSError has the kernel's errno, or EPROTO for
+an answer that is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+
+from .abi import layout, lib, packed
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Headers: length first, then the kind.
+_MESSAGE, _ATTRIBUTE = packed(*layout("nlmsghdr").values()), packed(*layout("nlattr").values())
+_GENERIC, _IFADDR = packed(*layout("genlmsghdr").values()), packed(*layout("ifaddrmsg").values())
+_DATAGRAMS = 100  # an answer is one message and an acknowledgement, in a datagram or two
+
+
+class NoNetlinkError(OSError):
+    """No netlink socket is made here; with the errno of socket(2)."""
+
+
+@contextlib.contextmanager
+def connected(protocol: int) -> Iterator[socket.socket]:
+    try:
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    except OSError as error:
+        raise NoNetlinkError(error.errno, f"socket(AF_NETLINK): {error.strerror}") from None
+    with netlink:
+        netlink.settimeout(5)
+        netlink.bind((0, 0))
+        yield netlink
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def nest(kind: int, *inside: bytes) -> bytes:
+    return attribute(kind | lib.NLA_F_NESTED, b"".join(inside))
+
+
+def number(kind: int, layout: str, value: int) -> bytes:
+    """An attribute that is a number in native byte order: B, H, I or i."""
+    return attribute(kind, struct.pack(f"={layout}", value))
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Values by their kind; OSError (EPROTO) for bytes that are no attributes."""
+    found = {}
+    while data:
+        kind, value, data = _cut(data, _ATTRIBUTE)
+        found[kind & lib.NLA_TYPE_MASK] = value
+    return found
+
+
+def call(netlink: socket.socket, kind: int, payload: bytes) -> bytes:
+    """One request; the payload of its answer, empty if that was the acknowledgement alone.
+
+    OSError with the kernel's errno if it refuses, EPROTO if what comes back is no answer.
+    """
+    length = _MESSAGE.size + len(payload)
+    netlink.send(_MESSAGE.pack(length, kind, lib.NLM_F_REQUEST | lib.NLM_F_ACK, 1, 0) + payload)
+    answer = b""
+    for _ in range(_DATAGRAMS):
+        messages = netlink.recv(65536)
+        while messages:
+            kind, body, messages = _cut(messages, _MESSAGE)
+            if kind == lib.NLMSG_ERROR:
+                (error,) = numbers("=i", body)
+                if error > 0:
+                    raise _broken(f"an error of {error}")
+                if error:
+                    raise OSError(-error, os.strerror(-error))
+                return answer
+            answer = body
+    raise _broken(f"{_DATAGRAMS} datagrams and no acknowledgement")
+
+
+def numbers(layout: str, data: bytes) -> tuple[int, ...]:
+    """What data begins with; OSError (EPROTO) if it is shorter."""
+    if len(data) < struct.calcsize(layout):
+        raise _broken(f"{len(data)} bytes for {layout}")
+    return struct.unpack_from(layout, data)
+
+
+def _cut(data: bytes, header: struct.Struct) -> tuple[int, bytes, bytes]:
+    """The first message or attribute: its kind, what is in it, and what follows."""
+    if len(data) < header.size:
+        raise _broken(f"{len(data)} bytes left, less than a header")
+    length, kind, *_ = header.unpack_from(data)
+    if not header.size <= length <= len(data):
+        raise _broken(f"a length of {length}, with {len(data)} bytes left and a header of {header.size}")
+    return kind, data[header.size : length], data[(length + 3) & ~3 :]
+
+
+def _broken(found: str) -> OSError:
+    return OSError(errno.EPROTO, f"netlink: {found}")
+
+
+# ------------------------------------------------------------------------------------------ path manager
+
+
+def generic(family: str, command: int, payload: bytes = b"") -> bytes:
+    """One command to a family of generic netlink; the payload of its answer, behind its header."""
+    with connected(lib.NETLINK_GENERIC) as netlink:
+        name = attribute(lib.CTRL_ATTR_FAMILY_NAME, family.encode() + b"\0")
+        request = _GENERIC.pack(lib.CTRL_CMD_GETFAMILY, 1, 0) + name
+        answer = attributes(call(netlink, lib.GENL_ID_CTRL, request)[_GENERIC.size :])
+        (kind,) = numbers("=H", answer.get(lib.CTRL_ATTR_FAMILY_ID, b""))
+        return call(netlink, kind, _GENERIC.pack(command, 1, 0) + payload)[_GENERIC.size :]
+
+
+def set_limits(subflows: int, add_addr_accepted: int = 0) -> None:
+    """Allow that many additional subflows and accepted ADD_ADDR a connection; 8 is the most."""
+    generic(
+        "mptcp_pm",
+        lib.MPTCP_PM_CMD_SET_LIMITS,
+        number(lib.MPTCP_PM_ATTR_SUBFLOWS, "I", subflows)
+        + number(lib.MPTCP_PM_ATTR_RCV_ADD_ADDRS, "I", add_addr_accepted),
+    )
+
+
+def _endpoint(command: int, *parts: bytes) -> None:
+    generic("mptcp_pm", command, nest(lib.MPTCP_PM_ATTR_ADDR, *parts))
+
+
+def _address(address: str) -> bytes:
+    family, kind = socket.AF_INET, lib.MPTCP_PM_ADDR_ATTR_ADDR4
+    if ":" in address:
+        family, kind = socket.AF_INET6, lib.MPTCP_PM_ADDR_ATTR_ADDR6
+    packed_address = attribute(kind, socket.inet_pton(family, address))
+    return number(lib.MPTCP_PM_ADDR_ATTR_FAMILY, "H", family) + packed_address
+
+
+def add_endpoint(address: str, interface: str = "lo") -> None:
+    """``ip mptcp endpoint add ADDRESS dev INTERFACE subflow``: connections get a subflow from address."""
+    _endpoint(
+        lib.MPTCP_PM_CMD_ADD_ADDR,
+        _address(address),
+        number(lib.MPTCP_PM_ADDR_ATTR_FLAGS, "I", lib.MPTCP_PM_ADDR_FLAG_SUBFLOW),
+        number(lib.MPTCP_PM_ADDR_ATTR_IF_IDX, "i", socket.if_nametoindex(interface)),
+    )
+
+
+def announce(address: str, port: int) -> None:
+    """``ip mptcp endpoint add ADDRESS port PORT signal``: the kernel makes a listener of its own."""
+    _endpoint(
+        lib.MPTCP_PM_CMD_ADD_ADDR,
+        _address(address),
+        number(lib.MPTCP_PM_ADDR_ATTR_FLAGS, "I", lib.MPTCP_PM_ADDR_FLAG_SIGNAL),
+        number(lib.MPTCP_PM_ADDR_ATTR_PORT, "H", port),
+    )
+
+
+def delete_endpoint(id: int) -> None:
+    """``ip mptcp endpoint del id ID``: it goes, and its subflows. The kernel numbers them from 1."""
+    _endpoint(lib.MPTCP_PM_CMD_DEL_ADDR, number(lib.MPTCP_PM_ADDR_ATTR_ID, "B", id))
+
+
+def delete_initial_address(address: str) -> None:
+    """``ip mptcp endpoint del id 0 ADDRESS``: connections drop the initial subflow from address."""
+    _endpoint(lib.MPTCP_PM_CMD_DEL_ADDR, _address(address), number(lib.MPTCP_PM_ADDR_ATTR_ID, "B", 0))
+
+
+def flush_endpoints() -> None:
+    """``ip mptcp endpoint flush``: all endpoints go, and their subflows."""
+    generic("mptcp_pm", lib.MPTCP_PM_CMD_FLUSH_ADDRS)
+
+
+# --------------------------------------------------------------------------------------------- addresses
+
+
+def add_address(address: str, interface: str = "lo") -> None:
+    """``ip address add ADDRESS/128 dev INTERFACE nodad``, of IPv6. (All of 127.0.0.0/8 is on lo anyway.)"""
+    host = socket.inet_pton(socket.AF_INET6, address)
+    index = socket.if_nametoindex(interface)
+    message = _IFADDR.pack(socket.AF_INET6, 8 * len(host), lib.IFA_F_NODAD, 0, index)
+    with connected(lib.NETLINK_ROUTE) as netlink:
+        call(
+            netlink,
+            lib.RTM_NEWADDR,
+            message + attribute(lib.IFA_LOCAL, host) + attribute(lib.IFA_ADDRESS, host),
+        )

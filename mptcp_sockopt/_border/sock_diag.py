@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+"""The MPTCP and TCP sockets of the network namespace, by sock_diag(7): dumps, which C parses.
+
+As sockopt.py it knows descriptors, buffers and errnos, and no field by its meaning.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from itertools import count
+
+from .._errors import UnsupportedOptionError
+from .abi import ffi, in_words, layout, lib
+from .layouts import DIAG_INFO_AT, diag_end
+from .questions import reason_of
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Sink(Protocol):
+        """Where a dump of TCP sockets goes, as it comes."""
+
+        def start(self) -> None:
+            """The dump begins, or begins again."""
+
+        def take(self, table: memoryview, /) -> None:
+            """Some sockets, each a struct tcp_socket."""
+
+
+# What asks: errors name it.
+MPTCP, _TCP = "mptcp_diag()", "sock_diag of TCP"
+_ATTEMPTS = 10
+_FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
+#: Bytes of rows, if the caller says nothing else.
+LIMIT: int = lib.MOST_RECORDS
+# First buffers that are not in use, as in sockopt.py: one that was written to before is 5 % of a small dump.
+# No more than these are kept, however many threads once asked at a time.
+_free: deque[Any] = deque(maxlen=2)
+# No two requests have the same: what an earlier answer left in a buffer is never taken for this one's.
+_sequences = count(1)
+# The first kernels with MPTCP take a dump of all families for one of TCP sockets, see csrc/mptcp_diag.h.
+# Their INET_DIAG_INFO is the tcp_info of Linux 5.4, which ended with this field.
+_TCP_INFO = layout("tcp_info", "tcpi_")["snd_wnd"].end
+
+allocate = ffi.new_allocator(should_clear_after_alloc=False)
+
+
+def stride_of(info_length: int) -> int:
+    """From record to record, where mptcp_info takes that many bytes."""
+    return DIAG_INFO_AT + in_words(info_length) * 8
+
+
+class _Dump:
+    """struct mptcp_diag_dump, and the memory that it points to.
+
+    With a sink, records go there as they come, and none is kept. Either way they are at most limit bytes.
+    """
+
+    def __init__(self, limit: int, sink: Sink | None = None, port: int = 0) -> None:
+        self.limit = limit
+        self._sink, self._port = sink, port
+        self._drained = 0
+        self.c: Any = ffi.new("struct mptcp_diag_dump *")
+        try:
+            self._use(_free.pop())
+        except IndexError:
+            self._use(allocate("uint64_t[]", _FIRST_SIZE // 8))
+
+    def _use(self, records: Any) -> None:
+        size = ffi.sizeof(records)
+        memoryview(ffi.buffer(records, size))[: self.c.used] = self.rows() if self.c.used else b""
+        self._records = self.c.records = records
+        self.c.size = size
+
+    def rows(self) -> memoryview:
+        return memoryview(ffi.buffer(self._records, self.c.used))
+
+    def take(self) -> memoryview:
+        """The records, without much more memory than they take; to be called last."""
+        rows = self.rows()
+        if self.c.size > _FIRST_SIZE:  # it was doubled, or less: almost half of it is used
+            return rows.toreadonly()
+        copy = memoryview(bytes(rows))
+        _free.append(self._records)
+        return copy
+
+    def ask(self, fd: int, family: int, states: int) -> int:
+        """Add what one request brings; 0 or -errno."""
+        self.c.sequence = next(_sequences) % 2**32
+        if self._sink:
+            self.c.tcp = states
+            result = lib.tcp_diag_request(fd, self.c, self._port)
+        else:
+            result = lib.mptcp_diag_request(fd, self.c, family, states)
+        if result < 0:
+            return result
+        result = 0
+        while not result:
+            result = lib.mptcp_diag_receive(fd, self.c)
+            if self._sink:
+                self._drained += self.c.used
+                self._sink.take(self.rows())
+                self.c.used = 0
+            if self.is_full:
+                return -errno.EMSGSIZE
+            if self.c.size - self.c.used < lib.MPTCP_DIAG_DATAGRAM:
+                # A datagram more than the limit is room enough to see that it is exceeded.
+                most = self.limit + lib.MPTCP_DIAG_DATAGRAM
+                size = 2 * self.c.size
+                self._use(allocate("uint64_t[]", in_words(size if size < self.limit else most)))
+        return min(result, 0)
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self._drained + self.c.used > self.limit)
+
+    @property
+    def is_surely_mptcp(self) -> bool:
+        return bool(lib.LEAST_MPTCP_INFO <= self.c.info_length < _TCP_INFO)
+
+
+def dump(states: int, limit: int = LIMIT, before: int = 0) -> tuple[memoryview, int]:
+    """Records of the MPTCP sockets in these states (1 << state), as csrc/mptcp_diag.h says.
+
+    The records, and how many bytes of mptcp_info are in each (0 if there are no records). Of limit, before
+    bytes are taken already.
+    """
+    if limit < _FIRST_SIZE:
+        raise ValueError(f"a limit of {limit} bytes: the smallest is {_FIRST_SIZE}")
+    left = limit - before
+    for _ in range(_ATTEMPTS):
+        result, found = _attempt(states, socket.AF_UNSPEC, limit=left)
+        # Nothing found proves nothing: it may be a kernel that looked for TCP sockets.
+        if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
+            result, found = _attempt(states, socket.AF_INET, socket.AF_INET6, limit=left)
+        if result == 0 and not found.c.interrupted:
+            return found.take(), found.c.info_length
+        _raise_unless_disturbed(result, found, "the sockets", limit)
+    raise _disturbed(result)
+
+
+# What is worth another dump, and how it is told. 0 is a whole dump of a table that changed meanwhile.
+_DISTURBED = {
+    0: "the sockets changed during",
+    -errno.EAGAIN: "the end did not come in",
+    -errno.ENOBUFS: "messages were lost in",
+}
+
+
+def _raise_unless_disturbed(result: int, found: _Dump, what: str, limit: int, call: str = MPTCP) -> None:
+    if found.c.barren > lib.MOST_BARREN:
+        raise OSError(errno.EPROTO, f"{call}: datagrams came that brought nothing")
+    if found.is_full:
+        raise too_much(what, limit, call)
+    if result not in _DISTURBED:
+        raise _failure(-result, call)
+
+
+def too_much(what: str, limit: int, call: str = MPTCP) -> OSError:
+    return OSError(errno.EMSGSIZE, f"{call}: {what} take more than {limit >> 10} KiB (limit)")
+
+
+def _disturbed(result: int, call: str = MPTCP) -> OSError:
+    why = f"{call}: {_DISTURBED[result]} each of {_ATTEMPTS} dumps"
+    return OSError(-result or errno.EAGAIN, why)
+
+
+def _attempt(
+    states: int, *families: int, limit: int, sink: Sink | None = None, port: int = 0, call: str = MPTCP
+) -> tuple[int, _Dump]:
+    """One dump for each family, on a new netlink socket, which has no other dump under way.
+
+    0 or -errno, and what came. With a sink, of the TCP sockets that have that local port (0: any).
+    """
+    try:
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
+    except OSError as error:
+        if error.errno == errno.EPROTONOSUPPORT:  # a kernel without sock_diag
+            raise _failure(error.errno, call) from None
+        # Any other, EAFNOSUPPORT too, is no word of the kernel about its sockets: seccomp, a security module.
+        raise OSError(error.errno, f"{call}: socket(AF_NETLINK): {error.strerror}") from None
+    result, found = 0, _Dump(limit, sink, port)
+    with netlink:
+        for family in families:
+            result = result or found.ask(netlink.fileno(), family, states)
+    return result, found
+
+
+# The request for all families is not known, or its answer is not of one kind (TCP's has sockets without
+# INET_DIAG_INFO).
+_DOUBTFUL = (-errno.EINVAL, -errno.EOPNOTSUPP, -errno.EPROTO)
+# How a kernel without sock_diag, without inet_diag, without MPTCP diag, or before 5.7 refuses.
+_LACKING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
+
+
+def _failure(number: int, call: str) -> OSError:
+    if number not in _LACKING or call != MPTCP:
+        return OSError(number, f"{call}: {reason_of(number)}")
+    problem = UnsupportedOptionError(
+        number,
+        f"{call}: this kernel cannot list its MPTCP sockets: it wants Linux 5.9 with "
+        "CONFIG_INET_MPTCP_DIAG, or its module mptcp_diag where the kernel finds it",
+    )
+    problem.option = "mptcp_diag"
+    return problem
+
+
+# ------------------------------------------------------------------------------------------ TCP sockets
+
+
+def dump_tcp(states: int, sink: Sink, *, port: int = 0, limit: int = LIMIT, what: str, call: str) -> None:
+    """The TCP sockets in these states, into sink. Together they take at most limit bytes."""
+    result = 0
+    for _ in range(_ATTEMPTS):
+        sink.start()
+        result, found = _attempt(states, socket.AF_UNSPEC, limit=limit, sink=sink, port=port, call=call)
+        if result == 0 and not found.c.interrupted:
+            return
+        _raise_unless_disturbed(result, found, what, limit, call)
+    raise _disturbed(result, call)
+
+
+class _Table:
+    """All of it, as it came."""
+
+    def start(self) -> None:
+        self.rows = bytearray()
+
+    def take(self, table: memoryview) -> None:
+        self.rows += table
+
+
+def tcp_sockets(states: int, port: int) -> list[dict[str, Any]]:
+    """The TCP sockets with that local port (0: any) that are in these states (1 << state): the fields of
+    inet_diag_msg under the kernel's names, and what else was told."""
+    table = _Table()
+    dump_tcp(states, table, port=port, what="the sockets", call=_TCP)
+    return [_fields(one) for one in ffi.from_buffer("struct tcp_socket[]", table.rows)]
+
+
+def _fields(one: Any) -> dict[str, Any]:
+    msg, cookie = one.msg, one.msg.id.idiag_cookie
+    record = bytes(ffi.buffer(ffi.addressof(msg)))
+    return {
+        **{name: getattr(msg, f"idiag_{name}") for name in _PLAIN},
+        "local": diag_end(record, remote=False),
+        "remote": diag_end(record, remote=True),
+        "ifindex": msg.id.idiag_if,
+        "cookie": cookie[0] | cookie[1] << 32,
+        "v6only": None if one.v6only == lib.V6ONLY_NOT_TOLD else bool(one.v6only),
+        "is_mptcp": bool(one.is_mptcp),
+        "privileged": bool(one.privileged),
+    }
+
+
+_PLAIN = ("family", "state", "expires", "rqueue", "wqueue", "uid", "inode")

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""The self test: its plan, its processes, its command line.
+
+A server process and a client process over loopback, and on the side sockets that are not connected,
+plain, or fallen back, what waits in them, and connections of several subflows in a private network
+namespace, where one can be made. docs/selftest.md has the table of the kernel's own checks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import encodings.idna  # noqa: F401  # getaddrinfo() would load it when a descriptor may be lacking
+import functools
+import random
+import socket
+import sys
+
+import mptcp_sockopt as mp
+
+from .._version import KERNEL
+from . import _cases, _inq_cases, _ktap, _loopback, _path_cases, _socket_cases
+from ._cases import LOOPBACK, End
+from ._ktap import Skip, check
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, TypeAlias
+
+    Case: TypeAlias = tuple[str, Callable[..., None]]
+    Numbered: TypeAlias = list[tuple[int, Callable[..., None]]]
+
+SECONDS = 15  # for all of a family, of time to run in: nothing else here has a clock
+WORDS: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+
+
+# -------------------------------------------------------------------------------------------- the plan
+
+
+def titled(prefix: str, functions: Iterable[Callable[..., None]]) -> list[Case]:
+    return [(f"{prefix}{function.__doc__}", function) for function in functions]
+
+
+ONE_END = titled("", (_cases.info, _cases.info_length, _cases.tcpinfo, _cases.addrs, _cases.family_only))
+for _option, _name in (
+    (mp.MPTCP_TCPINFO, "MPTCP_TCPINFO: "),
+    (mp.MPTCP_SUBFLOW_ADDRS, "MPTCP_SUBFLOW_ADDRS: "),
+):
+    ONE_END += [(title, functools.partial(f, option=_option)) for title, f in titled(_name, _cases.BOGUS)]
+TOS = titled("", (_cases.tos_round_trip, _cases.tos_no_length, _cases.tos_negative_length))
+WITH_DATA = titled("", (_cases.counters, _cases.full_info, _cases.full_info_length, _cases.full_info_bogus))
+OTHERS = titled("", _socket_cases.CASES)
+for _kind in _inq_cases.KINDS:
+    OTHERS += [
+        (title, functools.partial(f, kind=_kind)) for title, f in titled(f"{_kind}: ", _inq_cases.CASES)
+    ]
+SANDBOX = titled("private namespace: ", _path_cases.CASES)
+
+
+class Plan:
+    """Names and numbers of a family's cases, in the order of the output; "before" and "after" the payload."""
+
+    def __init__(self, prefix: str = "", start: int = 0) -> None:
+        self.names: list[str] = []
+        self._prefix, self._start = prefix, start
+        self.client_before = self._number("client, before: ", TOS + ONE_END)
+        self.client_after = self._number("client, after: ", ONE_END + WITH_DATA)
+        self.server_before = self._number("server, before: ", ONE_END)
+        self.server_after = self._number("server, after: ", ONE_END + WITH_DATA)
+        self.others = self._number("", OTHERS)
+        self.sandbox = self._number("", SANDBOX)
+
+    def _number(self, where: str, cases: list[Case]) -> Numbered:
+        first = self._start + len(self.names)
+        self.names += [self._prefix + where + title for title, _ in cases]
+        return [(first + n, function) for n, (_, function) in enumerate(cases)]
+
+    def skip(self, reason: str, settle: _ktap.Settle) -> None:
+        for number in range(self._start, self._start + len(self.names)):
+            settle.result(number, "skip", reason)
+
+
+# ------------------------------------------------------------------------------------------ the scripts
+
+
+def run_cases(settle: _ktap.Settle, cases: Numbered, subject: Any) -> None:
+    for number, function in cases:
+        settle.case(number, functools.partial(function, subject))
+
+
+def client_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word: socket.socket) -> None:
+    with mp.create_connection(server.getsockname()[:2], fallback=False) as sock:
+        size = _cases.size_within(_cases.room(sock), 128, 4096)
+        payload = bytes(random.choices(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=size))
+        server.close()
+        end = End(sock)
+        run_cases(settle, plan.client_before, end)
+        hear(word, b"xmit")  # the server has run its cases without data
+        word.sendall(len(payload).to_bytes(4, "big"))
+        sock.sendall(payload)
+        end.sent = len(payload)
+        echo = receive(sock, len(payload))
+        end.received = len(echo)
+        check(echo == payload, "the echo is not what was sent")
+        run_cases(settle, plan.client_after, end)
+
+
+def server_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word: socket.socket) -> None:
+    sock, _ = server.accept()
+    with sock:
+        end = End(sock)
+        run_cases(settle, plan.server_before, end)
+        word.sendall(b"xmit")
+        size = int.from_bytes(receive(word, 4), "big")
+        sock.sendall(receive(sock, size))
+        end.sent = end.received = size
+        check(sock.recv(1) == b"", "more came than was announced")
+        end.fin = 1
+        run_cases(settle, plan.server_after, end)
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        check(more, f"the stream ended after {len(data)} of {size} bytes")
+        data += more
+    return data
+
+
+def hear(word: socket.socket, expected: bytes) -> None:
+    found = receive(word, len(expected))
+    check(found == expected, f"the other end said {found!r}")
+
+
+def others_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
+    run_cases(settle, plan.others, family)
+
+
+def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
+    try:
+        _path_cases.enter_sandbox(family)
+    except Skip as reason:
+        for number, _ in plan.sandbox:
+            settle.result(number, "skip", str(reason))
+        return
+    run_cases(settle, plan.sandbox, family)
+
+
+# --------------------------------------------------------------------------------------------- the door
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mptcp-sockopt selftest",
+        description=f"Test this kernel's MPTCP socket-option layer: every check of the kernel's own "
+        f"mptcp_sockopt.c, mptcp_inq.c and look-up by token (tools/testing/selftests/net/mptcp, as of "
+        f"Linux {KERNEL}), and those that they lack.",
+        epilog="Prints TAP 13 as the kernel's self tests do. Exit status: 0 pass, 1 fail, 2 usage, 4 skip "
+        '(nothing can be tested here; the plan says why), 3 no verdict ("Bail out!" says what the machine '
+        "ran out of).",
+    )
+    parser.add_argument(
+        "-4",
+        dest="families",
+        action="append_const",
+        const=socket.AF_INET,
+        help="over 127.0.0.1 (the default)",
+    )
+    parser.add_argument(
+        "-6",
+        dest="families",
+        action="append_const",
+        const=socket.AF_INET6,
+        help="over ::1; with -4, over both",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="a case that cannot run is a failure, not a skip"
+    )
+    parser.add_argument(
+        "--exit-zero-on-skip", action="store_true", help="0 instead of 4, as prove(1) wants it"
+    )
+    parser.add_argument("--list", action="store_true", help="name the cases, and run none")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"mptcp-sockopt {mp.__version__}, self test as of Linux {KERNEL}",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code, however it ends."""
+    return _ktap.guard(lambda: run(argv))
+
+
+def run(argv: Sequence[str] | None) -> int:
+    options = parser().parse_args(argv)
+    families = sorted(set(options.families or [socket.AF_INET]))
+    plans: dict[int, Plan] = {}
+    names: list[str] = []
+    for family in families:
+        plans[family] = Plan(f"{WORDS[family]}, " if len(families) > 1 else "", len(names))
+        names += plans[family].names
+    if options.list:
+        print(*names, sep="\n")
+        return _ktap.PASS
+    reasons = {family: _loopback.why_not(family) for family in families}
+    if all(reasons.values()):
+        code = _ktap.PASS if options.exit_zero_on_skip else _ktap.SKIP
+        return _ktap.skip_all(str(reasons[families[0]]), strict=options.strict, code=code)
+    scripts: dict[str, _ktap.Script] = {}
+    with contextlib.ExitStack() as stack:
+        for family, plan in plans.items():
+            scripts |= scripts_of(plan, family, reasons[family], stack)
+        return _ktap.run(names, scripts, strict=options.strict, seconds=SECONDS * len(families))
+
+
+def scripts_of(
+    plan: Plan, family: int, reason: str | None, stack: contextlib.ExitStack
+) -> dict[str, _ktap.Script]:
+    """By their names; the stack closes what they share."""
+    if reason:
+        return {f"{WORDS[family]}": lambda settle: plan.skip(reason, settle)}
+    server = mp.create_server((LOOPBACK[family], 0), family=family, fallback=False)
+    stack.enter_context(server)
+    one, other = map(stack.enter_context, socket.socketpair())
+    return {
+        f"{WORDS[family]} client": lambda settle: client_script(settle, plan, server, one),
+        f"{WORDS[family]} server": lambda settle: server_script(settle, plan, server, other),
+        f"{WORDS[family]} others": lambda settle: others_script(settle, plan, family),
+        f"{WORDS[family]} private namespace": lambda settle: sandbox_script(settle, plan, family),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

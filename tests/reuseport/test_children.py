@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Children that leave nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from reuseport import _children
+
+from ..support import DEADLINE, started, until
+
+SECONDS = DEADLINE
+ROOT = Path(__file__).parents[2]  # where `tests` can be imported
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def sleep_for_ever(*pipes: int) -> NoReturn:
+    """Tell each pipe the pid, and stay."""
+    for pipe in pipes:
+        os.write(pipe, b"%d\n" % os.getpid())
+    while True:
+        signal.pause()
+
+
+def leave_a_daemon(pipe: int) -> NoReturn:
+    """Sleep, with an orphan in a session of its own that sleeps too and ignores what it may."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            sleep_for_ever(pipe)
+        os._exit(0)
+    os.wait()
+    sleep_for_ever(pipe)
+
+
+def two_pids(pipe: int) -> list[int]:
+    data = b""
+    while data.count(b"\n") < 2:
+        more = os.read(pipe, 100)
+        assert more, "they died before they lived"
+        data += more
+    return [int(line) for line in data.split()]
+
+
+class Odd(Exception):  # noqa: N818  # not an error
+    """Pickles, but does not unpickle."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__("odd")
+
+
+def test_in_child_returns() -> None:
+    """Values come back pickled, whatever their size, from another process."""
+    assert _children.in_child(lambda: (os.getpid(), "x" * 1_000_000), seconds=SECONDS)[0] != os.getpid()
+    assert _children.in_child(lambda: None, seconds=SECONDS) is None
+
+
+def test_in_child_raises() -> None:
+    """The exception, its text and errno, from one that holds the child's traceback."""
+
+    def refuse() -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
+
+    with pytest.raises(ConnectionRefusedError, match="nobody listens") as raised:
+        _children.in_child(refuse, seconds=SECONDS)
+    assert raised.value.errno == errno.ECONNREFUSED
+    assert "in refuse" in str(raised.value.__cause__)
+
+
+def test_what_cannot_be_pickled_is_said() -> None:
+    """On the way out or on the way in."""
+
+    def odd() -> None:
+        raise Odd(1, 2)
+
+    with pytest.raises(RuntimeError, match="cannot be pickled"):
+        _children.in_child(lambda: sys.stdout, seconds=SECONDS)
+    with pytest.raises(RuntimeError, match="cannot be pickled"):
+        _children.in_child(odd, seconds=SECONDS)
+
+
+def test_a_child_that_is_killed_is_noticed() -> None:
+    """At once, not at the deadline."""
+    with pytest.raises(RuntimeError, match="without a word"):
+        _children.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL), seconds=SECONDS)
+
+
+def test_what_the_guard_lacks_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the caller's own error: no /proc, no descriptor. The function is not called."""
+
+    def lacking(lowest: int) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc/self/fd")
+
+    monkeypatch.setattr(_children, "close_from", lacking)
+    with pytest.raises(FileNotFoundError, match="/proc/self/fd"):
+        _children.in_child(lambda: 1, seconds=SECONDS)
+
+
+def test_a_handle_gives_its_result_once() -> None:
+    """Then it has ended."""
+    child = _children.Handle(lambda: 1)
+    assert child.result(SECONDS) == 1
+    with pytest.raises(RuntimeError, match="ended"):
+        child.result(SECONDS)
+
+
+def test_at_the_deadline_descendants_are_gone() -> None:
+    """All of them when TimeoutError is raised, and those in other sessions too."""
+    inward, outward = os.pipe()
+    child = _children.Handle(lambda: leave_a_daemon(outward))
+    pids = two_pids(inward)
+    assert all(map(alive, pids))
+    with pytest.raises(TimeoutError, match="more than"):
+        child.result(0.01)
+    assert not any(map(alive, pids))
+
+
+def test_descendants_end_with_the_function() -> None:
+    """What the function started and left is not there when in_child() returns."""
+
+    def start() -> int:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+            os._exit(0)
+        return pid
+
+    assert not alive(_children.in_child(start, seconds=SECONDS))
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda end: end.name)
+def test_descendants_die_with_the_caller(end: signal.Signals) -> None:
+    """Of kill -9, of SIGTERM, of Ctrl-C; the caller's death is enough, it does nothing about it."""
+    inward, outward = os.pipe()
+    code = f"""
+from tests.reuseport.test_children import _children, leave_a_daemon
+_children.in_child(lambda: leave_a_daemon({outward}), seconds=60)
+"""
+    command = (sys.executable, "-c", code)
+    with started(*command, cwd=ROOT, pass_fds=[outward], stderr=subprocess.DEVNULL) as caller:
+        os.close(outward)
+        pids = two_pids(inward)
+        os.close(inward)
+        caller.send_signal(end)
+        caller.wait(SECONDS)
+    until(lambda: not any(map(alive, pids)), "the end of a dead process's children")
+
+
+def test_the_guard_holds_nothing() -> None:
+    """No descriptor, and that before the function begins: a listener that all others closed is closed."""
+
+    def descriptors_of_parent() -> list[str]:
+        return os.listdir(f"/proc/{os.getppid()}/fd")
+
+    assert _children.in_child(descriptors_of_parent, seconds=SECONDS) == []

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Every public name used wrongly once. Never run: tests/test_typed.py has it checked.
+
+Both checkers must find each line wrong: where one does not, it complains of the comment for it.
+"""
+
+# pyright: basic
+# pyright: reportUnnecessaryTypeIgnoreComment=error, reportUnusedExpression=false
+
+from __future__ import annotations
+
+import socket
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import processes
+
+
+def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
+    # What is no socket.
+    mp.mptcp_info("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.mptcp_tcpinfo(3.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.mptcp_subflow_addrs(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.mptcp_full_info(b"3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.is_mptcp([sock])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.status(("localhost", 80))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.snapshot({})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.Tracker("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.Sampler(sock)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    mp.Sampler(["3"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    no_socket: mp.SocketLike = "3"  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    no_address: mp.Address = ("localhost", "80")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # What cannot be changed.
+    info.token = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    tcp_info.rtt = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    addrs.local = ("localhost", 80)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.mptcp_full_info(sock).num_subflows = 2  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.snapshot(sock).subflows = ()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.Tracker(sock).update().bytes_acked = 1  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.mptcp_diag()[0].inode = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.Tracker(sock).gone = ()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    # What is made of something else.
+    mp.MPTCPInfo("raw")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.MPTCPInfo(info.raw, byteorder="native")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.TCPInfo(280)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.SubflowAddrs(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.MPTCPFullInfo([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.MPTCPDiagMsg("raw")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.Subflow("1", addrs, tcp_info)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.Snapshot(1, mp.Status.TCP, None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.SubflowDelta(1)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
+    mp.Update(1, 2, 3)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
+    # What has another name, or is of bytes.
+    info.split()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    tcp_info.count  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    info.tokn  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.mptcp_full_info(sock).subflows[0].rtt  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.snapshot(sock).token  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.InfoFlag.FALBACK  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.TCPState.CLOSED  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.Status.CONNECTED  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.Support.NO  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.mptcp_diag()[0].token  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.Tracker(sock).update().rate("bytes_aked")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.TCPInfo.rtt.units  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # What may be None, or an error.
+    mp.snapshot(sock).info.token  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+    info.bytes_sent + 1  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand]
+    mp.Sampler([sock]).sample()[0].token  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.Sampler([sock], full=True).sample()[0].info  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
+    # Arguments that there are not, or of another type.
+    mp.getsockopt_into(sock, mp.SOL_MPTCP, mp.MPTCP_INFO, b"read only", "96")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.create_socket("AF_INET")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.create_connection("localhost", 80)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.create_server(("", 80), fallbak=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.is_supported(sock)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.mptcp_diag(True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    found: mp.MPTCPDiag = mp.mptcp_diag()[:2]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    kept: mp.Sample[mp.MPTCPInfo] = mp.Sampler([sock], full=True).sample()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # Numbers and texts.
+    mp.SOL_MPTCP.upper()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.IPPROTO_MPTCP + "262"  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    mp.MPTCP_INFO.name  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.MPTCP_TCPINFO[0]  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+    mp.MPTCP_SUBFLOW_ADDRS()  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
+    mp.MPTCP_FULL_INFO.value  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.TCP_IS_MPTCP.name  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.__version__ >= (0, 2)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    mp.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.MPTCPError("no option").optoin  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.NotMPTCPError("no MPTCP").option.name  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.UnsupportedOptionError("no option").option = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    # Of other processes.
+    processes.owners("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.iter_sockets("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.listeners("80")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.tcp_sockets(80, "SYN_RECV")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.borrow(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.in_netns(1.5, mp.mptcp_diag)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.Owners([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.Owner(1, 2, "sh", 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    processes.Listener.hosts  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    processes.TCPSocket.stat  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    processes.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    print(no_socket, no_address, found, kept)
