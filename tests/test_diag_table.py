@@ -176,6 +176,7 @@ def only_path_reset(family: int) -> None:
 def only_path_reset_and_closed(family: int) -> None:
     with mptcp_pair(family) as (client, server):
         exchange(client, server)
+        assert len(states()) == 2
         destroy(client.getsockname(), client.getpeername())
         until(lambda: {mp.status(sock) for sock in (client, server)} == {mp.Status.CLOSED}, "the RST")
         client.close()

@@ -163,7 +163,8 @@ def test_rows_are_narrow_again_when_a_wide_connection_is_gone(mptcp: None) -> No
 
     def look() -> None:
         needs_full_info()
-        with connections(4) as ends, paths(socket.AF_INET, 9) as (client, _):
+        # Of two families: the endpoints of one would bring paths to the connections that are to stay narrow.
+        with connections(4) as ends, paths(socket.AF_INET6, 9) as (client, _):
             token = mp.mptcp_info(client).token
             sampler = mp.Sampler(ends, full=True)
             narrow = sampler.sample()._block.nbytes
