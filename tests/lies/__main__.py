@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -171,9 +172,10 @@ def in_child(task: Callable[[], Outcome]) -> Outcome:
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             found = task() if under_asan() else within_limits(task)
-            os.write(outward, pickle.dumps(found))
-        finally:
-            os._exit(0)
+        except BaseException:  # this is a fork: nobody above may go on with it
+            found = Outcome("CRASH", traceback.format_exc())
+        os.write(outward, pickle.dumps(found))
+        os._exit(0)
     os.close(outward)
     data, end, hangs = b"", time.monotonic() + DEADLINE, False
     while not hangs:
