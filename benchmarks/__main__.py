@@ -16,7 +16,7 @@ from typing import NamedTuple
 from mptcp_sockopt import cli
 
 from . import bulk, calls, floors, imports, pause, picture, soak
-from .connections import apart
+from .fixtures import apart
 from .measure import Measured, Missing
 from .report import Document, load, machine, text, write_pages
 from .targets import GROUPS, TARGETS, better, verdict

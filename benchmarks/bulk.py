@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import mptcp_sockopt as mp
 
 from . import floors, peers
-from .connections import Many
+from .fixtures import Many
 from .measure import (
     Growth,
     Measured,

@@ -8,7 +8,7 @@ import socket
 import mptcp_sockopt as mp
 
 from . import floors, peers
-from .connections import MOST_SUBFLOWS, of_subflows, without_mptcp
+from .fixtures import MOST_SUBFLOWS, of_subflows, without_mptcp
 from .measure import (
     Costs,
     Growth,

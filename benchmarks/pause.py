@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 import mptcp_sockopt as mp
 from reuseport._children import Handle
 
-from .connections import of_subflows
+from .fixtures import of_subflows
 from .measure import Costs, Measured, Missing
 
 SUBFLOWS = 4

@@ -16,7 +16,7 @@ from pathlib import Path
 import mptcp_sockopt as mp
 from reuseport._children import Handle
 
-from .connections import PATIENCE, allow_descriptors, listen
+from .fixtures import PATIENCE, allow_descriptors, listen
 from .measure import Measured, Missing, exactly
 
 LISTENERS = 8  # each with an address of its own: closed connections occupy their ports for a minute

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import calls, connections, floors, measure, peers, picture, report, soak, targets
+from benchmarks import calls, fixtures, floors, measure, peers, picture, report, soak, targets
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
 from ..support import Missing, run
@@ -33,7 +33,7 @@ def floors_of_c() -> None:
 def measured(function: Callable[[], Measured]) -> Measured:
     floors_of_c()
     try:
-        return connections.apart(function, 60)
+        return fixtures.apart(function, 60)
     except measure.Missing as missing:
         raise Missing(str(missing)) from None
 
@@ -154,7 +154,7 @@ def test_exactly_so_many_sockets(mptcp: None) -> None:
     """A namespace has those that were asked for, and both ends of each connection answer."""
 
     def count() -> Measured:
-        many = connections.Many()
+        many = fixtures.Many()
         counts = [len(many.grow(size)) for size in (10, 30)]
         floors.of_many([sock.fileno() for sock in many.socks])(1)
         return Measured({str(size): exactly(size) for size in counts})
@@ -166,7 +166,7 @@ def test_too_many_descriptors_are_named(mptcp: None) -> None:
     """What the hard limit forbids is missing, not an error in the middle."""
     floors_of_c()
     with pytest.raises(Missing, match=r"descriptors: the hard limit is \d+"):
-        measured(lambda: Measured({"": exactly(len(connections.Many().grow(10**9)))}))
+        measured(lambda: Measured({"": exactly(len(fixtures.Many().grow(10**9)))}))
 
 
 # ----------------------------------------------------------------------------------- verdicts, and peers
