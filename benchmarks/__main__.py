@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mptcp_sockopt import cli
 
-from . import bulk, calls, floors, imports, pause, picture, soak
+from . import bulk, calls, fixtures, imports, pause, picture, soak
 from .fixtures import apart
 from .measure import Measured, Missing
 from .report import Document, load, machine, text, write_pages
@@ -45,7 +45,7 @@ def in_namespace(function: Part) -> Part:
     """With the floors compiled, and sockets of its own."""
 
     def part(scale: Scale) -> Measured:
-        floors.library()
+        fixtures.c_library()
         return apart(lambda: function(scale), 600 + scale.seconds)
 
     return part

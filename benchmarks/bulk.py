@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mptcp_sockopt as mp
 
-from . import floors, peers
+from . import fixtures
 from .fixtures import Many
 from .measure import (
     Growth,
@@ -66,7 +66,7 @@ def bulk(rounds: int) -> Measured:
     for count, socks in growing((1000, 10_000), missing):
         sampler = mp.Sampler(socks)
         variants: dict[str, Variant] = {
-            "C": floors.of_many([sock.fileno() for sock in socks]),
+            "C": fixtures.c_loop(socks),
             "sample": calling(sampler.sample),
         }
         if count == 10_000:
@@ -75,7 +75,7 @@ def bulk(rounds: int) -> Measured:
         variants |= {
             "column": repeated(read_column, sampler),
             "views": repeated(read_views, sampler),
-            "stdlib": peers.stdlib_loop(socks),
+            "stdlib": repeated(fixtures.stdlib_loop, socks),
             "loop": repeated(info_loop, socks),
         }
         costs = interleave(variants, rounds)
@@ -111,7 +111,7 @@ def diag(rounds: int) -> Measured:
     keys = {1000: "T17", 10_000: "T17x"}
     for count, socks in growing(tuple(keys), missing):
         variants = {
-            "C": floors.of_many([sock.fileno() for sock in socks]),
+            "C": fixtures.c_loop(socks),
             "diag": repeated(read_diag, count),
         }
         found[keys[count]] = interleave(variants, rounds).ratios("diag", "C")
@@ -119,13 +119,13 @@ def diag(rounds: int) -> Measured:
 
 
 def read_ss(count: int) -> None:
-    found = len(peers.ss())
+    found = len(fixtures.ss())
     if found != count:
         raise RuntimeError(f"ss found {found} sockets of {count}")
 
 
 def read_ss_of(sock: socket.socket) -> None:
-    (_row,) = peers.ss(f"sport = :{sock.getsockname()[1]}", f"dport = :{sock.getpeername()[1]}")
+    (_row,) = fixtures.ss(f"sport = :{sock.getsockname()[1]}", f"dport = :{sock.getpeername()[1]}")
 
 
 def ss(rounds: int) -> Measured:
@@ -150,14 +150,14 @@ def growth(rounds: int) -> Measured:
     counts = []
     for count, socks in growing(SIZES, missing):
         counts.append(count)
-        unit = floors.of_one("info", socks[0].fileno())
+        unit = fixtures.c_call("info", socks[0])
         variants: dict[str, Variant] = {
             "unit": unit,
-            "C loop": floors.of_many([sock.fileno() for sock in socks]),
+            "C loop": fixtures.c_loop(socks),
             "`Sampler.sample()`": calling(mp.Sampler(socks).sample),
             "`mptcp_diag()`": repeated(read_diag, count),
             "loop of `mptcp_info()`": repeated(info_loop, socks),
-            "loop of `getsockopt` + `unpack`": peers.stdlib_loop(socks),
+            "loop of `getsockopt` + `unpack`": repeated(fixtures.stdlib_loop, socks),
         }
         costs = interleave(variants, rounds)
         for name in variants:

@@ -7,7 +7,7 @@ import socket
 
 import mptcp_sockopt as mp
 
-from . import floors, peers
+from . import fixtures
 from .fixtures import MOST_SUBFLOWS, of_subflows, without_mptcp
 from .measure import (
     Costs,
@@ -31,14 +31,13 @@ def calls(rounds: int) -> Measured:
     with of_subflows(range(1, 9, 7)) as pairs:
         (one, _), (eight, _) = pairs.values()
         variants: dict[str, Variant] = {
-            f"C {name}": floors.of_one(name, one.fileno())
-            for name in ("null", "so_type", "info", "full_info")
+            f"C {name}": fixtures.c_call(name, one) for name in ("null", "so_type", "info", "full_info")
         }
         variants |= {
-            "C full_info 8": floors.of_one("full_info", eight.fileno()),
-            "stdlib": peers.stdlib(one),
-            "ctypes": repeated(peers.ctypes_same_result, one),
-            "ctypes structure": repeated(peers.ctypes_structure, one),
+            "C full_info 8": fixtures.c_call("full_info", eight),
+            "stdlib": fixtures.stdlib(one),
+            "ctypes": repeated(fixtures.ctypes_same_result, one),
+            "ctypes structure": repeated(fixtures.ctypes_structure, one),
             "info": repeated(mp.mptcp_info, one),
             "full_info": repeated(mp.mptcp_full_info, one),
             "full_info 8": repeated(mp.mptcp_full_info, eight),
@@ -73,7 +72,7 @@ def calls(rounds: int) -> Measured:
 
 def mptcplib(sock: socket.socket, rounds: int) -> Spread:
     """It runs programs, so their CPU time counts too."""
-    variants = {"mptcplib": repeated(peers.mptcplib(), sock), "info": repeated(mp.mptcp_info, sock)}
+    variants = {"mptcplib": repeated(fixtures.mptcplib(), sock), "info": repeated(mp.mptcp_info, sock)}
     return interleave(variants, rounds, cpu_with_children).ratios("mptcplib", "info")
 
 
@@ -87,7 +86,7 @@ def follow(rounds: int) -> Measured:
     """T19 to T21, in units of `mptcp_full_info()` of the same socket, or of the one with 1 path."""
     counts = range(1, MOST_SUBFLOWS + 1)
     with of_subflows(counts) as pairs, without_mptcp() as (tcp, fallen):
-        floors.of_one("full_info", pairs[1][0].fileno())  # Missing where the kernel has none
+        fixtures.c_call("full_info", pairs[1][0])  # Missing where the kernel has none
         socks = {str(count): client for count, (client, _) in pairs.items()} | {"t": tcp, "f": fallen}
         variants: dict[str, Variant] = {}
         for name, sock in socks.items():
@@ -117,10 +116,10 @@ def growth(rounds: int) -> Measured:
         "`mptcp_full_info`, a field of each": full_info_and_fields,
     }
     with of_subflows(counts) as pairs:
-        variants: dict[str, Variant] = {"unit": floors.of_one("info", pairs[1][0].fileno())}
+        variants: dict[str, Variant] = {"unit": fixtures.c_call("info", pairs[1][0])}
         for count, (client, _) in pairs.items():
-            for name in floors.OF_ONE[2:]:
-                variants[f"C: MPTCP_{name.upper()} {count}"] = floors.of_one(name, client.fileno())
+            for name in fixtures.C_CALLS[2:]:
+                variants[f"C: MPTCP_{name.upper()} {count}"] = fixtures.c_call(name, client)
             for name, reader in readers.items():
                 variants[f"{name} {count}"] = repeated(reader, client)
         return Measured(growth={"subflows": lines(interleave(variants, rounds), counts)})

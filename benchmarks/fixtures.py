@@ -1,22 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""The sockets that are measured, in network namespaces of their own."""
+"""What is put up before anything is measured: sockets in network namespaces of their own; floors.c, the cost
+that nothing can go below; and what one would use instead, written as its users would, without handicap."""
 
 from __future__ import annotations
 
+import array
 import contextlib
+import ctypes
+import functools
 import gc
+import importlib
+import os
 import resource
+import shutil
 import socket
+import struct
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
 from reuseport._children import Handle
 
-from .measure import Missing
+from .measure import Missing, Variant
 
+HERE = Path(__file__).resolve().parent
 T = TypeVar("T")
 
 MOST_SUBFLOWS = 9  # the initial one, and eight of the in-kernel path manager
@@ -126,3 +138,160 @@ class Many:
             while len(self.socks) < count:
                 self.socks += pair(server)
         return self.socks
+
+
+# ----------------------------------------------------------------------------------------- the floors in C
+
+C_CALLS = ("null", "so_type", "info", "tcpinfo", "subflow_addrs", "full_info")
+
+
+@functools.cache
+def c_library() -> ctypes.CDLL:
+    """Compiled once a process tree: children inherit it."""
+    if shutil.which("cc") is None:
+        raise Missing("no C compiler (cc): the floors are written in C")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "floors.so"
+        flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC", f"-I{HERE.parent / 'csrc'}"]
+        done = subprocess.run(
+            ["cc", *flags, str(HERE / "floors.c"), "-o", str(made)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Missing(f"cc does not compile benchmarks/floors.c: {done.stderr.strip()}")
+        return ctypes.CDLL(str(made))
+
+
+def c_call(name: str, sock: socket.socket) -> Variant:
+    """The C call of that name (C_CALLS) on one socket. Missing where the kernel refuses it."""
+    fd = sock.fileno()
+    call: Callable[[int, int], int] = c_library()[f"floor_{name}"]
+    if call(fd, 1) < 0:
+        raise Missing(f"the kernel refuses the C call of {name}")
+    return lambda n: call(fd, n)
+
+
+def c_loop(socks: Sequence[socket.socket]) -> Variant:
+    """MPTCP_INFO of all of them, in a C loop, into one array."""
+    call: Callable[..., int] = c_library().floor_loop
+    numbers = array.array("i", [sock.fileno() for sock in socks])
+    infos = ctypes.create_string_buffer(c_library().floor_info_size() * len(numbers))
+    first = ctypes.c_void_p(numbers.buffer_info()[0])
+
+    def variant(n: int) -> array.array[int]:
+        if call(first, len(numbers), infos, n) != len(numbers):
+            raise RuntimeError("a socket did not answer MPTCP_INFO")
+        return numbers  # which must live as long as the call
+
+    return variant
+
+
+# ------------------------------------------------------------------------------- the standard library
+
+SOL_MPTCP, MPTCP_INFO = 284, 1
+INFO = struct.Struct("=6B2xIIQQQ3BxIQQQQ4BIII")  # struct mptcp_info of Linux 6.19
+
+
+def stdlib(sock: socket.socket) -> Variant:
+    """getsockopt and unpack, in line."""
+
+    def variant(n: int) -> None:
+        unpack = INFO.unpack
+        for _ in range(n):
+            unpack(sock.getsockopt(284, 1, 96))
+
+    return variant
+
+
+def stdlib_loop(socks: Sequence[socket.socket]) -> int:
+    """The same for many."""
+    unpack = INFO.unpack
+    return len([unpack(sock.getsockopt(284, 1, 96)) for sock in socks])
+
+
+# --------------------------------------------------------------------------------------------- ctypes
+
+
+class _Info(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint8) for name in ("subflows", "signal", "accepted", "max", "smax", "amax")),
+        *((name, ctypes.c_uint32) for name in ("flags", "token")),
+        *((name, ctypes.c_uint64) for name in ("write_seq", "snd_una", "rcv_nxt")),
+        *((name, ctypes.c_uint8) for name in ("local_addr_used", "local_addr_max", "csum_enabled")),
+        ("retransmits", ctypes.c_uint32),
+        *((name, ctypes.c_uint64) for name in ("bytes_retrans", "bytes_sent", "received", "bytes_acked")),
+        *((name, ctypes.c_uint8) for name in ("subflows_total", "laminar_max", "fullmesh_max", "reserved")),
+        *((name, ctypes.c_uint32) for name in ("last_data_sent", "last_data_recv", "last_ack_recv")),
+    ]
+
+
+_Buffer = ctypes.c_char * 96
+_new_bytes: Callable[[type[mp.MPTCPInfo], memoryview], mp.MPTCPInfo] = bytes.__new__  # type: ignore[assignment]
+_getsockopt = ctypes.CDLL(None, use_errno=True).getsockopt
+_getsockopt.argtypes = [
+    ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint32)
+]  # fmt: skip
+
+
+def ctypes_structure(sock: socket.socket) -> _Info:
+    """A struct of ctypes that decodes when it is looked at: the least that ctypes can do."""
+    info = _Info()
+    length = ctypes.c_uint32(ctypes.sizeof(info))
+    if _getsockopt(sock.fileno(), SOL_MPTCP, MPTCP_INFO, ctypes.byref(info), ctypes.byref(length)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return info
+
+
+def ctypes_same_result(sock: socket.socket) -> mp.MPTCPInfo:
+    """Into bytes, and from there the immutable result of mptcp_info()."""
+    buffer = _Buffer()
+    length = ctypes.c_uint32(ctypes.sizeof(buffer))
+    if _getsockopt(sock.fileno(), SOL_MPTCP, MPTCP_INFO, ctypes.byref(buffer), ctypes.byref(length)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    # Not MPTCPInfo(...), which would check its argument.
+    return _new_bytes(mp.MPTCPInfo, memoryview(buffer)[: length.value])
+
+
+# ------------------------------------------------------------------------------------------------- ss
+
+
+def ss(*arguments: str) -> list[dict[str, str]]:
+    """`ss -M -i -n -H`, parsed: a dictionary for every socket. Missing where there is no ss."""
+    if shutil.which("ss") is None:
+        raise Missing("no ss (iproute2)")
+    done = subprocess.run(
+        ["ss", "-M", "-i", "-n", "-H", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Missing(f"ss -M -i fails: {done.stderr.strip()}")
+    return parse_ss(done.stdout)
+
+
+def parse_ss(text: str) -> list[dict[str, str]]:
+    """Each socket's line, and the words `name:value` of it and of the indented line that follows."""
+    rows: list[dict[str, str]] = []
+    for line in text.splitlines():
+        words = line.split()
+        if not line[0].isspace():
+            rows.append({"state": words[0], "local": words[3], "peer": words[4]})
+            words = words[5:]
+        rows[-1].update(word.partition(":")[::2] for word in words)
+    return rows
+
+
+# ------------------------------------------------------------------------------------------- mptcplib
+
+
+def mptcplib() -> Callable[[socket.socket], Any]:
+    """Its get_nb_used_subflows(), which runs `uname` and `sysctl` at each call. Missing where it is not
+    installed."""
+    for command in ("uname", "sysctl"):
+        if shutil.which(command) is None:
+            raise Missing(f"no {command}, which mptcplib runs")
+    try:
+        function: Callable[[socket.socket], Any] = importlib.import_module("mptcplib").get_nb_used_subflows
+    except ImportError as error:
+        raise Missing(f"mptcplib is not installed (pip install '.[bench]'): {error}") from None
+    return function

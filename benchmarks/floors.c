@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the calls cost in C: each function makes its call n times and returns the last result, or -1.
- * Compiled and loaded by floors.py, so that both sides run in one process on the same sockets. */
+ * Compiled and loaded by fixtures.py, so that both sides run in one process on the same sockets. */
 #define _GNU_SOURCE
 #include "mptcp_abi.h"
 

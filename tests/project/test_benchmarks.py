@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import calls, fixtures, floors, measure, peers, picture, report, soak, targets
+from benchmarks import calls, fixtures, measure, picture, report, soak, targets
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
 from ..support import Missing, run
@@ -25,7 +25,7 @@ DOCUMENT = report.load((ROOT / "docs" / "benchmarks.json").read_text())
 
 def floors_of_c() -> None:
     try:
-        floors.library()
+        fixtures.c_library()
     except measure.Missing as missing:
         raise Missing(str(missing)) from None
 
@@ -156,7 +156,7 @@ def test_exactly_so_many_sockets(mptcp: None) -> None:
     def count() -> Measured:
         many = fixtures.Many()
         counts = [len(many.grow(size)) for size in (10, 30)]
-        floors.of_many([sock.fileno() for sock in many.socks])(1)
+        fixtures.c_loop(many.socks)(1)
         return Measured({str(size): exactly(size) for size in counts})
 
     assert measured(count).ratios.keys() == {"10", "30"}
@@ -240,7 +240,7 @@ def test_ss_is_parsed_on_one_line_and_on_two() -> None:
     """A dictionary for every socket."""
     head = "ESTAB 0 0 127.0.0.1:50000 127.0.0.1:80"
     found = [
-        peers.parse_ss(text) for text in (f"{head}\n\t token:1a flags:00\n{head}\n", f"{head} token:1a\n")
+        fixtures.parse_ss(text) for text in (f"{head}\n\t token:1a flags:00\n{head}\n", f"{head} token:1a\n")
     ]
     assert [len(rows) for rows in found] == [2, 1]
     assert found[0][0]["token"] == found[1][0]["token"] == "1a"
