@@ -17,9 +17,8 @@ from mptcp_sockopt import cli
 
 from . import bulk, calls, fixtures, imports, pause, picture, soak
 from .fixtures import apart
-from .measure import Measured, Missing
+from .measure import GROUPS, TARGETS, Measured, Missing, better, verdict
 from .report import Document, load, machine, text, write_pages
-from .targets import GROUPS, TARGETS, better, verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIES = 3  # of a group with a verdict that is not good: the best medians are kept

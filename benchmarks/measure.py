@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How anything here is measured: ratios inside one interleaved run.
+"""How anything here is measured, ratios inside one interleaved run; and what each is held against.
 
 Machines are shared and differ, so a time by itself says nothing. Every round runs each variant once, in
 random order, for a block of about 5 ms, by the CPU clock of the thread; what counts is the median of the
@@ -131,3 +131,115 @@ def interleave(variants: Mapping[str, Variant], rounds: int, clock: Clock = thre
             variants[name](times[name])
             found[name].append((clock() - begun) / times[name])
     return Costs(found)
+
+
+# ----------------------------------------------------------------------------------------------- targets
+
+
+class Target(NamedTuple):
+    """A ratio by its key, and what it is held against."""
+
+    key: str
+    group: str
+    what: str
+    gate: float | None = None  # what it must reach
+    aim: float | None = None  # what it should
+    bound: float | str | None = None  # what physics allows, or the key of such a ratio in the same rounds
+    at_least: bool = False
+
+
+GROUPS = {
+    "calls": "one socket, one call",
+    "follow": "one socket, every second: status(), snapshot(), Tracker",
+    "bulk": "many sockets through Sampler",
+    "diag": "every socket of the namespace through mptcp_diag()",
+    "ss": "the same through `ss` and a parser",
+    "import": "importing the package",
+    "pause": "another thread of a process that samples a busy sender",
+    "growth": "cost against subflows and connections (tables)",
+    "soak": "thousands of connections that come and go",
+}
+
+TARGETS = [
+    Target("S1", "calls", "sanity, in C: `SO_TYPE` / `getppid`"),
+    Target("S2", "calls", "sanity, in C: `MPTCP_INFO` / `SO_TYPE`"),
+    Target("T1", "calls", "`mptcp_info()` / `socket.getsockopt` + `Struct.unpack`", 1.3, 1.1, "T1 bound"),
+    Target("T2", "calls", "`mptcp_info()` / ctypes, with the same result", 0.6, 0.55, "T2 bound"),
+    Target("T2s", "calls", "`mptcp_info()` / ctypes, with a structure of its own", bound="T2s bound"),
+    Target("T2m", "calls", "mptcplib's `get_nb_used_subflows()` / `mptcp_info()`, with child processes"),
+    Target("T3", "calls", "`mptcp_full_info()` / the C call, 1 subflow", 2.0, 1.7, 1.0),
+    Target("T4", "calls", "`mptcp_full_info()` / the C call, 8 subflows", 1.5, 1.4, 1.0),
+    Target("T5", "calls", "`mptcp_full_info()` and a field of each of 8 / the C call", 3.8, 3.0, 1.0),
+    Target("T16", "calls", "`mptcp_full_info()`, 8 subflows / 1 subflow", 2.6, bound="T16 bound"),
+    Target("T19", "follow", "`status()` / `mptcp_full_info()`, 1 subflow", 3.0, 1.6, 1.0),
+    Target("T19w", "follow", "the same, where it is worst of 1 to 9 subflows", 3.0, bound=1.0),
+    Target("T19t", "follow", "`status()` of plain TCP / `mptcp_full_info()`, 1 subflow", 4.0),
+    Target("T19f", "follow", "`status()` of a fallback / `mptcp_full_info()`, 1 subflow", 4.0),
+    Target("T20", "follow", "`snapshot()`, token, ids, rtts / `mptcp_full_info()`, 1 subflow", 6.0, 4.0, 1.0),
+    Target("T20w", "follow", "the same, where it is worst of 1 to 9 subflows", 6.0, bound=1.0),
+    Target("T20t", "follow", "`snapshot()`, id, rtt of plain TCP / `mptcp_full_info()`, 1 subflow", 6.0),
+    Target("T20f", "follow", "`snapshot()`, id, rtt of a fallback / `mptcp_full_info()`, 1 subflow", 6.0),
+    Target("T21", "follow", "`Tracker.update()` / `mptcp_full_info()`, 1 subflow", 20.0, 10.0, 1.0),
+    Target("T21w", "follow", "the same, where it is worst of 1 to 9 subflows", 20.0, bound=1.0),
+    Target("T21t", "follow", "`Tracker.update()` of plain TCP / `mptcp_full_info()`, 1 subflow", 20.0),
+    Target("T21f", "follow", "`Tracker.update()` of a fallback / `mptcp_full_info()`, 1 subflow", 20.0),
+    Target("T6", "bulk", "`Sampler.sample()` / a loop in C, 1,000 sockets", 1.05, 1.02, 1.0),
+    Target("T6x", "bulk", "`Sampler.sample()` / a loop in C, 10,000 sockets", bound=1.0),
+    Target("T7", "bulk", "`sample()` and the sum of a column / a loop in C, 1,000 sockets", 1.15, 1.05, 1.0),
+    Target("T8", "bulk", "`sample()` and all records as views / a loop in C, 1,000 sockets", 1.6, 1.45, 1.0),
+    Target("T9", "bulk", "loop of `mptcp_info()` / `sample()`, 1,000 sockets", 1.6, 1.75, at_least=True),
+    Target("T9s", "bulk", "loop of `socket.getsockopt` + `Struct.unpack` / `sample()`, 1,000 sockets"),
+    Target("T15", "bulk", "bytes of a record of `sample()` / of the kernel's struct", 1.0, bound=1.0),
+    Target("T17", "diag", "`mptcp_diag()` / a loop of getsockopt(2) in C, 1,000 sockets", 0.95, 0.85),
+    Target("T17x", "diag", "`mptcp_diag()` / a loop of getsockopt(2) in C, 10,000 sockets", 0.95, 0.85),
+    Target("T11", "ss", "`ss -M -i -n -H` + parse / `sample()`, 100 sockets", 30, 40, at_least=True),
+    Target("T10", "ss", "`ss -M -i -n -H` + parse / `sample()`, 1,000 sockets", 8, 10, at_least=True),
+    Target("T11x", "ss", "`ss -M -i -n -H` + parse / `sample()`, 10,000 sockets", 3.5, 4.5, at_least=True),
+    Target("T12", "ss", "`ss` for one socket of 100 / `mptcp_info()`", 1000, 1300, at_least=True),
+    Target("T14", "import", "`import mptcp_sockopt` / `import socket`", 1.8, 1.6, 1.0),
+    Target("T14m", "import", "how many of dataclasses, ctypes, cffi, numpy it imports", 0),
+    Target("T13", "pause", "longest pauses (p99.9) of another thread: sampling a busy sender / not (wall)",
+           3.0, 1.5, 1.0),
+    Target("T13s", "pause", "the same pauses: `mptcp_info()` / `socket.getsockopt` (wall)", 0.5),
+    Target("T13g", "pause", "the same pauses: `socket.getsockopt` / not sampling (wall)"),
+    Target("T18", "soak", "memory under churn: last third / middle third", 1.02, 1.01, 1.0),
+    Target("T18f", "soak", "descriptors leaked under churn", 0),
+    Target("T18c", "soak", "connections that came and went / live ones", 0.1, 1.0, at_least=True),
+]  # fmt: skip
+
+# Nothing is judged on a machine whose system calls cost other than usual.
+SANITY = {"S1": (1.8, 2.2), "S2": (1.8, 2.2)}
+
+Results = Mapping[str, Spread]
+
+
+def usual(results: Results) -> bool:
+    """Whether system calls cost here what they usually do, as far as that was measured."""
+    return all(low <= results[key].median <= high for key, (low, high) in SANITY.items() if key in results)
+
+
+def bound_of(target: Target, results: Results) -> float | None:
+    if isinstance(target.bound, str):
+        return results[target.bound].median if target.bound in results else None
+    return target.bound
+
+
+def verdict(target: Target, results: Results) -> str:
+    """ambitious, ok, above or below (the gate); recorded where nothing is judged; missing."""
+    if target.key not in results:
+        return "missing"
+    if target.gate is None or not usual(results):
+        return "recorded"
+    sign = -1 if target.at_least else 1
+    value = sign * results[target.key].median
+    if target.aim is not None and value <= sign * target.aim:
+        return "ambitious"
+    if value <= sign * target.gate:
+        return "ok"
+    return "below" if target.at_least else "above"
+
+
+def better(target: Target, one: Spread, other: Spread) -> Spread:
+    """The one with the better median: what is kept of a group that was repeated."""
+    choose = max if target.at_least else min
+    return choose(one, other, key=lambda found: found.median)

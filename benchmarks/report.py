@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
 
-from .measure import Growth, Measured, Spread
-from .targets import TARGETS, Target, bound_of, usual, verdict
+from .measure import TARGETS, Growth, Measured, Spread, Target, bound_of, usual, verdict
 
 BEGIN, END = "<!-- python -m benchmarks --write: begin -->", "<!-- end -->"
 

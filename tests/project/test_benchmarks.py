@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import calls, fixtures, measure, picture, report, soak, targets
+from benchmarks import calls, fixtures, measure, picture, report, soak
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
 from ..support import Missing, run
@@ -63,7 +63,7 @@ def test_no_figure_stands_outside_the_markers() -> None:
 
 def test_everything_was_measured() -> None:
     """Every target, both tables, and no prerequisite missing."""
-    assert [target.key for target in targets.TARGETS if target.key not in DOCUMENT.measured.ratios] == []
+    assert [target.key for target in measure.TARGETS if target.key not in DOCUMENT.measured.ratios] == []
     assert DOCUMENT.measured.growth.keys() == report.COUNTED.keys()
     assert DOCUMENT.measured.missing == []
 
@@ -126,7 +126,7 @@ def test_interleaving_with_a_clock_that_is_exact() -> None:
 def test_calls_of_one_socket(mptcp: None) -> None:
     """Each target of the group gets its ratio (mptcplib is optional), and C is what nothing is below."""
     found = measured(lambda: calls.calls(3))
-    wanted = {target.key for target in targets.TARGETS if target.group == "calls"} - {"T2m"}
+    wanted = {target.key for target in measure.TARGETS if target.group == "calls"} - {"T2m"}
     assert wanted <= found.ratios.keys()
     assert ("T2m" in found.ratios) != bool(found.notes)
     for key in ("S1", "S2", "T3", "T4", "T5", "info / C"):
@@ -137,7 +137,7 @@ def test_calls_of_one_socket(mptcp: None) -> None:
 def test_one_socket_every_second(mptcp: None) -> None:
     """Each target of the group; the worst of all counts is no better than that with one path."""
     found = measured(lambda: calls.follow(3)).ratios
-    assert found.keys() == {target.key for target in targets.TARGETS if target.group == "follow"}
+    assert found.keys() == {target.key for target in measure.TARGETS if target.group == "follow"}
     for key in ("T19", "T20", "T21"):
         assert found[f"{key}w"].median >= found[key].median > 1
 
@@ -182,17 +182,17 @@ def test_too_many_descriptors_are_named(mptcp: None) -> None:
 def test_verdicts(ratio: float, at_least: bool, wanted: str) -> None:
     """Against the aim, then the gate; both included."""
     gate, aim = (1.1, 1.3) if at_least else (1.3, 1.1)
-    target = targets.Target("T", "calls", "", gate, aim, at_least=at_least)
-    assert targets.verdict(target, {"T": exactly(ratio)}) == wanted
+    target = measure.Target("T", "calls", "", gate, aim, at_least=at_least)
+    assert measure.verdict(target, {"T": exactly(ratio)}) == wanted
 
 
 def test_what_is_not_judged() -> None:
     """What was not measured, what has no gate, and all of a machine with other system calls."""
-    target = targets.Target("T", "calls", "", 1.3)
-    assert targets.verdict(target, {}) == "missing"
-    assert targets.verdict(target._replace(gate=None), {"T": exactly(1)}) == "recorded"
-    assert targets.verdict(target, {"T": exactly(1), "S1": exactly(2)}) == "ok"
-    assert targets.verdict(target, {"T": exactly(1), "S1": exactly(3)}) == "recorded"
+    target = measure.Target("T", "calls", "", 1.3)
+    assert measure.verdict(target, {}) == "missing"
+    assert measure.verdict(target._replace(gate=None), {"T": exactly(1)}) == "recorded"
+    assert measure.verdict(target, {"T": exactly(1), "S1": exactly(2)}) == "ok"
+    assert measure.verdict(target, {"T": exactly(1), "S1": exactly(3)}) == "recorded"
 
 
 def test_the_best_of_several_tries_is_kept() -> None:
@@ -216,10 +216,10 @@ def test_a_group_is_repeated_while_a_verdict_is_not_good(monkeypatch: pytest.Mon
 
 def test_every_group_has_parts_and_every_target_a_group() -> None:
     """And every key is there once; what a page shows exists."""
-    assert command.PARTS.keys() == targets.GROUPS.keys()
-    keys = [target.key for target in targets.TARGETS]
+    assert command.PARTS.keys() == measure.GROUPS.keys()
+    keys = [target.key for target in measure.TARGETS]
     assert len(keys) == len(set(keys))
-    assert {target.group for target in targets.TARGETS} == targets.GROUPS.keys() - {"growth"}
+    assert {target.group for target in measure.TARGETS} == measure.GROUPS.keys() - {"growth"}
     assert set(report.OF_README) <= set(keys)
 
 
@@ -259,9 +259,9 @@ def test_the_list() -> None:
     """Tells every group and target, and measures nothing."""
     code, out, err = benchmarks("--list")
     assert (code, err) == (0, "")
-    for group in targets.GROUPS:
+    for group in measure.GROUPS:
         assert f"{group}: " in out
-    for target in targets.TARGETS:
+    for target in measure.TARGETS:
         assert target.what in out
 
 
