@@ -8,61 +8,58 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mptcp_sockopt import cli
 
-from . import bulk, calls, fixtures, imports, pause, picture, soak
-from .fixtures import apart
-from .measure import GROUPS, TARGETS, Measured, Missing, better, verdict
+from . import fixtures, groups, picture
+from .measure import TARGETS, Measured, Missing, Scale, better, verdict
 from .report import Document, load, machine, text, write_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIES = 3  # of a group with a verdict that is not good: the best medians are kept
-
-
-class Scale(NamedTuple):
-    """How much is measured."""
-
-    rounds: int
-    windows: int  # of pause, each
-    window: float  # seconds
-    connections: int  # of soak
-    seconds: float
-
-
 FULL = Scale(rounds=21, windows=11, window=1.5, connections=10_000, seconds=60)
 SMALL = Scale(rounds=5, windows=3, window=0.7, connections=1_000, seconds=5)
 
-Part = Callable[[Scale], Measured]
+
+class Group(NamedTuple):
+    """What is measured together, and together once more while a verdict is not good."""
+
+    what: str
+    parts: Sequence[Callable[[Scale], Measured]]
+    in_namespace: bool = True  # with sockets of its own, and the floors compiled
+
+    def measure(self, scale: Scale) -> Measured:
+        """One part may be missing without the others."""
+        found = Measured()
+        for part in self.parts:
+            try:
+                if self.in_namespace:
+                    fixtures.c_library()
+                    found.add(fixtures.apart(functools.partial(part, scale), 600 + scale.seconds))
+                else:
+                    found.add(part(scale))
+            except Missing as reason:
+                found.missing.append(str(reason))
+        return found
 
 
-def in_namespace(function: Part) -> Part:
-    """With the floors compiled, and sockets of its own."""
-
-    def part(scale: Scale) -> Measured:
-        fixtures.c_library()
-        return apart(lambda: function(scale), 600 + scale.seconds)
-
-    return part
-
-
-PARTS: dict[str, list[Part]] = {
-    "calls": [in_namespace(lambda scale: calls.calls(scale.rounds))],
-    "follow": [in_namespace(lambda scale: calls.follow(scale.rounds))],
-    "bulk": [in_namespace(lambda scale: bulk.bulk(scale.rounds))],
-    "diag": [in_namespace(lambda scale: bulk.diag(scale.rounds))],
-    "ss": [in_namespace(lambda scale: bulk.ss(min(scale.rounds, 13)))],
-    "import": [lambda scale: imports.imports(scale.rounds)],
-    "pause": [in_namespace(lambda scale: pause.pauses(scale.windows, scale.window))],
-    "growth": [
-        in_namespace(lambda scale: calls.growth(min(scale.rounds, 13))),
-        in_namespace(lambda scale: bulk.growth(min(scale.rounds, 13))),
-    ],
-    "soak": [in_namespace(lambda scale: soak.soak(scale.connections, scale.seconds))],
+GROUPS = {
+    "calls": Group("one socket, one call", [groups.calls]),
+    "follow": Group("one socket, every second: status(), snapshot(), Tracker", [groups.follow]),
+    "bulk": Group("many sockets through Sampler", [groups.bulk]),
+    "diag": Group("every socket of the namespace through mptcp_diag()", [groups.diag]),
+    "ss": Group("the same through `ss` and a parser", [groups.ss]),
+    "import": Group("importing the package", [groups.imports], in_namespace=False),
+    "pause": Group("another thread of a process that samples a busy sender", [groups.pauses]),
+    "growth": Group(
+        "cost against subflows and connections (tables)", [groups.by_subflows, groups.by_connections]
+    ),
+    "soak": Group("thousands of connections that come and go", [groups.soak]),
 }
 
 
@@ -71,13 +68,8 @@ def measure(group: str, scale: Scale) -> Measured:
     kept = Measured()
     targets = [target for target in TARGETS if target.group == group]
     for attempt in range(1, TRIES + 1):
-        say(f"{group}: {GROUPS[group]}" + (f", once more ({attempt} of {TRIES})" if attempt > 1 else ""))
-        found = Measured()
-        for part in PARTS[group]:
-            try:
-                found.add(part(scale))
-            except Missing as reason:
-                found.missing.append(str(reason))
+        say(f"{group}: {GROUPS[group].what}" + (f", once more ({attempt} of {TRIES})" if attempt > 1 else ""))
+        found = GROUPS[group].measure(scale)
         found.missing[:] = [f"{group}: {reason}" for reason in found.missing]
         kept = best(kept, found)
         if not {"above", "below"} & {verdict(target, kept.ratios) for target in targets}:
@@ -103,9 +95,9 @@ def say(sentence: str) -> None:
 
 def listing() -> str:
     lines = []
-    for group, what in GROUPS.items():
-        lines.append(f"{group}: {what}")
-        lines += [f"  {target.key:<5} {target.what}" for target in TARGETS if target.group == group]
+    for name, group in GROUPS.items():
+        lines.append(f"{name}: {group.what}")
+        lines += [f"  {target.key:<5} {target.what}" for target in TARGETS if target.group == name]
     return "\n".join(lines)
 
 
@@ -171,13 +163,6 @@ def write(document: Document) -> None:
     write_pages(ROOT, document)
 
 
-def run(groups: Iterable[str], scale: Scale) -> Document:
-    whole = Measured()
-    for group in groups:
-        whole.add(measure(group, scale))
-    return Document(machine(), scale.rounds, whole)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if options.list:
@@ -186,18 +171,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.render:
         write(load((ROOT / "docs" / "benchmarks.json").read_text()))
         return 0
-    groups = options.groups or [group for group in GROUPS if group != "soak" or options.write]
-    document = run(groups, scale_of(options))
-    print(text(document, [target for target in TARGETS if target.group in groups]))
+    chosen = options.groups or [group for group in GROUPS if group != "soak" or options.write]
+    scale, measured = scale_of(options), Measured()
+    for group in chosen:
+        measured.add(measure(group, scale))
+    document = Document(machine(), scale.rounds, measured)
+    print(text(document, [target for target in TARGETS if target.group in chosen]))
     if options.json:
         options.json.write_text(document.dump())
-    missing = list(dict.fromkeys(document.measured.missing))
+    missing = list(dict.fromkeys(measured.missing))
     if options.write and not missing:
         try:
             write(document)
         except Missing as reason:
             missing.append(str(reason))
-    for note in document.measured.notes:
+    for note in measured.notes:
         say(f"Not measured: {note}")
     for what in missing:
         say(f"MISSING: {what}")

@@ -12,6 +12,7 @@ import gc
 import importlib
 import os
 import resource
+import selectors
 import shutil
 import socket
 import struct
@@ -138,6 +139,78 @@ class Many:
             while len(self.socks) < count:
                 self.socks += pair(server)
         return self.socks
+
+
+# --------------------------------------------------------------------------------- connections at work
+
+
+@contextlib.contextmanager
+def saturated() -> Iterator[socket.socket]:
+    """A connection that a child fills and another empties, as fast as they can. What is sampled is the
+    sender's end, which this process has too."""
+    with of_subflows(range(4, 5)) as pairs:
+        client, accepted = pairs[4]
+        for sock in (client, accepted):
+            sock.settimeout(None)
+        with Handle(lambda: fill(client)), Handle(lambda: drain(accepted)):
+            deadline = time.monotonic() + 5
+            while (mp.mptcp_info(client).bytes_sent or 0) < 50_000_000:
+                if time.monotonic() > deadline:
+                    raise Missing("a connection that can be saturated (or Linux 6.5, which counts bytes)")
+                time.sleep(0.01)
+            yield client
+
+
+def fill(sock: socket.socket) -> None:
+    data = bytes(1 << 18)
+    while True:
+        sock.send(data)
+
+
+def drain(sock: socket.socket) -> None:
+    room = bytearray(1 << 18)
+    while sock.recv_into(room):
+        pass
+
+
+def serve(servers: list[socket.socket], count: int) -> None:
+    """Accept for ever, answer a byte with a byte, close what the peer has closed."""
+    allow_descriptors(count)
+    with selectors.DefaultSelector() as selector:
+        for server in servers:
+            server.setblocking(False)
+            selector.register(server, selectors.EVENT_READ, "listener")
+        while True:
+            for key, _ in selector.select():
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                if key.data:
+                    try:
+                        accepted, _ = sock.accept()
+                    except BlockingIOError:
+                        continue
+                    selector.register(accepted, selectors.EVENT_READ)
+                else:
+                    answer(selector, sock)
+
+
+def answer(selector: selectors.BaseSelector, sock: socket.socket) -> None:
+    try:
+        data = sock.recv(64)
+    except ConnectionError:
+        data = b""
+    if data:
+        sock.sendall(data)
+    else:
+        selector.unregister(sock)
+        sock.close()
+
+
+def connect(server: tuple[str, int]) -> socket.socket:
+    client = mp.create_connection(server, timeout=PATIENCE, fallback=False)
+    client.sendall(b"x")
+    client.recv(1)
+    return client
 
 
 # ----------------------------------------------------------------------------------------- the floors in C

@@ -27,6 +27,21 @@ class Missing(Exception):  # noqa: N818  # it is no error of this program
     """What this machine lacks for a measurement."""
 
 
+class Scale(NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    windows: int  # of pause, each
+    window: float  # seconds
+    connections: int  # of soak
+    seconds: float
+
+    @property
+    def few(self) -> int:
+        """Rounds of what takes long."""
+        return min(self.rounds, 13)
+
+
 class Spread(NamedTuple):
     """The median of many ratios, their quartiles, and how many they are."""
 
@@ -120,6 +135,11 @@ class Costs:
             [scale * one / other for one, other in zip(self.of[name], self.of[base], strict=True) if other]
         )
 
+    def table(self, wanted: Mapping[str, str]) -> dict[str, Spread]:
+        """The ratios of several keys, each as "name / base"."""
+        pairs = {key: pair.split(" / ") for key, pair in wanted.items()}
+        return {key: self.ratios(name, base) for key, (name, base) in pairs.items()}
+
 
 def interleave(variants: Mapping[str, Variant], rounds: int, clock: Clock = thread_cpu) -> Costs:
     """Every variant once a round, shuffled."""
@@ -147,18 +167,6 @@ class Target(NamedTuple):
     bound: float | str | None = None  # what physics allows, or the key of such a ratio in the same rounds
     at_least: bool = False
 
-
-GROUPS = {
-    "calls": "one socket, one call",
-    "follow": "one socket, every second: status(), snapshot(), Tracker",
-    "bulk": "many sockets through Sampler",
-    "diag": "every socket of the namespace through mptcp_diag()",
-    "ss": "the same through `ss` and a parser",
-    "import": "importing the package",
-    "pause": "another thread of a process that samples a busy sender",
-    "growth": "cost against subflows and connections (tables)",
-    "soak": "thousands of connections that come and go",
-}
 
 TARGETS = [
     Target("S1", "calls", "sanity, in C: `SO_TYPE` / `getppid`"),

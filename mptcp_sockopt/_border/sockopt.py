@@ -60,7 +60,7 @@ _get_info = lib.mptcp_get_info
 def read_info(sock: object, make: type[V], left: int = TRIES) -> V:
     """MPTCP_INFO, as the kernel wrote it.
 
-    The call that is made most. What it costs beside the system call is counted by benchmarks/calls.py,
+    The call that is made most. What it costs beside the system call is counted by benchmarks/groups.py,
     and is why it names its globals and does by itself what descriptor() and the other reads share.
     """
     if type(sock) is int:

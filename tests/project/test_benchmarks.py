@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import calls, fixtures, measure, picture, report, soak
+from benchmarks import fixtures, groups, measure, picture, report
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
 from ..support import Missing, run
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = report.load((ROOT / "docs" / "benchmarks.json").read_text())
+LITTLE = measure.Scale(rounds=3, windows=1, window=0.1, connections=100, seconds=2)
 
 
 def floors_of_c() -> None:
@@ -125,7 +126,7 @@ def test_interleaving_with_a_clock_that_is_exact() -> None:
 
 def test_calls_of_one_socket(mptcp: None) -> None:
     """Each target of the group gets its ratio (mptcplib is optional), and C is what nothing is below."""
-    found = measured(lambda: calls.calls(3))
+    found = measured(lambda: groups.calls(LITTLE))
     wanted = {target.key for target in measure.TARGETS if target.group == "calls"} - {"T2m"}
     assert wanted <= found.ratios.keys()
     assert ("T2m" in found.ratios) != bool(found.notes)
@@ -136,7 +137,7 @@ def test_calls_of_one_socket(mptcp: None) -> None:
 
 def test_one_socket_every_second(mptcp: None) -> None:
     """Each target of the group; the worst of all counts is no better than that with one path."""
-    found = measured(lambda: calls.follow(3)).ratios
+    found = measured(lambda: groups.follow(LITTLE)).ratios
     assert found.keys() == {target.key for target in measure.TARGETS if target.group == "follow"}
     for key in ("T19", "T20", "T21"):
         assert found[f"{key}w"].median >= found[key].median > 1
@@ -144,7 +145,7 @@ def test_one_socket_every_second(mptcp: None) -> None:
 
 def test_connections_that_come_and_go(mptcp: None) -> None:
     """Leave no descriptor behind."""
-    found = measured(lambda: soak.soak(100, 2)).ratios
+    found = measured(lambda: groups.soak(LITTLE)).ratios
     assert found["T18f"].median == 0
     assert found["T18c"].median > 0
     assert 0.5 < found["T18"].median < 2
@@ -208,7 +209,8 @@ def test_the_best_of_several_tries_is_kept() -> None:
 def test_a_group_is_repeated_while_a_verdict_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three times at most."""
     values = itertools.chain([1.5, 1.4, 1.2], itertools.repeat(9.0))
-    monkeypatch.setitem(command.PARTS, "calls", [lambda scale: Measured({"T1": exactly(next(values))})])
+    group = command.Group("", [lambda scale: Measured({"T1": exactly(next(values))})], in_namespace=False)
+    monkeypatch.setitem(command.GROUPS, "calls", group)
     assert command.measure("calls", command.SMALL).ratios["T1"].median == 1.2
     assert next(values) == 9.0
     assert command.measure("calls", command.SMALL).ratios["T1"].median == 9.0
@@ -216,10 +218,10 @@ def test_a_group_is_repeated_while_a_verdict_is_not_good(monkeypatch: pytest.Mon
 
 def test_every_group_has_parts_and_every_target_a_group() -> None:
     """And every key is there once; what a page shows exists."""
-    assert command.PARTS.keys() == measure.GROUPS.keys()
+    assert all(group.parts for group in command.GROUPS.values())
     keys = [target.key for target in measure.TARGETS]
     assert len(keys) == len(set(keys))
-    assert {target.group for target in measure.TARGETS} == measure.GROUPS.keys() - {"growth"}
+    assert {target.group for target in measure.TARGETS} == command.GROUPS.keys() - {"growth"}
     assert set(report.OF_README) <= set(keys)
 
 
@@ -259,7 +261,7 @@ def test_the_list() -> None:
     """Tells every group and target, and measures nothing."""
     code, out, err = benchmarks("--list")
     assert (code, err) == (0, "")
-    for group in measure.GROUPS:
+    for group in command.GROUPS:
         assert f"{group}: " in out
     for target in measure.TARGETS:
         assert target.what in out
