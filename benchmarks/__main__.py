@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from mptcp_sockopt import cli
 
-from . import fixtures, groups, picture
+from . import fixtures, groups
 from .measure import TARGETS, Measured, Missing, Scale, better, verdict
-from .report import Document, load, machine, text, write_pages
+from .report import Document, load, machine, svg, text, write_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIES = 3  # of a group with a verdict that is not good: the best medians are kept
@@ -157,7 +157,7 @@ def scale_of(options: Options) -> Scale:
 def write(document: Document) -> None:
     """docs/benchmarks.json, and all that is rendered from it."""
     document = load(document.dump())  # as anybody else will see it
-    drawn = picture.svg(document)
+    drawn = svg(document)
     (ROOT / "docs" / "benchmarks.json").write_text(document.dump())
     (ROOT / "docs" / "benchmarks.svg").write_text(drawn)
     write_pages(ROOT, document)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import fixtures, groups, measure, picture, report
+from benchmarks import fixtures, groups, measure, report
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
 from ..support import Missing, run
@@ -51,7 +51,7 @@ def test_the_pages_show_what_was_measured(name: str) -> None:
 
 def test_the_picture_shows_what_was_measured() -> None:
     """It says from which figures it was drawn."""
-    assert picture.digest(DOCUMENT) in (ROOT / "docs" / "benchmarks.svg").read_text()
+    assert report.digest(DOCUMENT) in (ROOT / "docs" / "benchmarks.svg").read_text()
 
 
 def test_no_figure_stands_outside_the_markers() -> None:
