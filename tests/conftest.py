@@ -17,6 +17,7 @@ from types import FrameType
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import testing
 
 from .support import DEADLINE, LOOPBACK, Missing, fallback_pair, mptcp_pair, no_option, tcp_pair
 
@@ -113,7 +114,7 @@ def _phase(item: pytest.Item) -> Iterator[None]:
     try:
         with _in_time(item):
             yield
-    except Missing as missing:
+    except (Missing, testing.UnavailableError) as missing:
         _skip_or_fail(item.config, str(missing))
     except mp.UnsupportedOptionError as error:
         _skip_or_fail(item.config, str(no_option(error)))

@@ -24,7 +24,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
-from mptcp_sockopt._border.netlink import announce
+from mptcp_sockopt._border.netlink import add_endpoint
 
 T = TypeVar("T")
 NOBODY = 65534
@@ -175,7 +175,7 @@ def inode(sock: socket.socket) -> int:
 
 def listen_at(address: str, port: int) -> None:
     """Let the kernel make a listener of its own, for an endpoint that is announced with a port."""
-    announce(address, port)
+    add_endpoint(address, signal=True, port=port)
 
 
 def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:

@@ -36,7 +36,7 @@ from .sockopt import (
     tcp_protocol,
 )
 
-# layouts, netlink, rows and sock_diag are rooms, imported by those who need them.
+# layouts, netlink, packets, rows and sock_diag are rooms, imported by those who need them.
 __all__ = [
     "IPPROTO_MPTCP",
     "LEAST_MPTCP_INFO",
@@ -58,6 +58,7 @@ __all__ = [
     "listens",
     "netlink",
     "numbers",
+    "packets",
     "read_elements",
     "read_full_info",
     "read_info",

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""Children that leave nothing behind, however they, or the caller, end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Container, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, NoReturn, TypeVar, cast
+
+T = TypeVar("T")
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class ChildDiedError(OSError):
+    """A child ended without a result: a signal killed it, which the message names, or it called os._exit().
+
+    Thread rule: it belongs to who caught it.
+    """
+
+    def __str__(self) -> str:
+        return self.strerror or ""
+
+
+class Child(Generic[T]):
+    """``with Child(function) as child:`` a function at work in a forked process. Or call end().
+
+    Nothing that it started is left behind, however it, or the caller, ends. Between the two stands a guard, a
+    process that holds no descriptor of the caller's and does nothing but wait. When the child ends, the
+    caller dies (of whatever) or end() is called, the guard kills every descendant of its own, those that left
+    their group, session or parent too: it is their subreaper.
+
+    Thread rule: one thread uses it, which must outlive it (PR_SET_PDEATHSIG is about the thread).
+    """
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        flush()
+        self._pipe, outward = os.pipe()
+        parent = os.getpid()
+        # No signal may find the guard in the middle of code that is the caller's.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._guard = os.fork()
+            if self._guard == 0:
+                _guard(function, outward, parent, mask)
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(outward)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def result(self, within: float) -> T:
+        """What the function returned (pickled), once; what it raised is raised, from the child's traceback.
+
+        TimeoutError if it takes more than so many seconds from now, ChildDiedError if it ended without a
+        result. However it comes out, the child has ended.
+        """
+        if not self._guard:
+            raise RuntimeError("this child was ended before")
+        try:
+            data = self._read(within)
+        finally:
+            killed_by = self.end()
+        if not data:
+            how = f"was killed by {signal.Signals(killed_by).name}" if killed_by else "ended by itself"
+            raise ChildDiedError(errno.ECHILD, f"the child {how}, and left no result")
+        value, trace = pickle.loads(data)
+        if trace:
+            raise value from RuntimeError(f"in the child:\n{trace}")
+        return cast("T", value)
+
+    def _read(self, within: float) -> bytes:
+        data, deadline, poll = bytearray(), time.monotonic() + within, select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            chunk = os.read(self._pipe, 1 << 20)
+            if not chunk:
+                return bytes(data)
+            data += chunk
+        raise TimeoutError(f"a child took more than {within:g} s")
+
+    def end(self) -> int:
+        """Kill the child and its descendants, if any are left, and wait for that.
+
+        The number of the signal that had killed the child before, or 0.
+        """
+        guard, self._guard = self._guard, 0
+        if not guard:
+            return 0
+        os.close(self._pipe)
+        os.kill(guard, signal.SIGTERM)
+        return os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1])
+
+    def __enter__(self) -> Child[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+def in_child(function: Callable[[], T], *, within: float = 60) -> T:
+    """Call function in a forked process: what it returns (pickled), or what it raises.
+
+    TimeoutError if that takes more than so many seconds; ChildDiedError if the process was killed. Nothing
+    that the function started is left behind, whichever way it, or the caller, ends.
+    """
+    with Child(function) as child:
+        return child.result(within)
+
+
+def close_all_but(kept: Container[int]) -> None:
+    """Close every other descriptor of the process."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):  # the descriptor of that listing
+                os.close(int(name))
+
+
+def _prctl(option: int, value: int) -> None:
+    import ctypes  # not every Python has it
+
+    if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value)):
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl: {os.strerror(number)}")
+
+
+def flush() -> None:
+    """Before a fork: what is buffered would be written twice. Python has None for a stream that is closed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iterable[int]) -> NoReturn:
+    killed_by = 0
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children end unannounced
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        guard = os.getpid()
+        gate, gate_end = os.pipe()
+        worker = os.fork()
+        if worker == 0:
+            os.close(gate_end)
+            os.read(gate, 1)  # until the guard has let go of everything
+            os.close(gate)
+            _work(function, outward, guard, mask)
+        # A listener held here would be a black hole. The pipe stays: at its end, all of this is over.
+        close_all_but((outward, gate_end))
+        os.close(gate_end)
+        if os.getppid() == parent:  # else it died before it could be watched
+            killed_by = _wait(worker)
+    except OSError as error:  # no descriptor, no process, no /proc: it is the only one who can tell
+        with contextlib.suppress(OSError):
+            os.write(outward, _pickled((error, traceback.format_exc())))
+    finally:
+        try:
+            _end_descendants()
+        finally:
+            os._exit(killed_by)
+
+
+def _wait(worker: int) -> int:
+    """Until the worker has ended, or SIGTERM says that the parent has, or that it has had enough.
+
+    The number of the signal that killed the worker, or 0.
+    """
+    while signal.sigwaitinfo({signal.SIGCHLD, signal.SIGTERM}).si_signo == signal.SIGCHLD:
+        ended = -1
+        while ended:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended == worker:
+                return max(0, -os.waitstatus_to_exitcode(status))
+    return 0
+
+
+def _end_descendants() -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    killed = [0]
+    while killed:  # an orphan of one round is a child in the next
+        killed = [int(pid) for pid in children.read_text().split() if _kill(int(pid))]
+        for pid in killed:
+            os.waitpid(pid, 0)
+
+
+def _kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except PermissionError:  # set-uid, and we are not root
+        return False
+    return True
+
+
+def _work(function: Callable[[], object], outward: int, guard: int, mask: Iterable[int]) -> NoReturn:
+    outcome: tuple[object, str]
+    try:
+        try:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != guard:
+                os._exit(1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            outcome = function(), ""
+        except BaseException as error:
+            outcome = error, traceback.format_exc()
+        flush()
+        with os.fdopen(outward, "wb") as out:
+            out.write(_pickled(outcome))
+    finally:
+        os._exit(0)
+
+
+def _pickled(outcome: tuple[object, str]) -> bytes:
+    try:
+        data = pickle.dumps(outcome)
+        pickle.loads(data)  # some exceptions can be written but not read
+    except Exception as error:
+        value, trace = outcome
+        return pickle.dumps((RuntimeError(f"{value!r} cannot be pickled: {error}"), trace or repr(error)))
+    return data
