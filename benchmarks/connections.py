@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox
-from reuseport._children import Handle
+from mptcp_sockopt.testing import Child
 
 from .measure import Missing
 
@@ -41,7 +41,7 @@ def apart(function: Callable[[], T], seconds: float) -> T:
         gc.disable()
         return function()
 
-    with Handle(inside) as child:
+    with Child(inside) as child:
         return child.result(seconds)
 
 

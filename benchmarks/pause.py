@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import mptcp_sockopt as mp
-from reuseport._children import Handle
+from mptcp_sockopt.testing import Child
 
 from .connections import of_subflows
 from .measure import Costs, Measured, Missing
@@ -35,7 +35,7 @@ def saturated() -> Iterator[socket.socket]:
         client, accepted = pairs[SUBFLOWS]
         for sock in (client, accepted):
             sock.settimeout(None)
-        with Handle(lambda: fill(client)), Handle(lambda: drain(accepted)):
+        with Child(lambda: fill(client)), Child(lambda: drain(accepted)):
             deadline = time.monotonic() + 5
             while (mp.mptcp_info(client).bytes_sent or 0) < 50_000_000:
                 if time.monotonic() > deadline:

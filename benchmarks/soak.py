@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import mptcp_sockopt as mp
-from reuseport._children import Handle
+from mptcp_sockopt.testing import Child
 
 from .connections import PATIENCE, allow_descriptors, listen
 from .measure import Measured, Missing, exactly
@@ -80,7 +80,7 @@ def soak(count: int, seconds: float) -> Measured:
     before = descriptors()
     servers = [listen(f"127.0.2.{number}") for number in range(1, LISTENERS + 1)]
     addresses = [server.getsockname() for server in servers]
-    with Handle(lambda: serve(servers, count)):
+    with Child(lambda: serve(servers, count)):
         for server in servers:
             server.close()
         live = collections.deque(connect(addresses[n % LISTENERS]) for n in range(count))

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import _sandbox, cli
-from reuseport._children import Handle, in_child
+from mptcp_sockopt.testing import Child, in_child
 
 MBIT = {"path1": 40, "path2": 10}
 CUT, RESTORED = 3, 6  # seconds
@@ -224,7 +224,7 @@ def run(seconds: int, send_buffer: int) -> list[Second]:
         here.close()  # an end that dies is noticed at the other
         return receive(there, seconds)
 
-    with here, there, Handle(far) as receiver:
+    with here, there, Child(far) as receiver:
         there.close()
         try:
             sent = send(here, seconds, send_buffer)
@@ -265,7 +265,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--seconds is from 1 to 3600")
     if not 1 <= options.send_buffer < 1 << 30:
         parser.error("--send-buffer is from 1 to 1073741823")
-    rows = in_child(lambda: run(options.seconds, options.send_buffer), seconds=options.seconds + 60)
+    rows = in_child(lambda: run(options.seconds, options.send_buffer), within=options.seconds + 60)
     good = all(row.holds() for row in rows)
     if options.json:
         lines = [row._asdict() | {"off": row.off(), "holds": row.holds()} for row in rows]

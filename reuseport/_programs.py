@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Which program a process runs, as far as /proc shows it; whether two are the same."""
+"""Which program a process runs, as far as /proc shows it; whether two are the same; how one is started."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterable
 from typing import NamedTuple
+
+
+def with_default_signals() -> None:
+    """For preexec_fn: no signal is ignored or blocked in the command, whatever this process inherited."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 class Program(NamedTuple):

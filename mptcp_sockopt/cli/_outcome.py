@@ -24,8 +24,9 @@ class CannotRun(Exception):  # noqa: N818  # an outcome: exit code 3
 def entry(main: Callable[[], int], name: str) -> int:
     """Call main; its exit code, however it ends.
 
-    CannotRun becomes a sentence on stderr and CANNOT. Ctrl-C and a closed pipe end it quietly, with the codes
-    that a shell gives for their signals. The caller hands the code to sys.exit().
+    CannotRun, and an UnavailableError of ``testing``, is a sentence on stderr and CANNOT. Ctrl-C and a closed
+    pipe end it quietly, with the codes that a shell gives for their signals. The caller hands the code to
+    sys.exit().
     """
     try:
         try:
@@ -42,6 +43,13 @@ def entry(main: Callable[[], int], name: str) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        from .. import testing  # nothing else here needs it
+
+        if not isinstance(error, (testing.UnavailableError, testing.ChildDiedError)):
+            raise
+        print(f"{name}: cannot run here: {error}", file=sys.stderr)
+        return CANNOT
 
 
 # ---------------------------------------------------------------------------------------- for argparse

@@ -161,7 +161,8 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
         # A listener held here would be a black hole. The pipe stays: at its end, all of this is over.
         close_all_but((outward, gate_end))
         os.close(gate_end)
-        if os.getppid() == parent:  # else it died before it could be watched
+        # Else it died before it could be watched. 0 is a parent outside of our PID namespace.
+        if os.getppid() in (parent, 0):
             killed_by = _wait(worker)
     except OSError as error:  # no descriptor, no process, no /proc: it is the only one who can tell
         with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import random
+import selectors
 import socket
 import time
 from collections.abc import Iterator
@@ -329,3 +330,61 @@ def test_a_wire_that_is_killed_is_named(mptcp: None) -> None:
                 paths.cut(0)
 
     testing.in_private_network(look)
+
+
+# ------------------------------------------------------------------------------------------------ many
+
+
+def retransmitted() -> int:
+    """Segments that TCP sent again, in the network of this thread."""
+    lines = [line.split() for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()]
+    names, values = [line for line in lines if line[0] == "Tcp:"]
+    return int(values[names.index("RetransSegs")])
+
+
+def connect_at(paths: testing.Paths, server: socket.socket, mptcp: bool, rate: int) -> int:
+    """Open loop, for a second: that many connections a second, closed when open. How many came open."""
+    address = paths.server_addresses[0], server.getsockname()[1]
+    start, opened, begun = time.monotonic(), 0, 0
+    with paths.client, selectors.DefaultSelector() as waiting:
+        while opened < rate and time.monotonic() < start + DEADLINE / 2:
+            while begun < rate and time.monotonic() >= start + begun / rate:
+                sock = mp.create_socket(fallback=False) if mptcp else socket.socket()
+                sock.setblocking(False)
+                sock.connect_ex(address)
+                waiting.register(sock, selectors.EVENT_WRITE, sock)
+                begun += 1
+            for key, _ in waiting.select(0.001):
+                waiting.unregister(key.fileobj)
+                with key.data as sock:
+                    opened += not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return opened
+
+
+@pytest.mark.parametrize("mptcp_too", [False, True], ids=["TCP", "MPTCP"])
+def test_nothing_is_lost_at_500_connections_a_second(mptcp: None, mptcp_too: bool) -> None:
+    """All come open, and neither end has anything to send again.
+
+    Unless the wire had to wait for a CPU until their patience was over: one of five loads has to do without.
+    """
+
+    def load() -> list[int]:
+        with testing.Paths(1, delay=0.040) as paths, listen(paths, socket.AF_INET, mptcp=mptcp_too) as server:
+            server.listen(500)
+            with testing.Child(lambda: connect_at(paths, server, mptcp_too, 500)) as client:
+                server.settimeout(DEADLINE)
+                for _ in range(500):
+                    server.accept()[0].close()
+                seen = [client.result(DEADLINE)]
+            for network in (paths.client, paths.server):
+                with network:
+                    seen.append(retransmitted())
+            return seen
+
+    seen = []
+    for _ in range(5):
+        seen.append(testing.in_private_network(load))
+        assert seen[-1][0] == 500
+        if seen[-1] == [500, 0, 0]:
+            return
+    pytest.fail(f"opened, sent again by the client, by the server: {seen}")
