@@ -18,15 +18,16 @@ from typing import TypeVar
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, processes
+from mptcp_sockopt import processes, testing
+from mptcp_sockopt.testing import _network
 
 from .support import (
+    NOBODY,
     Child,
     Missing,
     Refusal,
     become_nobody,
     child,
-    in_a_child,
     inode,
     needs_root,
     until,
@@ -122,7 +123,7 @@ def test_another_users_processes_are_not_seen() -> None:
                 next(processes.iter_sockets(root))
             assert root not in {one.pid for one in processes.iter_sockets()}
 
-        in_a_child(look)
+        testing.in_child(look)
 
 
 def in_a_pid_namespace(options: str, function: Callable[[], T]) -> T:
@@ -140,12 +141,12 @@ def in_a_pid_namespace(options: str, function: Callable[[], T]) -> T:
 
     def outside() -> T:
         try:
-            _sandbox._unshare(new_mounts | new_pids)
+            _network._call("unshare", new_mounts | new_pids)
         except OSError as error:
             raise Missing(f"a PID namespace: {error}") from None
-        return in_a_child(inside)
+        return testing.in_child(inside)
 
-    return in_a_child(outside)
+    return testing.in_child(outside)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,8 @@ def test_a_proc_that_hides_processes(options: str, user: str, reason: str) -> No
 
     def look() -> tuple[object, str | None]:
         if user == "nobody":
+            os.setgroups([])
+            os.setgid(NOBODY)  # to group 0 nothing is hidden, the guard of this child neither
             become_nobody()
         found = processes.owners([1])
         return found[1], found.missing
@@ -237,7 +240,7 @@ def test_threads_whose_leader_has_ended(mptcp: None, user: str) -> None:
             if user == "root" and not os.getuid():
                 assert number in processes.in_netns(tid, lambda: [x.inode for x in processes.listeners(0)])
 
-    in_a_child(look)
+    testing.in_child(look)
 
 
 def test_a_kernel_without_pidfd_thread(mptcp: None) -> None:
@@ -268,7 +271,7 @@ def test_an_ended_process_that_nobody_waited_for_hides_nothing(monkeypatch: pyte
         only(monkeypatch, zombie)
         return processes.owners([1])
 
-    found = in_a_child(look)
+    found = testing.in_child(look)
     assert (found[1], found.missing) == ((), None)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, _tracker, testing
+from mptcp_sockopt import _tracker, testing
 from mptcp_sockopt._border import packets
 
 from .support import LOOPBACK, exchange, in_private_network, mptcp_pair, reset, until, where_refused
@@ -46,7 +46,7 @@ def test_subflows_come_and_go(family: int, where: Callable[[Callable[[], None]],
             # An additional one: no longer listed.
             going = mine.update().snapshot.subflows[1]
             assert going.local is not None
-            _sandbox.delete_endpoint(1)
+            testing.delete_endpoint(1)
             until(lambda: mp.snapshot(client).live_count == 2, "a subflow to go")
             update = mine.update()
             assert (update.added, update.removed, mine.gone) == ((), (going,), (going,))
@@ -58,7 +58,7 @@ def test_subflows_come_and_go(family: int, where: Callable[[Callable[[], None]],
             # The initial one: listed on, with counters that went on until its FIN.
             initial = update.snapshot.subflows[0]
             carry(client, accepted, 1000)
-            _sandbox.delete_initial_address(host)
+            testing.delete_initial_address(host)
             until(lambda: mp.snapshot(client).live_count == 1, "the initial subflow to go")
             update = mine.update()
             (gone,) = update.removed
@@ -77,7 +77,7 @@ def test_subflows_come_and_go(family: int, where: Callable[[Callable[[], None]],
             assert mine.update().removed == ()
 
             # One more: all that it did is in its first delta.
-            _sandbox.add_endpoint(going.local[0])
+            testing.add_endpoint(going.local[0])
             until(lambda: mp.snapshot(client).live_count == 2, "another subflow")
             update = mine.update()
             (new,) = update.added
@@ -103,7 +103,7 @@ def test_without_ids_one_listener_address_is_many_subflows(mptcp: None) -> None:
     def look() -> None:
         with paths(socket.AF_INET, 3) as (client, accepted):
             before = older(mp.snapshot(accepted))
-            _sandbox.delete_initial_address(client.getsockname()[0])
+            testing.delete_initial_address(client.getsockname()[0])
             until(lambda: mp.snapshot(accepted).live_count == 2, "the initial subflow to go")
             now = older(mp.snapshot(accepted))
             assert len({path.local for path in now.subflows}) == 1
@@ -122,14 +122,14 @@ def test_all_paths_gone_and_one_back(mptcp: None) -> None:
             tracker = mp.Tracker(client)
             tracker.update()
             carry(client, accepted, 500)
-            _sandbox.delete_initial_address(client.getsockname()[0])
+            testing.delete_initial_address(client.getsockname()[0])
             until(lambda: mp.status(client) is Status.CLOSED, "the only subflow to go")
             client.send(b"x" * 70)
             update = tracker.update()
             assert update.continues
             assert (update.bytes_acked, update.subflows) == (500, ())
             assert [path.local for path in tracker.gone] == [client.getsockname()]
-            _sandbox.add_endpoint("127.0.9.5")
+            testing.add_endpoint("127.0.9.5")
             assert len(accepted.recv(100)) == 70
             until(lambda: mp.mptcp_info(client).snd_una == mp.mptcp_info(client).write_seq, "the DATA_ACK")
             update = tracker.update()
