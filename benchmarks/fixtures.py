@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
-from reuseport._children import Handle
+from mptcp_sockopt import testing
 
 from .measure import Missing, Variant
 
@@ -46,16 +45,14 @@ def apart(function: Callable[[], T], seconds: float) -> T:
         raise Missing(f"no MPTCP here: {support.value}")
 
     def inside() -> T:
-        try:
-            _sandbox.enter_private_network()
-        except OSError as error:
-            raise Missing(f"no private network namespace: {error}") from None
         gc.collect()
         gc.disable()
         return function()
 
-    with Handle(inside) as child:
-        return child.result(seconds)
+    try:
+        return testing.in_private_network(inside, within=seconds)
+    except testing.UnavailableError as error:
+        raise Missing(str(error)) from None
 
 
 def listen(address: str = "127.0.0.1") -> socket.socket:
@@ -78,11 +75,11 @@ def of_subflows(counts: range) -> Iterator[dict[int, tuple[socket.socket, socket
     with contextlib.ExitStack() as kept:
         # Endpoints first: one that comes later would give the connections that are there a subflow too.
         for number in range(2, MOST_SUBFLOWS + 1):
-            _sandbox.add_endpoint(f"127.0.9.{number}")
+            testing.add_endpoint(f"127.0.9.{number}")
         server = kept.enter_context(listen())  # stays open: MP_JOIN needs it
         pairs = {}
         for count in counts:
-            _sandbox.set_limits(count - 1, 0)
+            testing.set_limits(count - 1, 0)
             pairs[count] = pair(server)
             for sock in pairs[count]:
                 kept.enter_context(sock)
@@ -109,11 +106,10 @@ def without_mptcp() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def await_subflows(client: socket.socket, count: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while (live := mp.snapshot(client).live_count) != count:
-        if time.monotonic() > deadline:
-            raise Missing(f"{live} subflows came, not {count}")
-        time.sleep(0.002)
+    try:
+        testing.wait_for(client, subflows=count, within=PATIENCE)
+    except TimeoutError as error:
+        raise Missing(str(error)) from None
 
 
 def allow_descriptors(count: int) -> None:
@@ -152,7 +148,7 @@ def saturated() -> Iterator[socket.socket]:
         client, accepted = pairs[4]
         for sock in (client, accepted):
             sock.settimeout(None)
-        with Handle(lambda: fill(client)), Handle(lambda: drain(accepted)):
+        with testing.Child(lambda: fill(client)), testing.Child(lambda: drain(accepted)):
             deadline = time.monotonic() + 5
             while (mp.mptcp_info(client).bytes_sent or 0) < 50_000_000:
                 if time.monotonic() > deadline:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 
 import mptcp_sockopt as mp
-from reuseport._children import Handle
+from mptcp_sockopt import testing
 
 from . import fixtures
 from .fixtures import MOST_SUBFLOWS, of_subflows
@@ -372,7 +372,7 @@ def soak(scale: Scale) -> Measured:
     before = descriptors()
     servers = [fixtures.listen(f"127.0.2.{number}") for number in range(1, LISTENERS + 1)]
     addresses = [server.getsockname() for server in servers]
-    with Handle(lambda: fixtures.serve(servers, count)):
+    with testing.Child(lambda: fixtures.serve(servers, count)):
         for server in servers:
             server.close()
         live = collections.deque(fixtures.connect(addresses[n % LISTENERS]) for n in range(count))

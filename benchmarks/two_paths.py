@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Goodput over two paths, one of which dies: python benchmarks/two_paths.py [--seconds N] [--json]
 
-A connection of two subflows between two private network namespaces, over veth pairs of 40 and 10 Mbit/s.
+A connection of two subflows between two private network namespaces, over paths of 40 and 10 Mbit/s.
 The slower path is cut after 3 seconds and comes back after 6. Every second both ends' Trackers are compared
 with what the receiving program had read at that moment: that is goodput, and the sum of the subflows is not.
 
 Exit status: 0, or 1 if a Tracker was off by more than 5 % in any second, 2 usage, 3 where it cannot run.
-Root, or user namespaces, and the programs ip and tc (iproute2) are needed.
+Root, or user namespaces, are needed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, cli
-from reuseport._children import Handle, in_child
+from mptcp_sockopt import cli, testing
 
-MBIT = {"path1": 40, "path2": 10}
+MBIT = (40, 10)
 CUT, RESTORED = 3, 6  # seconds
 # With room for more, more waits behind what is stuck on the dead path. The sum of the subflows is off by more
 # then; and when the gap is filled, megabytes are read at once, perhaps just when a second ends.
@@ -36,7 +34,7 @@ SEND_BUFFER = 1 << 19
 LIMIT = 0.05
 # What is on its way when the second ends: read, but not acknowledged, or the other way round. Half of what
 # the paths carry in 20 ms; it matters in seconds of a near standstill only.
-FLOOR = sum(MBIT.values()) * 1e6 / 8 * 0.010
+FLOOR = sum(MBIT) * 1e6 / 8 * 0.010
 SECOND = 1_000_000_000
 
 
@@ -83,28 +81,6 @@ def distance(said: int, read: int) -> float:
     return abs(said - read) / max(read, 1)
 
 
-def network(command: str, batch: str) -> None:
-    """Run ``ip -batch`` or ``tc -batch`` in the namespace of the caller."""
-    try:
-        subprocess.run(
-            [command, "-batch", "-"], input=batch, text=True, capture_output=True, timeout=10, check=True
-        )
-    except FileNotFoundError:
-        raise cli.CannotRun(f"the program {command} (iproute2)") from None
-    except subprocess.CalledProcessError as error:
-        raise cli.CannotRun(f"{command} says {error.stderr.strip()!r}") from None
-
-
-def furnish(host: int) -> None:
-    """Addresses, and a rate for what leaves, on this end of both paths."""
-    addresses = "".join(
-        f"addr add 10.9.{n}.{host}/24 dev {path}\nlink set {path} up\n" for n, path in enumerate(MBIT, 1)
-    )
-    network("ip", addresses)
-    shape = "qdisc add dev {} root tbf rate {}mbit burst 16kb latency 20ms\n"
-    network("tc", "".join(shape.format(path, rate) for path, rate in MBIT.items()))
-
-
 def go_first() -> None:
     """Measure on a busy machine what is measured on an idle one."""
     with contextlib.suppress(PermissionError):
@@ -126,13 +102,8 @@ def hear(control: socket.socket) -> int:
 
 
 def receive(control: socket.socket, seconds: int) -> Received:
-    """In a namespace of its own."""
+    """In the server's network."""
     control.settimeout(20)
-    _sandbox.enter_private_network()
-    tell(control, os.getpid())
-    hear(control)  # the interfaces are here
-    furnish(2)
-    network("ip", "mptcp endpoint add 10.9.2.2 dev path2 signal\n")
     go_first()
     # The listener stays: the second subflow comes to it, at another address.
     with mp.create_server(("0.0.0.0", 0), fallback=False) as server:
@@ -161,21 +132,15 @@ def readable(sock: socket.socket, nanoseconds: int) -> bool:
     return bool(select.select([sock], [], [], nanoseconds / SECOND)[0])
 
 
-def send(control: socket.socket, seconds: int, send_buffer: int) -> list[Sample]:
-    """In the caller's namespace: the Tracker's samples."""
+def send(paths: testing.Paths, control: socket.socket, seconds: int, send_buffer: int) -> list[Sample]:
+    """In the client's network: the Tracker's samples."""
     control.settimeout(20)
-    links = "link add {0} type veth peer name {0} netns {1}\n"
-    receiver = hear(control)
-    network("ip", "".join(links.format(path, receiver) for path in MBIT))
-    furnish(1)
-    network("ip", "mptcp limits set subflows 2 add_addr_accepted 2\n")
-    tell(control, 0)
     go_first()
     with mp.create_socket(fallback=False) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         sock.setsockopt(socket.SOL_TCP, socket.TCP_CONGESTION, b"reno")
         sock.settimeout(10)
-        sock.connect(("10.9.1.2", hear(control)))
+        sock.connect((paths.server_addresses[0], hear(control)))
         sock.setblocking(False)
         tracker, samples = mp.Tracker(sock), []
         until_both_are_up = time.monotonic_ns() + 5 * SECOND
@@ -188,9 +153,10 @@ def send(control: socket.socket, seconds: int, send_buffer: int) -> list[Sample]
         for second in range(seconds + 1):
             fill(sock, begin + second * SECOND)
             samples.append(sample(tracker, "bytes_acked"))
-            for moment, state in ((CUT, "down"), (RESTORED, "up")):
-                if second == moment:
-                    network("ip", f"link set path2 {state}\n")
+            if second == CUT:
+                paths.cut(1)
+            if second == RESTORED:
+                paths.restore(1)
         hear(control)
         return samples
 
@@ -214,24 +180,24 @@ def sample(tracker: mp.Tracker, counter: str) -> Sample:
 
 def run(seconds: int, send_buffer: int) -> list[Second]:
     """Both ends at work, and their figures side by side."""
-    try:
-        _sandbox.enter_private_network()
-    except OSError as error:
-        raise cli.CannotRun(f"a private network namespace: {error}") from None
     here, there = socket.socketpair()
 
     def far() -> Received:
         here.close()  # an end that dies is noticed at the other
         return receive(there, seconds)
 
-    with here, there, Handle(far) as receiver:
-        there.close()
-        try:
-            sent = send(here, seconds, send_buffer)
-        except EOFError:
-            receiver.result(5)  # raises what happened there
-            raise
-        return list(compare(sent, receiver.result(10)))
+    with testing.Paths(2, rate=MBIT[0] * 1e6) as paths, here, there:
+        paths.shape(1, rate=MBIT[1] * 1e6)
+        with paths.server:
+            receiver = testing.Child(far)
+        with receiver, paths.client:
+            there.close()
+            try:
+                sent = send(paths, here, seconds, send_buffer)
+            except EOFError:
+                receiver.result(5)  # raises what happened there
+                raise
+            return list(compare(sent, receiver.result(10)))
 
 
 def compare(sent: list[Sample], received: Received) -> Iterator[Second]:
@@ -246,7 +212,7 @@ def table(rows: list[Second]) -> Iterator[str]:
     yield "second  sender  subflows    read  receiver    read   off   (Mbit/s)"
     for row in rows:
         sender, subflows, read_then, receiver, read = (bytes_ * 8 / 1e6 for bytes_ in row[1:])
-        note = "  path2 is down" if CUT < row.second <= RESTORED else ""
+        note = "  path 2 is cut" if CUT < row.second <= RESTORED else ""
         yield (
             f"{row.second:>6}  {sender:6.2f}  {subflows:8.2f}  {read_then:6.2f}  {receiver:8.2f}"
             f"  {read:6.2f}  {row.off():5.1%}{note}"
@@ -265,7 +231,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--seconds is from 1 to 3600")
     if not 1 <= options.send_buffer < 1 << 30:
         parser.error("--send-buffer is from 1 to 1073741823")
-    rows = in_child(lambda: run(options.seconds, options.send_buffer), seconds=options.seconds + 60)
+    rows = testing.in_private_network(
+        lambda: run(options.seconds, options.send_buffer), within=options.seconds + 60
+    )
     good = all(row.holds() for row in rows)
     if options.json:
         lines = [row._asdict() | {"off": row.off(), "holds": row.holds()} for row in rows]

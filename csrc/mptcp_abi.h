@@ -309,6 +309,8 @@ struct inet_diag_msg {
 /* What _border/netlink.py asks with. Generic netlink: families are found by name. */
 #define NETLINK_GENERIC 16
 #define NLM_F_ACK 0x4
+#define NLM_F_EXCL 0x200
+#define NLM_F_CREATE 0x400
 #define NLA_F_NESTED 0x8000
 #define GENL_ID_CTRL 16
 #define CTRL_CMD_GETFAMILY 3
@@ -338,9 +340,20 @@ struct genlmsghdr {
 #define MPTCP_PM_ADDR_ATTR_IF_IDX 7
 #define MPTCP_PM_ADDR_FLAG_SIGNAL 1
 #define MPTCP_PM_ADDR_FLAG_SUBFLOW 2
+#define MPTCP_PM_ADDR_FLAG_BACKUP 4
 
-/* rtnetlink(7): addresses of interfaces. */
+/* rtnetlink(7): interfaces, and their addresses. */
 #define NETLINK_ROUTE 0
+#define RTM_NEWLINK 16
+#define IFLA_ADDRESS 1
+#define IFLA_IFNAME 3
+#define IFLA_LINKINFO 18
+#define IFLA_NET_NS_FD 28
+#define IFLA_INFO_KIND 1
+#define IFLA_INFO_DATA 2
+#define VETH_INFO_PEER 1
+#define IFF_UP 0x1
+#define IFF_NOARP 0x80
 #define RTM_NEWADDR 20
 #define IFA_ADDRESS 1
 #define IFA_LOCAL 2
@@ -353,5 +366,22 @@ struct ifaddrmsg {
 	uint8_t ifa_scope;
 	uint32_t ifa_index;
 };
+
+struct ifinfomsg {
+	uint8_t ifi_family;
+	uint8_t ifi_pad;
+	uint16_t ifi_type;
+	uint32_t ifi_index;
+	uint32_t ifi_flags;
+	uint32_t ifi_change; /* which of the flags are meant */
+};
+
+/* What _border/packets.py asks with: packet(7), and a frame's time of arrival, as socket(7) has it. */
+#define SOL_PACKET 263
+#define PACKET_VNET_HDR 15
+#define PACKET_IGNORE_OUTGOING 23
+#define SO_RCVBUFFORCE 33
+#define SO_TIMESTAMPNS 35
+#define ETH_P_ALL 3
 
 #endif

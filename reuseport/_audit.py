@@ -17,12 +17,12 @@ import tempfile
 import time
 from typing import IO, Any, NamedTuple
 
-from mptcp_sockopt import cli, processes
+from mptcp_sockopt import cli, processes, testing
 from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
-from . import _diag, _lab, _net, _report
-from ._children import with_default_signals
+from . import _diag, _net, _report
 from ._load import KINDS, PATIENCE, SLOW, Kind, bound_95
+from ._programs import with_default_signals
 
 IN_FLIGHT = 64
 PROBES = 100  # connections that tell the shares
@@ -96,7 +96,7 @@ def run(options: Options) -> int:
     cap = 30 + 3 * expected
     try:
         # However this ends, everything that CMD started ends with the child, and so does the namespace.
-        found = _lab.in_child(lambda: _trial(command, options, cap), seconds=cap + 30)
+        found = testing.in_child(lambda: _trial(command, options, cap), within=cap + 30)
     except TimeoutError as error:
         raise CannotRun(str(error)) from None
     return _report.finish(options, found, _lines(found), *_verdict(found))
@@ -106,7 +106,7 @@ def run(options: Options) -> int:
 
 
 def _trial(command: list[str], options: Options, cap: float) -> dict[str, Any]:
-    _lab.enter_private_network()
+    _net.enter_private_network()
     deadline = time.monotonic() + cap
     with tempfile.TemporaryFile() as log:
         try:

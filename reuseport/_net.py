@@ -3,15 +3,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import os
 import socket
+import stat
+from pathlib import Path
 
 import mptcp_sockopt
+from mptcp_sockopt import testing
 
 LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
 SO_INCOMING_CPU = 49  # the socket module has it from Python 3.11
+
+
+def enter_private_network() -> None:
+    """Move this process to a network of its own, with every port from 1024 on."""
+    testing.enter_private_network()
+    allow_all_ports()
+
+
+def allow_all_ports() -> None:
+    """To connect(), in the network of this thread."""
+    with contextlib.suppress(OSError):  # a comfort: clients run out of ports later
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("1024 65535")
+
+
+def drop_tcp_sockets() -> None:
+    """In a forked child: a listener that lives on there serves nobody. /dev/null takes their places, because
+    objects of the caller's may still close their numbers."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of that listing
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as sock:
+                    inet = sock.family in (socket.AF_INET, socket.AF_INET6)
+                if inet:
+                    os.dup2(null, int(name), inheritable=False)
+    os.close(null)
 
 
 class Reuse(enum.Flag):

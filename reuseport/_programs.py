@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Which program a process runs, as far as /proc shows it; whether two are the same."""
+"""Which program a process runs, as far as /proc shows it; whether two are the same; how one is started."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
+
+
+def with_default_signals() -> None:
+    """For preexec_fn: no signal is ignored or blocked in the command, whatever this process inherited."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 class Program(NamedTuple):
@@ -43,3 +53,10 @@ def are_strangers(one: Program, other: Program) -> bool:
     return one.executable != other.executable or (
         one.words != other.words and one.directory != other.directory
     )
+
+
+def flush() -> None:
+    """Before a fork: what is buffered would be written twice. Python has None for a stream that is closed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from mptcp_sockopt import cli
+from mptcp_sockopt import cli, testing
 from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
-from . import _lab
+from . import _net
 from ._load import Tally, Target, Threads, answer_as, attempt, be_patient, chi_square
 from ._net import LOOPBACK, Reuse, listen
 from ._report import finish
@@ -156,7 +156,7 @@ class Shares:
 
 def measure(mode: str, options: Options) -> Shares:
     """In a private namespace: connections one after the other, each from a port of its own."""
-    _lab.enter_private_network()
+    _net.enter_private_network()
     family = options.family
     target = Target((LOOPBACK[family], PORT), family=family, mptcp=options.mptcp)
     with workers(mode, options.workers, family=family, mptcp=options.mptcp) as pids:
@@ -231,7 +231,7 @@ def run(options: Options) -> int:
         return USAGE
     found = []
     for mode in MODES if options.mode == "all" else [options.mode]:
-        found.append(_lab.in_child(lambda m=mode: measure(m, options), seconds=120))  # type: ignore[misc]
+        found.append(testing.in_child(lambda m=mode: measure(m, options), within=120))  # type: ignore[misc]
         if not options.json:
             print(*found[-1].lines(), sep="\n", flush=True)
     skewed = [shares.mode for shares in found if shares.verdict == "SKEWED"]

@@ -26,8 +26,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from . import _diag
-from ._children import flush
 from ._net import name
+from ._programs import flush
 
 LOOK = 0.002  # seconds between two looks at the handshakes in flight
 _FIRST_LISTEN_FD = 3

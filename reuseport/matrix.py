@@ -22,7 +22,7 @@ from typing import NamedTuple
 import mptcp_sockopt as mp
 from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
-from . import _lab, _net, _report
+from . import _net, _report
 from ._net import Reuse
 
 FIRST_PORT = 10_000  # each cell has a port of its own: nothing of another cell can be in its way
@@ -262,7 +262,7 @@ def run(options: Options) -> int:
     """The command. It moves this process to a network namespace of its own, and does not come back."""
     if options.uid and os.geteuid():
         raise CannotRun("root, for sockets of another uid")
-    _lab.enter_private_network()
+    _net.enter_private_network()
     if options.uid:
         with require("another uid in this user namespace"), another_uid():
             pass

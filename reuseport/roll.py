@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mptcp_sockopt import cli
+from mptcp_sockopt import cli, testing
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS, CannotRun
 
-from . import _lab, handover, steer
+from . import _net, handover, steer
 from ._load import PATIENCE, ClosedLoop, Tally, Target, answer_as, be_patient, bound_95, open_loop
 from ._net import ANY, LOOPBACK, Reuse, listen
 from ._report import finish
@@ -277,14 +277,14 @@ def run(options: Options) -> int:
     names = list(STRATEGIES) if options.strategy == "all" else [options.strategy]
 
     def roll_one(strategy: str) -> Result:
-        _lab.enter_private_network()
+        _net.enter_private_network()
         if options.rtt:
             return roll_over_wire(strategy, family, options, options.rtt / 1000)
         return roll_on_loopback(strategy, family, options)
 
     results = []
     for strategy in names:
-        results.append(_lab.in_child(lambda s=strategy: roll_one(s), seconds=options.seconds + 30))  # type: ignore[misc]
+        results.append(testing.in_child(lambda s=strategy: roll_one(s), within=options.seconds + 30))  # type: ignore[misc]
         if not options.json:
             print(results[-1].line(), flush=True)
     code, sentence = judge(results, control=options.strategy == "all" and not options.rtt)
@@ -356,24 +356,28 @@ def roll_over_wire(strategy: str, family: int, options: Options, rtt: float) -> 
             f"{options.conns} connections at {options.rate:g}/s take {duration:.0f} s: see --seconds"
         )
     at_old = 0.0
-    with _lab.Wire(rtt=rtt, family=family) as wire:
+    with testing.Paths(1, delay=rtt / 2, family=family) as paths, paths.server:
         site = Site(ANY[family], family=family, mptcp=options.mptcp)
-        target = Target((wire.server_address, PORT), family=family, mptcp=options.mptcp)
+        target = Target((paths.server_addresses[0], PORT), family=family, mptcp=options.mptcp)
 
         def load() -> Tally:
+            _net.drop_tcp_sockets()
+            _net.allow_all_ports()
             end = time.monotonic() + duration
             return open_loop(target, rate=options.rate, until=lambda: time.monotonic() > end)
 
         with STRATEGIES[strategy](site) as work, supervised(work) as (supervisor, errors):
             begun = time.monotonic()
-            handle = wire.start_in_client(load)
-            for n in range(options.restarts):
-                due = begun + (n + 0.7) * duration / options.restarts
-                time.sleep(max(0.0, due - time.monotonic()))
-                while not supervisor.restart():
-                    errors.check()
-                at_old += share_of_old(supervisor.overlap, rtt)
-            tally = handle.result(duration + 4 * PATIENCE)
+            with paths.client:
+                loader = testing.Child(load)
+            with loader:
+                for n in range(options.restarts):
+                    due = begun + (n + 0.7) * duration / options.restarts
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    while not supervisor.restart():
+                        errors.check()
+                    at_old += share_of_old(supervisor.overlap, rtt)
+                tally = loader.result(duration + 4 * PATIENCE)
             seconds = time.monotonic() - begun
     result = Result(strategy, tally, options.restarts, seconds)
     # At the rate that was reached: a busy machine does not keep up with the one that was asked for.

@@ -17,6 +17,7 @@ from types import FrameType
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import testing
 from mptcp_sockopt.selftest import _loopback
 
 from .support import (
@@ -129,7 +130,7 @@ def _phase(item: pytest.Item) -> Iterator[None]:
     try:
         with _in_time(item):
             yield
-    except Missing as missing:
+    except (Missing, testing.UnavailableError) as missing:
         _skip_or_fail(item.config, str(missing))
     except mp.UnsupportedOptionError as error:
         _skip_or_fail(item.config, str(no_option(error)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, _sockopt
+from mptcp_sockopt import _sockopt, testing
 
 from .net import destroy, lose, without_cookies
 from .support import (
@@ -168,8 +168,8 @@ def unread_in(path: mp.Subflow) -> int:
 def reset_with_data_unread() -> Iterator[tuple[socket.socket, mp.Update]]:
     """The accepted end of a connection whose additional subflow was reset, with data in its own queue: the
     connection's receive buffer has no room for it. What a Tracker says then, too."""
-    _sandbox.set_limits(8, 8)
-    _sandbox.add_endpoint("127.0.9.2")
+    testing.set_limits(8, 8)
+    testing.add_endpoint("127.0.9.2", "lo")
     with mp.create_server(("127.0.0.1", 0), fallback=False) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with (

@@ -16,15 +16,14 @@ import struct
 import subprocess
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
-from mptcp_sockopt._border.netlink import announce
+from mptcp_sockopt import testing
+from mptcp_sockopt.testing import in_private_network as in_private_network
 
 T = TypeVar("T")
 NOBODY = 65534
@@ -187,7 +186,7 @@ def inode(sock: socket.socket) -> int:
 
 def listen_at(address: str, port: int) -> None:
     """Let the kernel make a listener of its own, for an endpoint that is announced with a port."""
-    announce(address, port)
+    testing.add_endpoint(address, signal=True, port=port)
 
 
 def exchange(client: socket.socket, server: socket.socket, size: int = 100) -> None:
@@ -208,67 +207,6 @@ def reset(sock: socket.socket, peer: socket.socket) -> None:
     except ConnectionResetError:
         return
     raise Missing("a kernel that resets an MPTCP connection at SO_LINGER 0")
-
-
-def in_private_network(function: Callable[[], T]) -> T:
-    """Call function in a forked process, in a network namespace of its own with lo up."""
-
-    def inside() -> T:
-        try:
-            _sandbox.enter_private_network()
-        except OSError as error:
-            raise Missing(f"no private network namespace: {_sandbox.why_refused(error)}") from None
-        return function()
-
-    return in_a_child(inside)
-
-
-def in_a_child(function: Callable[[], T]) -> T:
-    """Call function in a forked process."""
-    inward, outward = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _run_and_report(function, outward)
-    os.close(outward)
-    try:
-        data = _read_all(inward, pid)
-    finally:
-        os.close(inward)
-        os.waitpid(pid, 0)
-    outcome, value = pickle.loads(data) if data else ("failed", "the child died without a word")
-    if outcome == "missing":
-        raise Missing(str(value))
-    if outcome == "failed":
-        pytest.fail(str(value), pytrace=False)
-    return cast("T", value)
-
-
-def _read_all(pipe: int, pid: int) -> bytes:
-    data, deadline = b"", time.monotonic() + DEADLINE
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
-            os.kill(pid, signal.SIGKILL)
-            pytest.fail(f"a child took more than {DEADLINE} s")
-        more = os.read(pipe, 65536)
-        if not more:
-            return data
-        data += more
-
-
-def _run_and_report(function: Callable[[], object], pipe: int) -> NoReturn:
-    outcome: tuple[str, object]
-    try:
-        outcome = ("passed", function())
-    except Missing as missing:
-        outcome = ("missing", str(missing))
-    except mp.UnsupportedOptionError as error:
-        outcome = ("missing", str(no_option(error)))
-    except BaseException:
-        outcome = ("failed", traceback.format_exc())
-    with os.fdopen(pipe, "wb") as out:
-        pickle.dump(outcome, out)
-    os._exit(0)
 
 
 def needs_root() -> None:
@@ -357,7 +295,7 @@ def where_refused(refusals: list[Refusal], function: Callable[[], T]) -> T:
         _refuse(refusals)
         return function()
 
-    return in_a_child(inside)
+    return testing.in_child(inside)
 
 
 def _refuse(refusals: list[Refusal]) -> None:

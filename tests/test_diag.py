@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 from mptcp_sockopt._border import sock_diag
 
 from .support import (
@@ -181,7 +181,7 @@ def test_addresses_of_every_kind(mptcp: None) -> None:
     """Link-local ones have the scope of the interface that the socket is bound to; mapped ones are IPv6."""
 
     def look() -> None:
-        _sandbox.add_address("fe80::1")
+        testing.add_address("fe80::1")
         lo = socket.if_nametoindex("lo")
         with mp.create_socket(socket.AF_INET6, fallback=False) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
@@ -191,7 +191,7 @@ def test_addresses_of_every_kind(mptcp: None) -> None:
             assert (row.local, row.ifindex) == (server.getsockname(), lo)
             assert row.local[2:] == (0, lo)
             assert row.remote == ("::", 0, 0, 0)
-        _sandbox.add_address("fec0::1")  # of the deprecated site-local ones: these have no scope
+        testing.add_address("fec0::1")  # of the deprecated site-local ones: these have no scope
         with mp.create_socket(socket.AF_INET6, fallback=False) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
             server.bind(("fec0::1", 0))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 
 from .net import destroy, lose, without_cookies
 from .support import (
@@ -243,7 +243,7 @@ def plain_tcp(family: int) -> None:
 def of_another_namespace(family: int) -> None:
     with server_of(family) as server, mp.create_connection(server.getsockname()[:2], 5):
         until(lambda: len(states(listening=True)) == 3, "the server's end")
-        _sandbox.enter_private_network()
+        testing.enter_private_network()
         assert states(listening=True) == []
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 from mptcp_sockopt._tcp_info import LIVE_STATES
 
 from .life import (
@@ -53,7 +53,7 @@ def joining() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
 
     Both ends, and the listener: after an accept() it answers the SYN that comes again.
     """
-    _sandbox.set_limits(8, 8)
+    testing.set_limits(8, 8)
     with (
         mp.create_server(("127.0.0.1", 0), backlog=0, fallback=False) as server,
         mp.create_connection(server.getsockname(), source_address=("127.0.9.1", 0), fallback=False) as client,
@@ -61,7 +61,7 @@ def joining() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
         accepted, _ = server.accept()
         with accepted, socket.create_connection(server.getsockname()):
             exchange(client, accepted)
-            _sandbox.add_endpoint("127.0.9.2")
+            testing.add_endpoint("127.0.9.2")
             until(lambda: len(mp.mptcp_tcpinfo(client)) == 2, "the join to begin")
             yield client, accepted, server
 
@@ -115,7 +115,7 @@ def join_not_answered() -> Seen:
 
 def join_not_answered_and_no_other() -> Seen:
     with joining() as (client, accepted, server):
-        _sandbox.delete_initial_address("127.0.9.1")
+        testing.delete_initial_address("127.0.9.1")
         until(lambda: mp.status(accepted) is mp.Status.CLOSED, "the other end to lose its only subflow")
         found = seen(client)
         assert mp.snapshot(client).live_count == 0
@@ -135,7 +135,7 @@ def join_refused_by_a_reset() -> Seen:
 
 def join_refused_by_the_limits() -> Seen:
     with joining() as (client, _, server):
-        _sandbox.set_limits(0, 0)
+        testing.set_limits(0, 0)
         server.accept()[0].close()
         until(lambda: len(mp.mptcp_tcpinfo(client)) == 1, "the join to be refused")
         return refused(client)
@@ -204,7 +204,7 @@ def both_fins_ours_first() -> Seen:
 
 def initial_one_removed() -> Seen:
     with paths(INET, 1) as (client, accepted):
-        _sandbox.delete_initial_address(client.getsockname()[0])
+        testing.delete_initial_address(client.getsockname()[0])
         until(lambda: mp.snapshot(accepted).live_count == 0, "it to go")
         assert seen(client) == seen(accepted)
         return seen(client)
@@ -218,7 +218,7 @@ def connection_reset() -> Seen:
 
 def additional_one_removed() -> Seen:
     with paths(INET, 2) as (client, accepted):
-        _sandbox.delete_endpoint(1)
+        testing.delete_endpoint(1)
         until(lambda: mp.snapshot(accepted).live_count == 1, "it to go")
         assert len(mp.snapshot(client).subflows) == 1
         return "not listed", False, mp.status(client).name
@@ -306,7 +306,7 @@ def four_joined() -> list[str]:
 
 def one_additional_gone() -> list[str]:
     with paths(INET, 4) as (client, accepted):
-        _sandbox.delete_endpoint(1)
+        testing.delete_endpoint(1)
         until(lambda: mp.mptcp_info(client).subflows == 2, "it to go")
         until(lambda: mp.snapshot(accepted).live_count == 3, "it to go at the other end")
         return counts(client)
@@ -314,7 +314,7 @@ def one_additional_gone() -> list[str]:
 
 def the_initial_one_gone() -> list[str]:
     with paths(INET, 4) as (client, _):
-        _sandbox.delete_initial_address(client.getsockname()[0])
+        testing.delete_initial_address(client.getsockname()[0])
         until(lambda: mp.snapshot(client).live_count == 3, "it to go")
         until(lambda: mp.mptcp_info(client).subflows_total in (3, None), "the kernel's count to follow")
         return counts(client)

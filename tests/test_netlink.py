@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 from mptcp_sockopt._border import netlink
 
 from .support import in_private_network
@@ -101,10 +101,10 @@ def test_the_kernel_is_understood(mptcp: None) -> None:
     """A request that it takes, one that it refuses, and a family that it has."""
 
     def look() -> None:
-        _sandbox.add_endpoint("127.0.0.9")
+        testing.add_endpoint("127.0.0.9")
         with pytest.raises(OSError, match=r"File exists|Invalid argument"):  # 6.1 says the latter
-            _sandbox.add_endpoint("127.0.0.9")
+            testing.add_endpoint("127.0.0.9")
         with pytest.raises(OSError, match="Invalid argument"):
-            _sandbox.set_limits(99)
+            testing.set_limits(99)
 
     in_private_network(look)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, processes
+from mptcp_sockopt import processes, testing
 
 from .support import (
     DEADLINE,
@@ -25,7 +25,6 @@ from .support import (
     Missing,
     become_nobody,
     child,
-    in_a_child,
     inode,
     mptcp_pair,
     needs_root,
@@ -103,7 +102,7 @@ def test_a_socket_of_another_user_cannot_be_borrowed() -> None:
             assert (error.errno, error.strerror) == (errno.EPERM, "pidfd_getfd: Operation not permitted")
             assert descriptors() == before
 
-        in_a_child(look)
+        testing.in_child(look)
 
 
 def test_a_kernel_without_pidfd_getfd() -> None:
@@ -181,9 +180,9 @@ def test_the_mode_of_the_owners_socket_is_left_alone() -> None:
 def elsewhere(me: Child) -> None:
     """A connection in a network namespace of its own."""
     try:
-        _sandbox.enter_private_network()
-    except OSError as error:
-        me.say(_sandbox.why_refused(error))
+        testing.enter_private_network()
+    except testing.UnavailableError as error:
+        me.say(str(error))
         return
     with mptcp_pair(socket.AF_INET) as (client, server):
         me.say(inode(client), server.getsockname()[1], mp.mptcp_info(client).token)
@@ -196,7 +195,7 @@ def other_namespace() -> Iterator[tuple[int, int, int, int]]:
     with child(elsewhere) as it:
         number, *others = it.hear()
         if not others:
-            raise Missing(f"no private network namespace: {number}")
+            raise Missing(number)
         yield it.pid, number, others[0], others[1]
 
 
@@ -273,4 +272,4 @@ def test_without_privilege_no_namespace_is_entered() -> None:
         with pytest.raises(PermissionError, match=f"/proc/{root}/ns/net"):
             processes.in_netns(root, lambda: pytest.fail("called"))
 
-    in_a_child(look)
+    testing.in_child(look)

@@ -15,9 +15,10 @@ import time
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import testing
 from mptcp_sockopt._border.rows import Rows
 
-from .support import in_a_child, mptcp_pair, rounds
+from .support import mptcp_pair, rounds
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -165,7 +166,7 @@ def test_a_child_of_a_fork_in_the_middle_of_a_call_can_sample(mptcp_ends: Pair) 
     thread.start()
     try:
         assert held.wait(60)
-        assert in_a_child(lambda: sampler.sample().errnos.tolist()) == [0, 0]
+        assert testing.in_child(lambda: sampler.sample().errnos.tolist()) == [0, 0]
     finally:
         done.set()
         thread.join(60)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 from mptcp_sockopt._version import KERNEL
 from mptcp_sockopt.selftest import __main__ as selftest
 
@@ -297,9 +297,9 @@ def test_subflow_endpoints_do_not_disturb(family: int) -> None:
     """As NetworkManager adds them by default: the connection under test gets a second subflow."""
 
     def look() -> list[str]:
-        _sandbox.add_address("fd00::2")
-        _sandbox.add_endpoint("127.0.0.2")
-        _sandbox.add_endpoint("fd00::2")
+        testing.add_address("fd00::2")
+        testing.add_endpoint("127.0.0.2")
+        testing.add_endpoint("fd00::2")
         problems = []
         for _ in range(rounds(2)):
             found = run(*COMMAND, *FLAG[family])

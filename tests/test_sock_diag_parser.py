@@ -13,8 +13,9 @@ import pytest
 from _mptcp_sockopt import ffi, lib
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import testing
 
-from .support import in_a_child, rounds
+from .support import rounds
 
 SEQUENCE = 7
 BY_FAMILY, ERROR, DONE, OVERRUN = 20, 2, 3, 4
@@ -314,4 +315,4 @@ def test_the_kernel_says_that_it_has_no_such_protocol(mptcp: None) -> None:
             netlink.send(message(BY_FAMILY, request, flags=0x301))
             return receive(netlink.fileno())[0]
 
-    assert in_a_child(ask) == -errno.ENOENT
+    assert testing.in_child(ask) == -errno.ENOENT

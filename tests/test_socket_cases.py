@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 from mptcp_sockopt._border import netlink
 from mptcp_sockopt.selftest import _cases, _ktap, _path_cases, _socket_cases
+from mptcp_sockopt.testing import _network
 
-from .support import Missing, in_a_child
+from .support import Missing
 
 KINDS = _socket_cases.CASES[:5]
 Case = Callable[[int], None]
@@ -77,7 +78,7 @@ def test_another_dead_subflow_is_seen(mptcp: None, monkeypatch: pytest.MonkeyPat
         with pytest.raises(_ktap.Failure, match="those that are not live are"):
             _path_cases.initial_removed(socket.AF_INET)
 
-    in_a_child(look)
+    testing.in_child(look)
 
 
 def test_joins_that_take_their_time_are_waited_for(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,17 +99,17 @@ def test_joins_that_take_their_time_are_waited_for(mptcp: None, monkeypatch: pyt
         _path_cases.several_subflows(socket.AF_INET)
         assert len(looks) > 5
 
-    in_a_child(look)
+    testing.in_child(look)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_a_shortage_is_no_reason_to_skip(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """That a private network cannot be made is one; that descriptors are lacking is not."""
 
-    def refuse() -> None:
+    def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(_sandbox, "enter_private_network", refuse)
+    monkeypatch.setattr(_network, "_call", refuse)
     with pytest.raises(OSError) as caught:
         _path_cases.enter_sandbox(socket.AF_INET)
     assert caught.value.errno == number
@@ -124,7 +125,7 @@ def test_a_shortage_is_no_want_of_netlink(number: int, monkeypatch: pytest.Monke
         yield
 
     monkeypatch.setattr(netlink, "connected", refuse)
-    monkeypatch.setattr(_sandbox, "enter_private_network", lambda: None)
+    monkeypatch.setattr(testing, "enter_private_network", lambda: None)
     for ask in (_socket_cases.needs_netlink, lambda: _path_cases.enter_sandbox(socket.AF_INET)):
         with pytest.raises(OSError) as caught:
             ask()

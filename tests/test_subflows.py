@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, _sockopt
+from mptcp_sockopt import _sockopt, testing
 from mptcp_sockopt._border import netlink
 from mptcp_sockopt._border.netlink import attribute, nest, number
 
@@ -38,12 +38,12 @@ PREFIX = {socket.AF_INET: "127.0.9.", socket.AF_INET6: "fd00:9::"}
 def paths(family: socket.AddressFamily, count: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Inside a private namespace: a connection of count subflows, each from an address of its own."""
     hosts = [f"{PREFIX[family]}{n}" for n in range(1, count + 1)]
-    _sandbox.set_limits(8, 8)
+    testing.set_limits(8, 8)
     for host in hosts:
         if family == socket.AF_INET6:
-            _sandbox.add_address(host)
+            testing.add_address(host)
     for host in hosts[1:]:
-        _sandbox.add_endpoint(host)
+        testing.add_endpoint(host)
     with mp.create_server((LOOPBACK[family], 0), family=family, fallback=False) as server:
         address = server.getsockname()[:2]
         with mp.create_connection(address, timeout=5, source_address=(hosts[0], 0), fallback=False) as client:
@@ -93,7 +93,7 @@ def test_the_list_is_equal_to_that_of_ss(count: int, family: int) -> None:
             assert len(live_rows(client)) == count
             assert live_rows(client) == rows_of_ss(client.getpeername())
             if count > 1:
-                _sandbox.delete_initial_address(client.getsockname()[0])
+                testing.delete_initial_address(client.getsockname()[0])
                 until(lambda: mp.snapshot(client).live_count == count - 1, "the initial subflow to go")
                 assert live_rows(client) == rows_of_ss(client.getpeername())
 
@@ -139,7 +139,7 @@ def test_a_removed_initial_subflow_stays_listed(family: int) -> None:
 
     def look() -> None:
         with paths(socket.AddressFamily(family), 4) as (client, accepted):
-            _sandbox.delete_initial_address(client.getsockname()[0])
+            testing.delete_initial_address(client.getsockname()[0])
             until(lambda: mp.snapshot(client).live_count == 3, "the initial subflow to go")
             until(lambda: mp.mptcp_info(client).subflows_total in (3, None), "the kernel's count to follow")
             shot = mp.snapshot(client)
@@ -190,8 +190,8 @@ def test_families_may_differ_in_one_array(mptcp: None) -> None:
     listener's end both are v4-mapped."""
 
     def look() -> list[list[str]]:
-        _sandbox.set_limits(8, 8)
-        _sandbox.add_endpoint("127.0.9.2")
+        testing.set_limits(8, 8)
+        testing.add_endpoint("127.0.9.2")
         with mp.create_server(
             ("::", 0), family=socket.AF_INET6, dualstack_ipv6=True, fallback=False
         ) as server:
@@ -219,9 +219,9 @@ def test_a_count_that_changes_is_no_error(mptcp: None) -> None:
 
     def come_and_go() -> None:
         for n in range(60):
-            _sandbox.add_endpoint(f"127.0.8.{n % 8 + 1}")
+            testing.add_endpoint(f"127.0.8.{n % 8 + 1}")
             if n % 8 == 7:
-                _sandbox.flush_endpoints()
+                testing.flush_endpoints()
 
     def look() -> set[int]:
         counts: set[int] = set()

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, _tracker
-from mptcp_sockopt.cli import CannotRun
-from reuseport import _lab
+from mptcp_sockopt import _tracker, testing
+from mptcp_sockopt._border import packets
 
-from .support import LOOPBACK, Missing, exchange, in_private_network, mptcp_pair, reset, until, where_refused
+from .support import LOOPBACK, exchange, in_private_network, mptcp_pair, reset, until, where_refused
 from .test_older_kernels import FULL_INFO
 from .test_subflows import paths
 from .test_tracker import NONE, Pair, carry, deltas, initial_id, of_connection, older, trackers
@@ -47,7 +46,7 @@ def test_subflows_come_and_go(family: int, where: Callable[[Callable[[], None]],
             # An additional one: no longer listed.
             going = mine.update().snapshot.subflows[1]
             assert going.local is not None
-            _sandbox.delete_endpoint(1)
+            testing.delete_endpoint(1)
             until(lambda: mp.snapshot(client).live_count == 2, "a subflow to go")
             update = mine.update()
             assert (update.added, update.removed, mine.gone) == ((), (going,), (going,))
@@ -59,7 +58,7 @@ def test_subflows_come_and_go(family: int, where: Callable[[Callable[[], None]],
             # The initial one: listed on, with counters that went on until its FIN.
             initial = update.snapshot.subflows[0]
             carry(client, accepted, 1000)
-            _sandbox.delete_initial_address(host)
+            testing.delete_initial_address(host)
             until(lambda: mp.snapshot(client).live_count == 1, "the initial subflow to go")
             update = mine.update()
             (gone,) = update.removed
@@ -78,7 +77,7 @@ def test_subflows_come_and_go(family: int, where: Callable[[Callable[[], None]],
             assert mine.update().removed == ()
 
             # One more: all that it did is in its first delta.
-            _sandbox.add_endpoint(going.local[0])
+            testing.add_endpoint(going.local[0])
             until(lambda: mp.snapshot(client).live_count == 2, "another subflow")
             update = mine.update()
             (new,) = update.added
@@ -104,7 +103,7 @@ def test_without_ids_one_listener_address_is_many_subflows(mptcp: None) -> None:
     def look() -> None:
         with paths(socket.AF_INET, 3) as (client, accepted):
             before = older(mp.snapshot(accepted))
-            _sandbox.delete_initial_address(client.getsockname()[0])
+            testing.delete_initial_address(client.getsockname()[0])
             until(lambda: mp.snapshot(accepted).live_count == 2, "the initial subflow to go")
             now = older(mp.snapshot(accepted))
             assert len({path.local for path in now.subflows}) == 1
@@ -123,14 +122,14 @@ def test_all_paths_gone_and_one_back(mptcp: None) -> None:
             tracker = mp.Tracker(client)
             tracker.update()
             carry(client, accepted, 500)
-            _sandbox.delete_initial_address(client.getsockname()[0])
+            testing.delete_initial_address(client.getsockname()[0])
             until(lambda: mp.status(client) is Status.CLOSED, "the only subflow to go")
             client.send(b"x" * 70)
             update = tracker.update()
             assert update.continues
             assert (update.bytes_acked, update.subflows) == (500, ())
             assert [path.local for path in tracker.gone] == [client.getsockname()]
-            _sandbox.add_endpoint("127.0.9.5")
+            testing.add_endpoint("127.0.9.5")
             assert len(accepted.recv(100)) == 70
             until(lambda: mp.mptcp_info(client).snd_una == mp.mptcp_info(client).write_seq, "the DATA_ACK")
             update = tracker.update()
@@ -290,28 +289,32 @@ def test_the_flow_survives_a_fallback(fallback_ends: Pair) -> None:
     assert [deltas(path) for path in update.subflows] == [(900, 900, 0, 0)]
 
 
-def spoiling_frames(source: socket.socket, buffer: bytearray, delay: float) -> Iterator[tuple[float, bytes]]:
+def spoiling_frames(source: socket.socket, buffer: bytearray) -> Iterator[tuple[float, bytes]]:
     """A middlebox that rewrites what programs say to each other."""
-    for came, frame in READ_FRAMES(source, buffer, delay):
+    for came, frame in READ_FRAMES(source, buffer):
         yield came, frame.replace(b"SPOIL ME", b"SPOILED!")
 
 
-READ_FRAMES = _lab._read_frames
+READ_FRAMES = packets.read_frames
 
 
 def test_a_connection_falls_back_on_the_way(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data that fails its checksum: both ends fall back, and the flow under it goes on with its counters."""
 
     def talk() -> tuple[list[mp.Update], list[mp.Update]]:
-        _lab.enter_private_network()
-        Path("/proc/sys/net/mptcp/checksum_enabled").write_text("1")  # of the data itself
-        with _lab.Wire(rtt=0.001) as wire, mp.create_server((wire.server_address, 0)) as server:
+        with (
+            testing.Paths(1) as paths,
+            paths.server,
+            mp.create_server((paths.server_addresses[0], 0)) as server,
+        ):
+            Path("/proc/sys/net/mptcp/checksum_enabled").write_text("1")  # of the data itself
             server.settimeout(10)
             address = server.getsockname()
-            client = wire.start_in_client(lambda: say(mp.create_connection(address, timeout=10)))
+            with paths.client:
+                client = testing.Child(lambda: say(mp.create_connection(address, timeout=10)))
             sock, _ = server.accept()
             sock.settimeout(10)
-            with sock:
+            with client, sock:
                 tracker = mp.Tracker(sock)
                 updates = [tracker.update()]
                 sock.sendall(b"go")
@@ -337,11 +340,8 @@ def test_a_connection_falls_back_on_the_way(mptcp: None, monkeypatch: pytest.Mon
             assert sock.recv(1) == b"!"
             return [*updates, tracker.update()]
 
-    monkeypatch.setattr(_lab, "_read_frames", spoiling_frames)
-    try:
-        both = _lab.in_child(talk, seconds=30)
-    except CannotRun as reason:
-        raise Missing(str(reason)) from reason
+    monkeypatch.setattr(packets, "read_frames", spoiling_frames)
+    both = testing.in_private_network(talk, within=30)
     for updates, sent, received in zip(both, (508, 7), (6, 508), strict=True):
         before, fell, after = updates
         assert [update.status for update in updates] == [Status.MPTCP, Status.FALLBACK, Status.FALLBACK]

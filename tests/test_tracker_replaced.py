@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _tracker
+from mptcp_sockopt import _tracker, testing
 
 from .life import full_window
 from .support import (
@@ -22,7 +22,6 @@ from .support import (
     LOOPBACK,
     at_work,
     exchange,
-    in_a_child,
     mptcp_pair,
     reset,
     until,
@@ -354,7 +353,7 @@ def test_a_child_of_a_fork_in_the_middle_of_an_update_can_update(mptcp_ends: Pai
     with at_work(tracker.update):
         try:
             assert reached.wait(DEADLINE)
-            assert in_a_child(lambda: deltas(tracker.update())) == of_connection(client, 30, 30, 0, 0)
+            assert testing.in_child(lambda: deltas(tracker.update())) == of_connection(client, 30, 30, 0, 0)
         finally:
             done.set()
 
@@ -398,4 +397,4 @@ def test_updates_by_a_signal_handler_add_up(mptcp: None) -> None:
             assert min(update.elapsed or 0 for update in seen) >= 0
             assert sum(update.bytes_acked or 0 for update in seen) == 7700
 
-    in_a_child(look)
+    testing.in_child(look)

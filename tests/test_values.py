@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 
 from .life import full_window
 from .net import without_cookies
@@ -143,7 +143,7 @@ def test_what_no_path_carries_is_not_sent(mptcp: None) -> None:
 
     def look() -> tuple[int | None, int | None]:
         with paths(socket.AF_INET, 1) as (client, accepted):
-            _sandbox.delete_initial_address(client.getsockname()[0])
+            testing.delete_initial_address(client.getsockname()[0])
             until(lambda: mp.snapshot(accepted).live_count == 0, "the only subflow to go")
             client.sendall(b"x" * 500)
             assert siocoutq(client) == 500

@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes
+from mptcp_sockopt import processes, testing
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -154,3 +154,35 @@ def whose(inodes: list[int]) -> None:
     assert_type(handshake, processes.TCPSocket)
     assert_type(handshake.local, Address)
     assert_type(processes.in_netns("/run/netns/blue", mp.mptcp_diag), mp.MPTCPDiag)
+
+
+def tested(sock: socket.socket) -> None:
+    assert_type(testing.in_child(lambda: 1), int)
+    assert_type(testing.in_private_network(lambda: "one", within=5), str)
+    assert_type(testing.enter_private_network(), None)
+    with testing.Child(lambda: b"one") as child:
+        assert_type(child, testing.Child[bytes])
+        assert_type(child.result(within=1.5), bytes)
+        assert_type(child.end(), int)
+    with testing.Paths(2, rate=20e6, delay=0.01, family=socket.AF_INET6) as paths:
+        assert_type(paths, testing.Paths)
+        assert_type(paths.client, testing.PrivateNetwork)
+        assert_type(paths.server_addresses, tuple[str, ...])
+        paths.cut(0)
+        paths.restore(0)
+        paths.shape(1, rate=1e6)
+    with testing.PrivateNetwork() as network:
+        assert_type(network, testing.PrivateNetwork)
+        assert_type(network.fileno(), int)
+        network.close()
+    assert_type(testing.wait_for(sock, subflows=2), mp.Snapshot)
+    testing.add_address("fd00::1", prefix=64)
+    testing.add_endpoint("fd00::1", "path0", signal=True, backup=True, port=80)
+    testing.set_limits(8, add_addr_accepted=8)
+    testing.delete_endpoint(1)
+    testing.delete_initial_address("127.0.0.1")
+    testing.flush_endpoints()
+    try:
+        pass
+    except (testing.UnavailableError, testing.ChildDiedError) as error:
+        assert_type(error.errno, int | None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes
+from mptcp_sockopt import processes, testing
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
@@ -101,4 +101,21 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     processes.Listener.hosts  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     processes.TCPSocket.stat  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     processes.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # For tests.
+    testing.in_child(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.in_private_network(print, within="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.enter_private_network(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    testing.Child(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.Paths(2, 20e6)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    testing.PrivateNetwork("one")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    testing.wait_for(sock, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    testing.add_address(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.add_endpoint("fd00::1", port="80")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.set_limits("8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.delete_endpoint("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.delete_initial_address(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.flush_endpoints(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    testing.UnavailableError(1, "").what  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    testing.ChildDiedError(1, "").signal  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    testing.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     print(no_socket, no_address, found, kept)

@@ -40,7 +40,7 @@ from .sockopt import (
     read_tcp_info,
 )
 
-# layouts, listeners, netlink, rows and sock_diag are rooms, imported by those who need them.
+# layouts, listeners, netlink, packets, rows and sock_diag are rooms, imported by those who need them.
 __all__ = [
     "IPPROTO_MPTCP",
     "LEAST_MPTCP_INFO",
@@ -65,6 +65,7 @@ __all__ = [
     "listens",
     "netlink",
     "numbers",
+    "packets",
     "read_elements",
     "read_full_info",
     "read_info",

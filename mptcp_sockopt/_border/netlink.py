@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Netlink in Python, for what is not asked often: one request and its answer; path manager, addresses.
+"""Netlink in Python, for what is not asked often: one request and its answer; path manager, interfaces.
 
 Each call is about the network namespace of the calling process. OSError has the kernel's errno, or EPROTO for
 an answer that is none.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Headers: length first, then the kind.
 _MESSAGE, _ATTRIBUTE = packed(*layout("nlmsghdr").values()), packed(*layout("nlattr").values())
 _GENERIC, _IFADDR = packed(*layout("genlmsghdr").values()), packed(*layout("ifaddrmsg").values())
+_IFINFO = packed(*layout("ifinfomsg").values())
 _DATAGRAMS = 100  # an answer is one message and an acknowledgement, in a datagram or two
 
 
@@ -63,13 +64,14 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def call(netlink: socket.socket, kind: int, payload: bytes) -> bytes:
+def call(netlink: socket.socket, kind: int, payload: bytes, flags: int = 0) -> bytes:
     """One request; the payload of its answer, empty if that was the acknowledgement alone.
 
     OSError with the kernel's errno if it refuses, EPROTO if what comes back is no answer.
     """
     length = _MESSAGE.size + len(payload)
-    netlink.send(_MESSAGE.pack(length, kind, lib.NLM_F_REQUEST | lib.NLM_F_ACK, 1, 0) + payload)
+    flags |= lib.NLM_F_REQUEST | lib.NLM_F_ACK
+    netlink.send(_MESSAGE.pack(length, kind, flags, 1, 0) + payload)
     answer = b""
     for _ in range(_DATAGRAMS):
         messages = netlink.recv(65536)
@@ -142,24 +144,21 @@ def _address(address: str) -> bytes:
     return number(lib.MPTCP_PM_ADDR_ATTR_FAMILY, "H", family) + packed_address
 
 
-def add_endpoint(address: str, interface: str = "lo") -> None:
-    """``ip mptcp endpoint add ADDRESS dev INTERFACE subflow``: connections get a subflow from address."""
-    _endpoint(
-        lib.MPTCP_PM_CMD_ADD_ADDR,
-        _address(address),
-        number(lib.MPTCP_PM_ADDR_ATTR_FLAGS, "I", lib.MPTCP_PM_ADDR_FLAG_SUBFLOW),
-        number(lib.MPTCP_PM_ADDR_ATTR_IF_IDX, "i", socket.if_nametoindex(interface)),
-    )
+def add_endpoint(
+    address: str, interface: str = "", *, signal: bool = False, backup: bool = False, port: int = 0
+) -> None:
+    """``ip mptcp endpoint add ADDRESS [dev INTERFACE] subflow``: new connections get a subflow from address.
 
-
-def announce(address: str, port: int) -> None:
-    """``ip mptcp endpoint add ADDRESS port PORT signal``: the kernel makes a listener of its own."""
-    _endpoint(
-        lib.MPTCP_PM_CMD_ADD_ADDR,
-        _address(address),
-        number(lib.MPTCP_PM_ADDR_ATTR_FLAGS, "I", lib.MPTCP_PM_ADDR_FLAG_SIGNAL),
-        number(lib.MPTCP_PM_ADDR_ATTR_PORT, "H", port),
-    )
+    With signal, they announce the address to the peer, which may connect to it (``signal [port PORT]``; for a
+    port, the kernel makes a listener of its own). The subflow of a backup is used when no other is left.
+    """
+    flags = lib.MPTCP_PM_ADDR_FLAG_SIGNAL if signal else lib.MPTCP_PM_ADDR_FLAG_SUBFLOW
+    parts = [number(lib.MPTCP_PM_ADDR_ATTR_FLAGS, "I", flags | lib.MPTCP_PM_ADDR_FLAG_BACKUP * backup)]
+    if interface:
+        parts.append(number(lib.MPTCP_PM_ADDR_ATTR_IF_IDX, "i", socket.if_nametoindex(interface)))
+    if port:
+        parts.append(number(lib.MPTCP_PM_ADDR_ATTR_PORT, "H", port))
+    _endpoint(lib.MPTCP_PM_CMD_ADD_ADDR, _address(address), *parts)
 
 
 def delete_endpoint(id: int) -> None:
@@ -177,17 +176,47 @@ def flush_endpoints() -> None:
     generic("mptcp_pm", lib.MPTCP_PM_CMD_FLUSH_ADDRS)
 
 
-# --------------------------------------------------------------------------------------------- addresses
+# -------------------------------------------------------------------------------------------- interfaces
 
 
-def add_address(address: str, interface: str = "lo") -> None:
-    """``ip address add ADDRESS/128 dev INTERFACE nodad``, of IPv6. (All of 127.0.0.0/8 is on lo anyway.)"""
-    host = socket.inet_pton(socket.AF_INET6, address)
-    index = socket.if_nametoindex(interface)
-    message = _IFADDR.pack(socket.AF_INET6, 8 * len(host), lib.IFA_F_NODAD, 0, index)
+def _route(kind: int, payload: bytes, flags: int = 0) -> None:
     with connected(lib.NETLINK_ROUTE) as netlink:
-        call(
-            netlink,
-            lib.RTM_NEWADDR,
-            message + attribute(lib.IFA_LOCAL, host) + attribute(lib.IFA_ADDRESS, host),
-        )
+        call(netlink, kind, payload, flags)
+
+
+def _name(interface: str) -> bytes:
+    return attribute(lib.IFLA_IFNAME, interface.encode() + b"\0")
+
+
+def add_address(address: str, interface: str = "lo", prefix: int = 0) -> None:
+    """``ip address add ADDRESS/PREFIX dev INTERFACE nodad``; by default a host's own, /32 or /128."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    host = socket.inet_pton(family, address)
+    index = socket.if_nametoindex(interface)
+    message = _IFADDR.pack(family, prefix or 8 * len(host), lib.IFA_F_NODAD, 0, index)
+    _route(lib.RTM_NEWADDR, message + attribute(lib.IFA_LOCAL, host) + attribute(lib.IFA_ADDRESS, host))
+
+
+def bring_up(interface: str) -> None:
+    """``ip link set INTERFACE up``."""
+    index = socket.if_nametoindex(interface)
+    _route(lib.RTM_NEWLINK, _IFINFO.pack(0, 0, 0, index, lib.IFF_UP, lib.IFF_UP))
+
+
+def add_veth(name: str, peer: str, namespace: int) -> None:
+    """``ip link add NAME up type veth peer name PEER netns NAMESPACE``, which is a descriptor.
+
+    The peers of all pairs have one link-layer address, and no ARP. Then the kernel addresses every frame to
+    just that (the neighbour of an interface without ARP has the interface's own), and nobody waits for a
+    neighbour when two of them are joined.
+    """
+    up, noarp = lib.IFF_UP, lib.IFF_NOARP
+    other = _IFINFO.pack(0, 0, 0, 0, noarp, noarp) + _name(peer)
+    other += attribute(lib.IFLA_ADDRESS, b"\x02\0\0\0\x09\0") + number(lib.IFLA_NET_NS_FD, "I", namespace)
+    kind = attribute(lib.IFLA_INFO_KIND, b"veth")
+    pair = nest(lib.IFLA_LINKINFO, kind, nest(lib.IFLA_INFO_DATA, attribute(lib.VETH_INFO_PEER, other)))
+    _route(
+        lib.RTM_NEWLINK,
+        _IFINFO.pack(0, 0, 0, 0, up, up) + _name(name) + pair,
+        lib.NLM_F_CREATE | lib.NLM_F_EXCL,
+    )

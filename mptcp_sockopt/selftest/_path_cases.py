@@ -10,7 +10,7 @@ import socket
 
 import mptcp_sockopt as mp
 
-from .. import _sandbox
+from .. import testing
 from ._cases import LOOPBACK, eventually
 from ._ktap import Skip, check, is_shortage, named
 
@@ -32,7 +32,7 @@ def several_subflows(family: int) -> None:
 @named("4 subflows less the initial one, 3 live")
 def initial_removed(family: int) -> None:
     with _Paths(family) as paths:
-        _sandbox.delete_initial_address(paths.initial)
+        testing.delete_initial_address(paths.initial)
         check(
             eventually(lambda: mp.snapshot(paths.client).live_count == 3),
             f"{mp.snapshot(paths.client).live_count} are live, not 3",
@@ -78,27 +78,17 @@ class _Paths:
 def enter_sandbox(family: int) -> None:
     """A private namespace whose path manager adds three subflows to every connection."""
     try:
-        _sandbox.enter_private_network()
-    except OSError as error:
+        testing.enter_private_network()
+    except testing.UnavailableError as error:
         if is_shortage(error):
             raise
-        why = _sandbox.why_refused(error)
-        raise Skip(f"no private network namespace can be made here: {why}") from None
-    try:
-        _add_paths(family)
-    except _sandbox.NoNetlinkError as error:
-        if is_shortage(error):
-            raise
-        raise Skip(f"no netlink socket can be made here: {error}") from None
-
-
-def _add_paths(family: int) -> None:
-    _sandbox.set_limits(8, 8)
+        raise Skip(str(error)) from None
+    testing.set_limits(8, 8)
     for last in range(1, 5):
         if family == socket.AF_INET6:
-            _sandbox.add_address(f"fd00:9::{last}")
+            testing.add_address(f"fd00:9::{last}")
         if last > 1:
-            _sandbox.add_endpoint(f"127.0.9.{last}" if family == socket.AF_INET else f"fd00:9::{last}")
+            testing.add_endpoint(f"127.0.9.{last}" if family == socket.AF_INET else f"fd00:9::{last}")
 
 
 CASES = (several_subflows, initial_removed)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 from mptcp_sockopt.selftest._cases import eventually
 
 from ..support import LOOPBACK, connected, exchange, fallback_pair, in_private_network, tcp_pair, until
@@ -138,8 +138,8 @@ def sockets(family: int) -> tuple[dict[str, Any], list[Any]]:
 
 def two_paths() -> tuple[dict[str, Any], dict[str, Any]]:
     """A second subflow from 127.0.0.2: what a snapshot says of it, and all bytes that there are."""
-    _sandbox.set_limits(2, 2)
-    _sandbox.add_endpoint("127.0.0.2")
+    testing.set_limits(2, 2)
+    testing.add_endpoint("127.0.0.2")
     server = mp.create_server(("127.0.0.1", 0), fallback=False)
     with connected(server, mp.create_socket(fallback=False)) as (client, accepted):
         exchange(client, accepted)

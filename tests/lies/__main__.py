@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 
 from .readers import BEFORE_6_5, READERS, STALE, Ends, plain
 from .told import ALL_STALE, LIES, OLDER, Telling
@@ -269,9 +269,9 @@ def main() -> int:
     """Exit status: 0 where all pairs are right, 1 where some are not, 3 where it cannot run."""
     if "LIAR" in os.environ:
         try:
-            _sandbox.enter_private_network()
-        except OSError as error:
-            print(f"no private network namespace: {error}", file=sys.stderr)
+            testing.enter_private_network()
+        except testing.UnavailableError as error:
+            print(error, file=sys.stderr)
             return MISSING
         found = results("--short" in sys.argv)
         if "--json" not in sys.argv:

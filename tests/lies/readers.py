@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _sandbox, processes
+from mptcp_sockopt import processes, testing
 from mptcp_sockopt._border import abi
 
 STALE = b"\xa5" * 8  # as liar.c fills the buffers
@@ -52,8 +52,8 @@ class Ends:
     """A connection of two subflows at rest, its listener, plain TCP, and a connection that fell back."""
 
     def __init__(self) -> None:
-        _sandbox.set_limits(8)
-        _sandbox.add_endpoint("127.0.0.2")
+        testing.set_limits(8)
+        testing.add_endpoint("127.0.0.2")
         self.listener = mp.create_server(("127.0.0.1", 0), fallback=False)
         self.port = self.listener.getsockname()[1]
         self.client = mp.create_connection(self.listener.getsockname(), timeout=5, fallback=False)

@@ -32,8 +32,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     (f"{SELFTEST}._inq_cases", "number"): "as _cases",
     (f"{SELFTEST}._socket_cases", "format"): "as _cases",
     (f"{SELFTEST}._socket_cases", f"{BORDER}.netlink"): "as _cases; nothing public asks for a token",
-    (f"{SELFTEST}._path_cases", f"{LIBRARY}._sandbox"): "until private networks are public",
-    (f"{LIBRARY}._sandbox", "format"): "to bring lo up, until private networks are public",
     (f"{LIBRARY}._fields", "offset"): "to decode what lies at an offset is what it is for",
 }
 

@@ -119,6 +119,23 @@ def test_the_examples_of_docs_processes(mptcp: None, capfd: pytest.CaptureFixtur
     assert "Status.LISTENING" in printed
 
 
+def test_the_examples_of_docs_testing(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """A pytest file of 25 lines, and a script, run as they are printed."""
+    page = (ROOT / "docs" / "testing.md").read_text()
+    first, _, *others = re.findall(r"```python\n(.*?)```", page, re.DOTALL)  # pytest runs the second one
+    assert len(list(filter(None, first.splitlines()))) <= 25
+    names: dict[str, Any] = {}
+    exec(first, names)
+    (test,) = [thing for name, thing in names.items() if name.startswith("test_")]
+    test()
+    capfd.readouterr()
+    for code in others:
+        exec(code, {})
+    (shown,) = re.findall(r"```\n(True.*?)```", page, re.DOTALL)
+    sys.stdout.flush()
+    assert capfd.readouterr().out == shown
+
+
 def test_the_two_commands_are_what_ci_runs() -> None:
     """In the first screen of the README, and word for word in .ci/run."""
     commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)

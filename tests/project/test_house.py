@@ -13,7 +13,7 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes
+from mptcp_sockopt import processes, testing
 from mptcp_sockopt._border import abi
 from mptcp_sockopt._records import Record
 from mptcp_sockopt.selftest.__main__ import Plan
@@ -202,10 +202,12 @@ def test_public_names_are_documented() -> None:
             assert thing.__doc__
             assert thing.__module__ == "mptcp_sockopt"
     assert sorted(mp.__all__) == sorted(set(mp.__all__))
-    page = (ROOT / "docs" / "processes.md").read_text()
-    for name in processes.__all__:
-        assert re.search(rf"`{name}[`(]", page), name
-        assert getattr(processes, name).__doc__
+    for room, file in ((processes, "processes.md"), (testing, "testing.md")):
+        page = (ROOT / "docs" / file).read_text()
+        for name in room.__all__:
+            assert re.search(rf"`{name}[`(]", page), name
+            assert getattr(room, name).__doc__
+            assert getattr(room, name).__module__ == room.__name__
 
 
 def options() -> list[str]:
@@ -238,7 +240,7 @@ def test_is_mptcp_begins_with_the_call() -> None:
 
 CLASSES = [
     thing
-    for room in (mp, processes)
+    for room in (mp, processes, testing)
     for name in room.__all__
     if isinstance(thing := getattr(room, name), type)
 ]

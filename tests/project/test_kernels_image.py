@@ -114,11 +114,11 @@ def test_a_wheel_of_another_checkout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unobtainable, match=r"not of this checkout: its mptcp_sockopt/sub/old\.py"):
         image.check_wheel(tmp_path)
     shutil.rmtree(package / "sub")
-    (package / "_sandbox.py").write_text("")
-    with pytest.raises(Unobtainable, match=r"not of this checkout: its mptcp_sockopt/_sandbox\.py"):
+    (package / "_views.py").write_text("")
+    with pytest.raises(Unobtainable, match=r"not of this checkout: its mptcp_sockopt/_views\.py"):
         image.check_wheel(tmp_path)
-    (package / "_sandbox.py").unlink()
-    with pytest.raises(Unobtainable, match=r"_sandbox\.py"):
+    (package / "_views.py").unlink()
+    with pytest.raises(Unobtainable, match=r"_views\.py"):
         image.check_wheel(tmp_path)
 
 

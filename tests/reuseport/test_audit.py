@@ -22,11 +22,12 @@ from typing import Any
 
 import pytest
 
+from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
 from reuseport import _audit
 from reuseport._net import LOOPBACK, Reuse, listen
 
-from ..support import DEADLINE, Missing, at_work, in_a_child, in_private_network, started, until
+from ..support import DEADLINE, Missing, at_work, in_private_network, started, until
 
 ROOT = Path(__file__).parents[2]
 SERVERS = Path(__file__).parent / "servers"
@@ -129,7 +130,7 @@ def test_a_server_that_dies(inherited: str) -> None:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         return audit(*QUICK, *toy("mortal"))
 
-    code, out = in_a_child(look)
+    code, out = testing.in_child(look)
     assert code == 1
     assert out.splitlines()[-1].endswith(" in 1 restarts, then CMD ended (killed by SIGHUP): FAIL")
 

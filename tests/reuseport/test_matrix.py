@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from reuseport import _lab, matrix
+from mptcp_sockopt.testing import _network
+from reuseport import matrix
 from reuseport.__main__ import main
 from reuseport._net import Reuse
 from reuseport.matrix import ADDRESSES, Address, Cell, Finding, Side, allowed, overlap
@@ -180,13 +181,13 @@ def test_without_a_namespace_it_cannot_run(
     """Exit 3: the caller's own ports are not touched."""
 
     def refused(function: str, *_: int) -> None:
-        raise PermissionError(1, f"{function}: Operation not permitted")
+        raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(_lab, "_libc", refused)
+    monkeypatch.setattr(_network, "_call", refused)
     assert main(["matrix"]) == 3
     captured = capsys.readouterr()
-    assert "a private network namespace may not be made here" in captured.err
-    assert "may not be made here: [Errno 1] unshare: Operation not permitted" in captured.err
+    said = "reuseport: cannot run here: no private network namespace: Operation not permitted"
+    assert captured.err.startswith(said)
     assert captured.out == ""
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_sockopt import _sandbox
+from mptcp_sockopt import testing
 from mptcp_sockopt.selftest import _ktap, _path_cases
+from mptcp_sockopt.testing import _network
 
-from .support import Missing, in_a_child, tcp_pair
+from ..support import Missing, tcp_pair
 
 NOBODY = 65534
 
@@ -30,24 +31,24 @@ def without_privilege() -> None:
 def make_a_user_namespace() -> None:
     without_privilege()
     try:
-        _sandbox._unshare(_sandbox._CLONE_NEWUSER)
+        _network._call("unshare", _network._CLONE_NEWUSER)
     except OSError as error:
         raise Missing(f"user namespaces without privilege: {error}") from None
 
 
 def test_a_user_namespace_will_do(mptcp: None) -> None:
     """Where one can be made, a private network can be too, with lo up and limits to set."""
-    in_a_child(make_a_user_namespace)
+    testing.in_child(make_a_user_namespace)
 
     def look() -> tuple[str, list[str]]:
         without_privilege()
-        _sandbox.enter_private_network()
+        testing.enter_private_network()
         with tcp_pair(socket.AF_INET):
             pass
-        _sandbox.set_limits(1)
+        testing.set_limits(1)
         return os.readlink("/proc/self/ns/net"), [name for _, name in socket.if_nameindex()]
 
-    namespace, interfaces = in_a_child(look)
+    namespace, interfaces = testing.in_child(look)
     assert namespace != os.readlink("/proc/self/ns/net")
     assert "lo" in interfaces
 
@@ -69,9 +70,9 @@ def in_own_limits(limit: str, *, privileged: bool) -> str:
     def look() -> str:
         maps = {"setgroups": "deny", "uid_map": f"0 {os.geteuid()} 1", "gid_map": f"0 {os.getegid()} 1"}
         try:
-            _sandbox._unshare(_sandbox._CLONE_NEWUSER)
+            _network._call("unshare", _network._CLONE_NEWUSER)
         except OSError as error:
-            raise Missing(f"user namespaces: {_sandbox.why_refused(error)}") from None
+            raise Missing(f"user namespaces: {_network._why(error)}") from None
         for name, text in maps.items():
             Path(f"/proc/self/{name}").write_text(text)
         Path(f"/proc/sys/user/{limit}").write_text("0")
@@ -81,7 +82,7 @@ def in_own_limits(limit: str, *, privileged: bool) -> str:
             _path_cases.enter_sandbox(socket.AF_INET)
         return str(caught.value)
 
-    return in_a_child(look)
+    return testing.in_child(look)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def in_own_limits(limit: str, *, privileged: bool) -> str:
 def test_a_limit_of_nothing_is_named(limit: str, privileged: bool, words: str, mptcp: None) -> None:
     """By the kernel's name for it; not as "No space left on device"."""
     reason = in_own_limits(limit, privileged=privileged)
-    assert reason == f"no private network namespace can be made here: {words}"
+    assert reason == f"no private network namespace: {words}"
 
 
 def why(
@@ -107,9 +108,9 @@ def why(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{value}\n")
     (tmp_path / "status").write_text(status)
-    monkeypatch.setattr(_sandbox, "_SYSCTL", str(tmp_path / "sys"))
-    monkeypatch.setattr(_sandbox, "_STATUS", str(tmp_path / "status"))
-    return _sandbox.why_refused(OSError(number, os.strerror(number)))
+    monkeypatch.setattr(_network, "_SYSCTL", str(tmp_path / "sys"))
+    monkeypatch.setattr(_network, "_STATUS", str(tmp_path / "status"))
+    return _network._why(OSError(number, os.strerror(number)))
 
 
 NOBODYS = "Name:\tpython\nCapEff:\t0000000000000000\nSeccomp:\t0\n"

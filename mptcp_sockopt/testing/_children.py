@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import os
 import pickle
 import select
@@ -12,30 +12,35 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, NoReturn, TypeVar, cast
-
-from mptcp_sockopt.cli import CannotRun
 
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-class ChildDied(CannotRun, RuntimeError):  # noqa: N818  # as its base
-    """By no doing of its own: an end that no function has."""
+class ChildDiedError(OSError):
+    """A child ended without a result: a signal killed it, which the message names, or it called os._exit().
+
+    Thread rule: it belongs to who caught it.
+    """
+
+    def __str__(self) -> str:
+        return self.strerror or ""
 
 
-class Handle(Generic[T]):
-    """A function at work in a forked child. ``with`` it, or call end().
+class Child(Generic[T]):
+    """``with Child(function) as child:`` a function at work in a forked process. Or call end().
 
-    Between the caller and the child stands a guard, a process that holds no descriptor and does nothing
-    but wait. When the child ends, the caller dies (of whatever) or the handle ends, the guard kills every
-    descendant of its own, those that left their group, session or parent too: it is their subreaper.
+    Nothing that it started is left behind, however it, or the caller, ends. Between the two stands a guard, a
+    process that holds no descriptor of the caller's and does nothing but wait. When the child ends, the
+    caller dies (of whatever) or end() is called, the guard kills every descendant of its own, those that left
+    their group, session or parent too: it is their subreaper.
 
-    Thread rule: the thread that started it must outlive it (PR_SET_PDEATHSIG is about the thread).
+    Thread rule: one thread uses it, which must outlive it (PR_SET_PDEATHSIG is about the thread).
     """
 
     def __init__(self, function: Callable[[], T]) -> None:
@@ -55,43 +60,49 @@ class Handle(Generic[T]):
             os.close(outward)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def result(self, seconds: float) -> T:
-        """What the function returned, once; what it raised is raised, from the child's traceback.
+    def result(self, within: float) -> T:
+        """What the function returned (pickled), once; what it raised is raised, from the child's traceback.
 
-        TimeoutError when it takes longer than that from now. However it comes out, the handle has ended.
+        TimeoutError if it takes more than so many seconds from now, ChildDiedError if it ended without a
+        result. However it comes out, the child has ended.
         """
         if not self._guard:
             raise RuntimeError("this child was ended before")
         try:
-            data = self._read(seconds)
+            data = self._read(within)
         finally:
-            self.end()
+            killed_by = self.end()
         if not data:
-            raise ChildDied("the child died without a word: it was killed, or memory ran out")
+            how = f"was killed by {signal.Signals(killed_by).name}" if killed_by else "ended by itself"
+            raise ChildDiedError(errno.ECHILD, f"the child {how}, and left no result")
         value, trace = pickle.loads(data)
         if trace:
             raise value from RuntimeError(f"in the child:\n{trace}")
         return cast("T", value)
 
-    def _read(self, seconds: float) -> bytes:
-        data, deadline, poll = bytearray(), time.monotonic() + seconds, select.poll()
+    def _read(self, within: float) -> bytes:
+        data, deadline, poll = bytearray(), time.monotonic() + within, select.poll()
         poll.register(self._pipe, select.POLLIN)
         while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             chunk = os.read(self._pipe, 1 << 20)
             if not chunk:
                 return bytes(data)
             data += chunk
-        raise TimeoutError(f"a child took more than {seconds:g} s")
+        raise TimeoutError(f"a child took more than {within:g} s")
 
-    def end(self) -> None:
-        """Kill the child and its descendants, if any are left, and wait for that."""
+    def end(self) -> int:
+        """Kill the child and its descendants, if any are left, and wait for that.
+
+        The number of the signal that had killed the child before, or 0.
+        """
         guard, self._guard = self._guard, 0
-        if guard:
-            os.close(self._pipe)
-            os.kill(guard, signal.SIGTERM)
-            os.waitpid(guard, 0)
+        if not guard:
+            return 0
+        os.close(self._pipe)
+        os.kill(guard, signal.SIGTERM)
+        return os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1])
 
-    def __enter__(self) -> Handle[T]:
+    def __enter__(self) -> Child[T]:
         return self
 
     def __exit__(
@@ -100,31 +111,27 @@ class Handle(Generic[T]):
         self.end()
 
 
-def in_child(function: Callable[[], T], *, seconds: float) -> T:
-    """Call function in a forked child: what it returns (pickled) or raises. TimeoutError after seconds.
+def in_child(function: Callable[[], T], *, within: float = 60) -> T:
+    """Call function in a forked process: what it returns (pickled), or what it raises.
 
-    Nothing that the function started is left behind, whichever way it, or the caller, ends.
+    TimeoutError if that takes more than so many seconds; ChildDiedError if the process was killed. Nothing
+    that the function started is left behind, whichever way it, or the caller, ends.
     """
-    with Handle(function) as child:
-        return child.result(seconds)
+    with Child(function) as child:
+        return child.result(within)
 
 
-def with_default_signals() -> None:
-    """For preexec_fn: no signal is ignored or blocked in the command, whatever this process inherited."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def close_from(lowest: int) -> None:
-    """Close every descriptor of the process from that number on."""
+def close_all_but(kept: Container[int]) -> None:
+    """Close every other descriptor of the process."""
     for name in os.listdir("/proc/self/fd"):
-        if int(name) >= lowest:
+        if int(name) not in kept:
             with contextlib.suppress(OSError):  # the descriptor of that listing
                 os.close(int(name))
 
 
 def _prctl(option: int, value: int) -> None:
+    import ctypes  # not every Python has it
+
     if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value)):
         number = ctypes.get_errno()
         raise OSError(number, f"prctl: {os.strerror(number)}")
@@ -138,6 +145,7 @@ def flush() -> None:
 
 
 def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iterable[int]) -> NoReturn:
+    killed_by = 0
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children end unannounced
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -150,11 +158,12 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
             os.read(gate, 1)  # until the guard has let go of everything
             os.close(gate)
             _work(function, outward, guard, mask)
-        os.dup2(gate_end, 0)  # the last to be closed
-        close_from(1)  # a listener held here would be a black hole
-        os.close(0)
-        if os.getppid() == parent:  # else it died before it could be watched
-            _wait(worker)
+        # A listener held here would be a black hole. The pipe stays: at its end, all of this is over.
+        close_all_but((outward, gate_end))
+        os.close(gate_end)
+        # Else it died before it could be watched. 0 is a parent outside of our PID namespace.
+        if os.getppid() in (parent, 0):
+            killed_by = _wait(worker)
     except OSError as error:  # no descriptor, no process, no /proc: it is the only one who can tell
         with contextlib.suppress(OSError):
             os.write(outward, _pickled((error, traceback.format_exc())))
@@ -162,17 +171,21 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
         try:
             _end_descendants()
         finally:
-            os._exit(0)
+            os._exit(killed_by)
 
 
-def _wait(worker: int) -> None:
-    """Until the worker has ended, or SIGTERM says that the parent has, or that it has had enough."""
+def _wait(worker: int) -> int:
+    """Until the worker has ended, or SIGTERM says that the parent has, or that it has had enough.
+
+    The number of the signal that killed the worker, or 0.
+    """
     while signal.sigwaitinfo({signal.SIGCHLD, signal.SIGTERM}).si_signo == signal.SIGCHLD:
         ended = -1
         while ended:
-            ended, _ = os.waitpid(-1, os.WNOHANG)
+            ended, status = os.waitpid(-1, os.WNOHANG)
             if ended == worker:
-                return
+                return max(0, -os.waitstatus_to_exitcode(status))
+    return 0
 
 
 def _end_descendants() -> None:

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import pytest
 
-from reuseport import _children
+from mptcp_sockopt import testing
+from mptcp_sockopt.testing import _children
 
 from ..support import DEADLINE, started, until
 
@@ -67,8 +68,8 @@ class Odd(Exception):  # noqa: N818  # not an error
 
 def test_in_child_returns() -> None:
     """Values come back pickled, whatever their size, from another process."""
-    assert _children.in_child(lambda: (os.getpid(), "x" * 1_000_000), seconds=SECONDS)[0] != os.getpid()
-    assert _children.in_child(lambda: None, seconds=SECONDS) is None
+    assert testing.in_child(lambda: (os.getpid(), "x" * 1_000_000), within=SECONDS)[0] != os.getpid()
+    assert testing.in_child(lambda: None, within=SECONDS) is None
 
 
 def test_in_child_raises() -> None:
@@ -78,7 +79,7 @@ def test_in_child_raises() -> None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
 
     with pytest.raises(ConnectionRefusedError, match="nobody listens") as raised:
-        _children.in_child(refuse, seconds=SECONDS)
+        testing.in_child(refuse, within=SECONDS)
     assert raised.value.errno == errno.ECONNREFUSED
     assert "in refuse" in str(raised.value.__cause__)
 
@@ -90,31 +91,31 @@ def test_what_cannot_be_pickled_is_said() -> None:
         raise Odd(1, 2)
 
     with pytest.raises(RuntimeError, match="cannot be pickled"):
-        _children.in_child(lambda: sys.stdout, seconds=SECONDS)
+        testing.in_child(lambda: sys.stdout, within=SECONDS)
     with pytest.raises(RuntimeError, match="cannot be pickled"):
-        _children.in_child(odd, seconds=SECONDS)
+        testing.in_child(odd, within=SECONDS)
 
 
 def test_a_child_that_is_killed_is_noticed() -> None:
-    """At once, not at the deadline."""
-    with pytest.raises(RuntimeError, match="without a word"):
-        _children.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL), seconds=SECONDS)
+    """At once, not at the deadline; by which signal is said."""
+    with pytest.raises(testing.ChildDiedError, match="was killed by SIGKILL"):
+        testing.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL), within=SECONDS)
 
 
 def test_what_the_guard_lacks_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the caller's own error: no /proc, no descriptor. The function is not called."""
 
-    def lacking(lowest: int) -> None:
+    def lacking(kept: object) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc/self/fd")
 
-    monkeypatch.setattr(_children, "close_from", lacking)
+    monkeypatch.setattr(_children, "close_all_but", lacking)
     with pytest.raises(FileNotFoundError, match="/proc/self/fd"):
-        _children.in_child(lambda: 1, seconds=SECONDS)
+        testing.in_child(lambda: 1, within=SECONDS)
 
 
 def test_a_handle_gives_its_result_once() -> None:
     """Then it has ended."""
-    child = _children.Handle(lambda: 1)
+    child = testing.Child(lambda: 1)
     assert child.result(SECONDS) == 1
     with pytest.raises(RuntimeError, match="ended"):
         child.result(SECONDS)
@@ -123,7 +124,7 @@ def test_a_handle_gives_its_result_once() -> None:
 def test_at_the_deadline_descendants_are_gone() -> None:
     """All of them when TimeoutError is raised, and those in other sessions too."""
     inward, outward = os.pipe()
-    child = _children.Handle(lambda: leave_a_daemon(outward))
+    child = testing.Child(lambda: leave_a_daemon(outward))
     pids = two_pids(inward)
     assert all(map(alive, pids))
     with pytest.raises(TimeoutError, match="more than"):
@@ -141,7 +142,7 @@ def test_descendants_end_with_the_function() -> None:
             os._exit(0)
         return pid
 
-    assert not alive(_children.in_child(start, seconds=SECONDS))
+    assert not alive(testing.in_child(start, within=SECONDS))
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda end: end.name)
@@ -149,8 +150,8 @@ def test_descendants_die_with_the_caller(end: signal.Signals) -> None:
     """Of kill -9, of SIGTERM, of Ctrl-C; the caller's death is enough, it does nothing about it."""
     inward, outward = os.pipe()
     code = f"""
-from tests.reuseport.test_children import _children, leave_a_daemon
-_children.in_child(lambda: leave_a_daemon({outward}), seconds=60)
+from tests.testing.test_children import leave_a_daemon, testing
+testing.in_child(lambda: leave_a_daemon({outward}), within=60)
 """
     command = (sys.executable, "-c", code)
     with started(*command, cwd=ROOT, pass_fds=[outward], stderr=subprocess.DEVNULL) as caller:
@@ -162,10 +163,17 @@ _children.in_child(lambda: leave_a_daemon({outward}), seconds=60)
     until(lambda: not any(map(alive, pids)), "the end of a dead process's children")
 
 
-def test_the_guard_holds_nothing() -> None:
-    """No descriptor, and that before the function begins: a listener that all others closed is closed."""
+def test_a_child_that_exits_is_noticed() -> None:
+    """Without a result, and without a signal."""
+    with pytest.raises(testing.ChildDiedError, match="ended by itself"):
+        testing.in_child(lambda: os._exit(3), within=SECONDS)
+
+
+def test_the_guard_holds_a_pipe_alone() -> None:
+    """And that before the function begins: a listener that all others closed is closed."""
 
     def descriptors_of_parent() -> list[str]:
-        return os.listdir(f"/proc/{os.getppid()}/fd")
+        folder = f"/proc/{os.getppid()}/fd"
+        return [os.readlink(f"{folder}/{name}").partition(":")[0] for name in os.listdir(folder)]
 
-    assert _children.in_child(descriptors_of_parent, seconds=SECONDS) == []
+    assert testing.in_child(descriptors_of_parent, within=SECONDS) == ["pipe"]

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Several paths between two network namespaces, each with a rate and a delay, to be cut and restored."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pickle
+import socket
+import time
+
+from .._border import netlink, packets
+from ._children import Child
+from ._network import PrivateNetwork, needing
+from ._wire import Shape, carry
+
+_FAMILIES = {socket.AF_INET: ("10.9.{}.{}", 24), socket.AF_INET6: ("fd09:a{}::{}", 64)}
+_MOST = 9  # the first, and as many more as the path manager's limits allow
+_AT_ONCE = 8  # the largest limit of the path manager
+
+
+class Paths:
+    """``with Paths(2, rate=20e6, delay=0.010) as paths:`` two namespaces, and that many paths between them.
+
+    ``paths.client`` and ``paths.server`` are PrivateNetworks: what is opened in ``with paths.client:`` is on
+    that side. Path n goes from ``paths.client_addresses[n]`` to ``paths.server_addresses[n]``. Its rate, in
+    bits per second each way, is unlimited by default; its delay, in seconds one way, is half of what it adds
+    to the round trip. If there are several paths, the server announces its other addresses and the client
+    accepts them: a connection to ``server_addresses[0]`` gets a subflow over each path, if the listener is
+    bound to all addresses ("0.0.0.0" or "::").
+
+    Each side has an interface ``path<n>`` for path n (veth, MTU 1500, offloads on), and a process carries
+    frames between the two in order. A frame that would wait longer than 20 ms for its turn is lost: this is
+    how TCP finds the rate. The delay is longer by some 0.1 ms, and by more on a busy machine, unless you are
+    root.
+
+    Call it inside in_private_network(), or as root. UnavailableError names what this machine lacks.
+    Thread rule: one thread at a time; the networks may be entered by any.
+    """
+
+    def __init__(
+        self, count: int = 2, *, rate: float = math.inf, delay: float = 0.0, family: int = socket.AF_INET
+    ) -> None:
+        if not 1 <= count <= _MOST:
+            raise ValueError(f"from 1 to {_MOST} paths, not {count}")
+        pattern, self._prefix = _FAMILIES[socket.AddressFamily(family)]
+        self.client_addresses = tuple(pattern.format(n, 1) for n in range(count))
+        self.server_addresses = tuple(pattern.format(n, 2) for n in range(count))
+        self._family = family
+        self._shapes = [_checked(Shape(rate, delay))] * count
+
+    def __enter__(self) -> Paths:
+        with contextlib.ExitStack() as held:
+            self.client, self.server = PrivateNetwork(), PrivateNetwork()
+            held.callback(self.client.close)
+            held.callback(self.server.close)
+            with needing("paths between network namespaces"):
+                self._build(held)
+            self._held = held.pop_all()
+        return self
+
+    def _build(self, held: contextlib.ExitStack) -> None:
+        between, sides = PrivateNetwork(), (self.client, self.server)
+        ends = []
+        with contextlib.ExitStack() as ours:  # the wire has them then, and the networks end with it
+            ours.callback(between.close)
+            self._control, far = map(held.enter_context, socket.socketpair(type=socket.SOCK_SEQPACKET))
+            ours.callback(far.close)
+            for n in range(len(self._shapes)):
+                with between, needing("a veth interface"):
+                    for name, side in zip(("client", "server"), sides, strict=True):
+                        netlink.add_veth(f"{name}{n}", f"path{n}", side.fileno())
+                with between, needing("a packet socket"):
+                    one, other = [
+                        ours.enter_context(packets.opened(f"{name}{n}")) for name in ("client", "server")
+                    ]
+                    ends.append((one, other))
+            self._wire = held.enter_context(Child(lambda: carry(ends, far)))
+        for side, addresses in zip(sides, (self.client_addresses, self.server_addresses), strict=True):
+            with side:
+                for n, address in enumerate(addresses):
+                    netlink.add_address(address, f"path{n}", self._prefix)
+                    netlink.bring_up(f"path{n}")
+                if len(addresses) > 1:
+                    with needing("the path manager of MPTCP"):
+                        netlink.set_limits(_AT_ONCE, _AT_ONCE)
+                        for address in addresses[1:] if side is self.server else ():
+                            netlink.add_endpoint(address, signal=True)
+        for n in range(len(self._shapes)):
+            self._await_passage(n)
+            self._tell(n, self._shapes[n])
+
+    def _await_passage(self, n: int) -> None:
+        """Until a datagram came there and back. The kernel's workers make interfaces and addresses ready some
+        time after they were asked; a SYN that was lost to that would cost a client a second."""
+        deadline = time.monotonic() + 10
+        with contextlib.ExitStack() as ours:
+            with self.server:
+                server = ours.enter_context(socket.socket(self._family, socket.SOCK_DGRAM))
+            with self.client:
+                client = ours.enter_context(socket.socket(self._family, socket.SOCK_DGRAM))
+            server.bind((self.server_addresses[n], 0))
+            server.setblocking(False)
+            client.settimeout(0.005)
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError):  # no route yet
+                    client.sendto(b"?", server.getsockname())
+                with contextlib.suppress(OSError):  # nor a datagram
+                    server.sendto(b"!", server.recvfrom(1)[1])
+                with contextlib.suppress(OSError):
+                    client.recv(1)
+                    return
+        raise TimeoutError("nothing passes")
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def cut(self, path: int) -> None:
+        """Lose every frame of this path from now on, those on their way too. Neither end is told."""
+        self._bend(path, self._shapes[path]._replace(cut=True))
+
+    def restore(self, path: int) -> None:
+        """Let a path that was cut carry frames again."""
+        self._bend(path, self._shapes[path]._replace(cut=False))
+
+    def shape(self, path: int, *, rate: float | None = None, delay: float | None = None) -> None:
+        """Give a path another rate (bits per second; math.inf is none), delay (seconds one way), or both."""
+        old = self._shapes[path]
+        rate, delay = old.rate if rate is None else rate, old.delay if delay is None else delay
+        self._bend(path, old._replace(rate=rate, delay=delay))
+
+    def _bend(self, path: int, shape: Shape) -> None:
+        self._tell(path, _checked(shape))
+        self._shapes[path] = shape
+
+    def _tell(self, path: int, shape: Shape) -> None:
+        """It is so when this returns."""
+        order, answer = pickle.dumps((range(len(self._shapes))[path], shape)), b""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._control.send(order)
+            answer = self._control.recv(1)
+        if not answer:
+            self._wire.result(within=10)  # raises what ended it
+
+
+def _checked(shape: Shape) -> Shape:
+    if not shape.rate > 0:
+        raise ValueError(f"not a rate in bits per second: {shape.rate}")
+    if not 0 <= shape.delay < math.inf:
+        raise ValueError(f"not a delay in seconds: {shape.delay}")
+    return shape
