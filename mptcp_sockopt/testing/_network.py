@@ -119,7 +119,11 @@ class PrivateNetwork:
         finally:
             os.close(home)
         self._homes = _Homes()
-        self.close = weakref.finalize(self, os.close, self._here)
+        self._let_go = weakref.finalize(self, os.close, self._here)
+
+    def close(self) -> None:
+        """Let go of the network, which lives on as long as something is in it. May be called again."""
+        self._let_go()
 
     def fileno(self) -> int:
         """The descriptor of the namespace, for setns(2)."""

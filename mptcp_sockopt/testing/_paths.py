@@ -38,6 +38,15 @@ class Paths:
     Thread rule: one thread at a time; the networks may be entered by any.
     """
 
+    client: PrivateNetwork
+    """One side, inside of the ``with`` block."""
+    server: PrivateNetwork
+    """The other."""
+    client_addresses: tuple[str, ...]
+    """Of path 0, 1, ..., on the client's side."""
+    server_addresses: tuple[str, ...]
+    """On the server's."""
+
     def __init__(
         self, count: int = 2, *, rate: float = math.inf, delay: float = 0.0, family: int = socket.AF_INET
     ) -> None:
