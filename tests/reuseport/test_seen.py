@@ -123,15 +123,15 @@ def test_options_that_may_not_be_read_are_said() -> None:
 def test_a_listener_whose_main_thread_has_ended(mptcp: None) -> None:
     """Another thread of the process has it still."""
 
-    def look() -> tuple[int, int, str]:
+    def look() -> tuple[int, int, int, str]:
         with child(leaderless) as it:
             number, fd, _ = it.hear()
             (port,) = [found.port for found in processes.listeners(0) if found.inode == number]
-            return it.pid, fd, who(str(port))[1]
+            return os.getuid(), it.pid, fd, who(str(port))[1]  # it may be root of that namespace
 
-    pid, fd, out = in_private_network(look)
+    uid, pid, fd, out = in_private_network(look)
     row = out.splitlines()[1].split()
-    assert (row[1:5], row[-1]) == (["mptcp", "0/128", str(os.getuid()), str(pid)], str(fd))
+    assert (row[1:5], row[-1]) == (["mptcp", "0/128", str(uid), str(pid)], str(fd))
 
 
 def test_the_options_of_a_listener_with_so_linger_are_read() -> None:
