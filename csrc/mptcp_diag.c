@@ -181,8 +181,11 @@ static int add_tcp_socket(struct mptcp_diag_dump *dump, const uint8_t *message, 
 
 	if (length < msg)
 		return -EPROTO;
-	if (!is_of_tcp(message) || !(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1))
+	if (!is_of_tcp(message))
 		return -EPROTO;
+	/* The kernel chooses sockets under a lock, and tells of them later: this one is in another state by now. */
+	if (!(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1))
+		return 0;
 	ulp = find_attribute(message + msg, length - msg, INET_DIAG_ULP_INFO, &ulp_length);
 	find_attribute(message + msg, length - msg, INET_DIAG_INFO, &info_length);
 	found.privileged = !!find_attribute(message + msg, length - msg, INET_DIAG_MARK, &mark_length);
