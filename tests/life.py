@@ -189,7 +189,7 @@ def reset_with_data_unread() -> Iterator[tuple[socket.socket, mp.Update]]:
                     client.send(b"x")
                 return unread_in(theirs) > 0
 
-            # Some 100 sends on 6.18; on 7.3 all of them find room in the connection.
+            # Some 100 sends on 6.18; from 6.19 on all of them find room in the connection.
             if not any(fill() for _ in range(4_000)):
                 raise Missing("a kernel that leaves data in a subflow's own queue")
             assert mine.local is not None
