@@ -17,7 +17,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "csrc/mptcp_diag.c",
         "sock_diag_tcp ports",
         ("if (v6only && (v6only_length != sizeof(*v6only) || *v6only > 1))\n\t\treturn -EPROTO;", ""),
-        ("|| !(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1)", ""),
+        ("!(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1)", "0"),
         (".id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},", ""),
         ("found.v6only = *v6only;", "found.v6only = 1;"),
         (".idiag_states = dump->tcp,", ".idiag_states = 0xfff,"),
