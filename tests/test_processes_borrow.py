@@ -200,8 +200,12 @@ def other_namespace() -> Iterator[tuple[int, int, int, int]]:
 
 
 def namespaces() -> list[str]:
-    """Of each thread of this process."""
-    return [os.readlink(f"/proc/self/task/{tid}/ns/net") for tid in os.listdir("/proc/self/task")]
+    """Of each thread of this process that has not ended meanwhile."""
+    found = []
+    for tid in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(os.readlink(f"/proc/self/task/{tid}/ns/net"))
+    return found
 
 
 def test_sockets_of_another_network_namespace(mptcp: None) -> None:
