@@ -122,19 +122,12 @@ def allow_descriptors(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-class Many:
-    """Exactly so many connected MPTCP sockets in this namespace, and nothing else: both ends of each
-    connection are here. grow() makes them more."""
-
-    def __init__(self) -> None:
-        self.socks: list[socket.socket] = []
-
-    def grow(self, count: int) -> list[socket.socket]:
-        allow_descriptors(count)
-        with listen() as server:
-            while len(self.socks) < count:
-                self.socks += pair(server)
-        return self.socks
+def grow(socks: list[socket.socket], count: int) -> None:
+    """Connect MPTCP sockets until there are so many; both ends of each connection are in the list."""
+    allow_descriptors(count)
+    with listen() as server:
+        while len(socks) < count:
+            socks += pair(server)
 
 
 # --------------------------------------------------------------------------------- connections at work
@@ -222,12 +215,8 @@ def c_library() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "floors.so"
         flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC", f"-I{HERE.parent / 'csrc'}"]
-        done = subprocess.run(
-            ["cc", *flags, str(HERE / "floors.c"), "-o", str(made)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        command = ["cc", *flags, str(HERE / "floors.c"), "-o", str(made)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise Missing(f"cc does not compile benchmarks/floors.c: {done.stderr.strip()}")
         return ctypes.CDLL(str(made))
@@ -330,9 +319,8 @@ def ss(*arguments: str) -> list[dict[str, str]]:
     """`ss -M -i -n -H`, parsed: a dictionary for every socket. Missing where there is no ss."""
     if shutil.which("ss") is None:
         raise Missing("no ss (iproute2)")
-    done = subprocess.run(
-        ["ss", "-M", "-i", "-n", "-H", *arguments], capture_output=True, text=True, check=False
-    )
+    command = ["ss", "-M", "-i", "-n", "-H", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise Missing(f"ss -M -i fails: {done.stderr.strip()}")
     return parse_ss(done.stdout)
