@@ -165,34 +165,26 @@ def drain(sock: socket.socket) -> None:
 def serve(servers: list[socket.socket], count: int) -> None:
     """Accept for ever, answer a byte with a byte, close what the peer has closed."""
     allow_descriptors(count)
-    with selectors.DefaultSelector() as selector:
-        for server in servers:
-            server.setblocking(False)
-            selector.register(server, selectors.EVENT_READ, "listener")
-        while True:
-            for key, _ in selector.select():
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                if key.data:
-                    try:
-                        accepted, _ = sock.accept()
-                    except BlockingIOError:
-                        continue
-                    selector.register(accepted, selectors.EVENT_READ)
-                else:
-                    answer(selector, sock)
+    selector = selectors.DefaultSelector()
 
+    def accept(server: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            selector.register(server.accept()[0], selectors.EVENT_READ, answer)
 
-def answer(selector: selectors.BaseSelector, sock: socket.socket) -> None:
-    try:
-        data = sock.recv(64)
-    except ConnectionError:
-        data = b""
-    if data:
-        sock.sendall(data)
-    else:
+    def answer(sock: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError):
+            if data := sock.recv(64):
+                sock.sendall(data)
+                return
         selector.unregister(sock)
         sock.close()
+
+    for server in servers:
+        server.setblocking(False)
+        selector.register(server, selectors.EVENT_READ, accept)
+    while True:
+        for key, _ in selector.select():
+            key.data(key.fileobj)
 
 
 def connect(server: tuple[str, int]) -> socket.socket:
