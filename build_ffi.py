@@ -213,25 +213,17 @@ class Sdist(sdist):
         name: str = super().make_archive(base_name, format, *words, **options)
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         if epoch and format == "gztar":
-            seconds = int(epoch)
-            with tarfile.open(name) as archive:
-                members = sorted(archive.getmembers(), key=lambda member: member.name)
-                files = [(member, archive.extractfile(member)) for member in members]
-                with (
-                    open(f"{name}.new", "wb") as raw,
-                    gzip.GzipFile("", "wb", fileobj=raw, mtime=seconds) as packed,
-                    tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as repeatable,
-                ):
-                    for member, file in files:
-                        member.mtime, member.uid, member.gid, member.uname, member.gname = (
-                            seconds,
-                            0,
-                            0,
-                            "",
-                            "",
-                        )
-                        member.mode = 0o755 if member.mode & 0o100 else 0o644
-                        member.pax_headers = {}
-                        repeatable.addfile(member, file)
+            with (
+                tarfile.open(name) as archive,
+                open(f"{name}.new", "wb") as raw,
+                gzip.GzipFile("", "wb", fileobj=raw, mtime=int(epoch)) as packed,
+                tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as repeatable,
+            ):
+                for member in sorted(archive.getmembers(), key=lambda member: member.name):
+                    file = archive.extractfile(member)
+                    member.uid, member.gid, member.uname, member.gname = 0, 0, "", ""
+                    member.mtime, member.pax_headers = int(epoch), {}
+                    member.mode = 0o755 if member.mode & 0o100 else 0o644
+                    repeatable.addfile(member, file)
             os.replace(f"{name}.new", name)
         return name

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from mptcp_sockopt import cli
 
 from . import fixtures, groups
-from .measure import TARGETS, Measured, Missing, Scale, better, verdict
-from .report import Document, load, machine, svg, text, write_pages
+from .measure import TARGETS, Measured, Missing, Scale, verdict
+from .report import Document, load, machine, text, write
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIES = 3  # of a group with a verdict that is not good: the best medians are kept
@@ -81,11 +81,10 @@ def best(kept: Measured, found: Measured) -> Measured:
     """The better median of each target, with the bound of its rounds; all else as it was found last."""
     ratios = {**found.ratios}
     for target in TARGETS:
-        if target.key in kept.ratios and target.key in ratios:
-            one, other = kept.ratios[target.key], ratios[target.key]
-            if better(target, one, other) is one:
-                keys = [target.key, *([target.bound] if isinstance(target.bound, str) else [])]
-                ratios.update({key: kept.ratios[key] for key in keys if key in kept.ratios})
+        one, other = kept.ratios.get(target.key), ratios.get(target.key)
+        if one and other and target.badness(one.median) <= target.badness(other.median):
+            keys = target.key, str(target.bound)
+            ratios |= {key: kept.ratios[key] for key in keys if key in kept.ratios}
     return dataclasses.replace(found, ratios=ratios)
 
 
@@ -121,8 +120,9 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; all but soak by default"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds, {FULL.rounds} by default")
-    parser.add_argument("--seconds", type=float, metavar="S", help=f"of soak, {FULL.seconds} by default")
+    rounds, seconds = cli.between(int, 2, 10**6), cli.positive(float)
+    parser.add_argument("--rounds", type=rounds, metavar="N", help=f"rounds, {FULL.rounds} by default")
+    parser.add_argument("--seconds", type=seconds, metavar="S", help=f"of soak, {FULL.seconds} by default")
     parser.add_argument("--small", action="store_true", help="everything in about a minute, less exactly")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there too")
     parser.add_argument(
@@ -142,25 +142,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         parser.error(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
     if options.write and (options.groups or options.small):
         parser.error("--write measures everything, in full")
-    if (options.rounds is not None and options.rounds < 2) or (
-        options.seconds is not None and options.seconds <= 0
-    ):
-        parser.error("at least 2 rounds, and some time")
     return options
-
-
-def scale_of(options: Options) -> Scale:
-    scale = SMALL if options.small else FULL
-    return scale._replace(rounds=options.rounds or scale.rounds, seconds=options.seconds or scale.seconds)
-
-
-def write(document: Document) -> None:
-    """docs/benchmarks.json, and all that is rendered from it."""
-    document = load(document.dump())  # as anybody else will see it
-    drawn = svg(document)
-    (ROOT / "docs" / "benchmarks.json").write_text(document.dump())
-    (ROOT / "docs" / "benchmarks.svg").write_text(drawn)
-    write_pages(ROOT, document)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -169,10 +151,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(listing())
         return 0
     if options.render:
-        write(load((ROOT / "docs" / "benchmarks.json").read_text()))
+        write(ROOT, load((ROOT / "docs" / "benchmarks.json").read_text()))
         return 0
     chosen = options.groups or [group for group in GROUPS if group != "soak" or options.write]
-    scale, measured = scale_of(options), Measured()
+    scale, measured = SMALL if options.small else FULL, Measured()
+    scale = scale._replace(rounds=options.rounds or scale.rounds, seconds=options.seconds or scale.seconds)
     for group in chosen:
         measured.add(measure(group, scale))
     document = Document(machine(), scale.rounds, measured)
@@ -182,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = list(dict.fromkeys(measured.missing))
     if options.write and not missing:
         try:
-            write(document)
+            write(ROOT, document)
         except Missing as reason:
             missing.append(str(reason))
     for note in measured.notes:

@@ -122,19 +122,12 @@ def allow_descriptors(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-class Many:
-    """Exactly so many connected MPTCP sockets in this namespace, and nothing else: both ends of each
-    connection are here. grow() makes them more."""
-
-    def __init__(self) -> None:
-        self.socks: list[socket.socket] = []
-
-    def grow(self, count: int) -> list[socket.socket]:
-        allow_descriptors(count)
-        with listen() as server:
-            while len(self.socks) < count:
-                self.socks += pair(server)
-        return self.socks
+def grow(socks: list[socket.socket], count: int) -> None:
+    """Connect MPTCP sockets until there are so many; both ends of each connection are in the list."""
+    allow_descriptors(count)
+    with listen() as server:
+        while len(socks) < count:
+            socks += pair(server)
 
 
 # --------------------------------------------------------------------------------- connections at work
@@ -172,34 +165,26 @@ def drain(sock: socket.socket) -> None:
 def serve(servers: list[socket.socket], count: int) -> None:
     """Accept for ever, answer a byte with a byte, close what the peer has closed."""
     allow_descriptors(count)
-    with selectors.DefaultSelector() as selector:
-        for server in servers:
-            server.setblocking(False)
-            selector.register(server, selectors.EVENT_READ, "listener")
-        while True:
-            for key, _ in selector.select():
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                if key.data:
-                    try:
-                        accepted, _ = sock.accept()
-                    except BlockingIOError:
-                        continue
-                    selector.register(accepted, selectors.EVENT_READ)
-                else:
-                    answer(selector, sock)
+    selector = selectors.DefaultSelector()
 
+    def accept(server: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            selector.register(server.accept()[0], selectors.EVENT_READ, answer)
 
-def answer(selector: selectors.BaseSelector, sock: socket.socket) -> None:
-    try:
-        data = sock.recv(64)
-    except ConnectionError:
-        data = b""
-    if data:
-        sock.sendall(data)
-    else:
+    def answer(sock: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError):
+            if data := sock.recv(64):
+                sock.sendall(data)
+                return
         selector.unregister(sock)
         sock.close()
+
+    for server in servers:
+        server.setblocking(False)
+        selector.register(server, selectors.EVENT_READ, accept)
+    while True:
+        for key, _ in selector.select():
+            key.data(key.fileobj)
 
 
 def connect(server: tuple[str, int]) -> socket.socket:
@@ -222,12 +207,8 @@ def c_library() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "floors.so"
         flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC", f"-I{HERE.parent / 'csrc'}"]
-        done = subprocess.run(
-            ["cc", *flags, str(HERE / "floors.c"), "-o", str(made)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        command = ["cc", *flags, str(HERE / "floors.c"), "-o", str(made)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise Missing(f"cc does not compile benchmarks/floors.c: {done.stderr.strip()}")
         return ctypes.CDLL(str(made))
@@ -330,9 +311,8 @@ def ss(*arguments: str) -> list[dict[str, str]]:
     """`ss -M -i -n -H`, parsed: a dictionary for every socket. Missing where there is no ss."""
     if shutil.which("ss") is None:
         raise Missing("no ss (iproute2)")
-    done = subprocess.run(
-        ["ss", "-M", "-i", "-n", "-H", *arguments], capture_output=True, text=True, check=False
-    )
+    command = ["ss", "-M", "-i", "-n", "-H", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise Missing(f"ss -M -i fails: {done.stderr.strip()}")
     return parse_ss(done.stdout)

@@ -147,10 +147,10 @@ def by_subflows(scale: Scale) -> Measured:
 
 def growing(counts: Iterable[int], found: Measured) -> Iterator[tuple[int, list[socket.socket]]]:
     """More and more sockets, until this process may not have so many: found.missing says so then."""
-    many = fixtures.Many()
+    socks: list[socket.socket] = []
     for count in counts:
         try:
-            socks = many.grow(count)
+            fixtures.grow(socks, count)
         except Missing as reason:
             found.missing.append(str(reason))
             return

@@ -88,11 +88,6 @@ def exactly(value: float) -> Spread:
     return Spread(value, value, value, 1)
 
 
-def thread_cpu() -> int:
-    """What this thread used: for all that has one thread."""
-    return time.thread_time_ns()
-
-
 def cpu_with_children() -> int:
     """What this process and the children that it waited for used: for programs that are run."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -141,8 +136,8 @@ class Costs:
         return {key: self.ratios(name, base) for key, (name, base) in pairs.items()}
 
 
-def interleave(variants: Mapping[str, Variant], rounds: int, clock: Clock = thread_cpu) -> Costs:
-    """Every variant once a round, shuffled."""
+def interleave(variants: Mapping[str, Variant], rounds: int, clock: Clock = time.thread_time_ns) -> Costs:
+    """Every variant once a round, shuffled. The clock is this thread's CPU, for all that has one thread."""
     times = {name: calibrate(variant, clock) for name, variant in variants.items()}
     found: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
@@ -166,6 +161,10 @@ class Target(NamedTuple):
     aim: float | None = None  # what it should
     bound: float | str | None = None  # what physics allows, or the key of such a ratio in the same rounds
     at_least: bool = False
+
+    def badness(self, ratio: float) -> float:
+        """The ratio, or its negative where more is better."""
+        return -ratio if self.at_least else ratio
 
 
 TARGETS = [
@@ -238,16 +237,9 @@ def verdict(target: Target, results: Results) -> str:
         return "missing"
     if target.gate is None or not usual(results):
         return "recorded"
-    sign = -1 if target.at_least else 1
-    value = sign * results[target.key].median
-    if target.aim is not None and value <= sign * target.aim:
+    badness = target.badness(results[target.key].median)
+    if target.aim is not None and badness <= target.badness(target.aim):
         return "ambitious"
-    if value <= sign * target.gate:
+    if badness <= target.badness(target.gate):
         return "ok"
     return "below" if target.at_least else "above"
-
-
-def better(target: Target, one: Spread, other: Spread) -> Spread:
-    """The one with the better median: what is kept of a group that was repeated."""
-    choose = max if target.at_least else min
-    return choose(one, other, key=lambda found: found.median)

@@ -11,6 +11,7 @@ import importlib
 import io
 import json
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,26 +36,17 @@ class Document(NamedTuple):
 
     def dump(self) -> str:
         """As JSON, with four digits of each ratio."""
-
-        ratios = {
-            key: {"median": digits(found.median), "quartiles": [digits(found.low), digits(found.high)],
-                  "rounds": found.rounds}
-            for key, found in self.measured.ratios.items()
-        }  # fmt: skip
-        growth = {
-            name: {"counts": table.counts,
-                   "lines": {line: [*map(digits, found)] for line, found in table.lines.items()}}
-            for name, table in self.measured.growth.items()
-        }  # fmt: skip
-        data = {
-            "schema": 1,
-            "machine": self.machine,
-            "rounds": self.rounds,
-            "ratios": ratios,
-            "growth": growth,
+        found = self.measured
+        data: dict[str, Any] = {"schema": 1, "machine": self.machine, "rounds": self.rounds}
+        data["ratios"] = {
+            key: {"median": digits(median), "quartiles": [digits(low), digits(high)], "rounds": rounds}
+            for key, (median, low, high, rounds) in found.ratios.items()
         }
-        data |= {"missing": self.measured.missing, "notes": self.measured.notes}
-        return json.dumps(data, indent=1) + "\n"
+        data["growth"] = {
+            name: {"counts": counts, "lines": {line: [*map(digits, costs)] for line, costs in lines.items()}}
+            for name, (counts, lines) in found.growth.items()
+        }
+        return json.dumps(data | {"missing": found.missing, "notes": found.notes}, indent=1) + "\n"
 
 
 def digits(value: float | None) -> float | None:
@@ -76,15 +68,11 @@ def load(text: str) -> Document:
 
 def machine() -> dict[str, str]:
     """The series of the kernel's release, the Python, the model of the CPU."""
-    cpu = platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
+    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "kernel": "Linux " + ".".join(platform.release().split(".")[:2]),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "cpu": cpu,
+        "cpu": model[1] if model else platform.machine(),
         "mptcp_sockopt": mp.__version__,
     }
 
@@ -200,7 +188,12 @@ def between_markers(page: str, generated: str) -> str:
 PAGES = {"README.md": for_readme, "docs/benchmarks.md": for_docs}
 
 
-def write_pages(root: Path, document: Document) -> None:
+def write(root: Path, document: Document) -> None:
+    """docs/benchmarks.json, and all that is rendered from it. Missing where there is no matplotlib."""
+    document = load(document.dump())  # as anybody else will see it
+    drawn = svg(document)
+    (root / "docs" / "benchmarks.json").write_text(document.dump())
+    (root / "docs" / "benchmarks.svg").write_text(drawn)
     for name, render in PAGES.items():
         page = root / name
         page.write_text(between_markers(page.read_text(), render(document)))
@@ -224,14 +217,9 @@ def svg(document: Document) -> str:
     except ImportError as error:
         raise Missing(f"matplotlib is not installed (pip install '.[bench]'): {error}") from None
     matplotlib.use("svg")
-    style = {
-        "svg.hashsalt": "mptcp-sockopt",
-        "svg.fonttype": "none",
-        "font.size": 9,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-    }
-    style |= {"grid.color": "#e6e6e6", "axes.spines.top": False, "axes.spines.right": False}
+    style = {"svg.hashsalt": "mptcp-sockopt", "svg.fonttype": "none", "font.size": 9, "grid.color": "#e6e6e6"}
+    style |= dict.fromkeys(("axes.grid", "axes.axisbelow"), True)
+    style |= dict.fromkeys(("axes.spines.top", "axes.spines.right"), False)
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(1, 3, figsize=(12, 4.4), layout="constrained")

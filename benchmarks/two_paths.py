@@ -221,16 +221,13 @@ def table(rows: list[Second]) -> Iterator[str]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=10, metavar="N", help="how long, 10 by default")
+    seconds, size = cli.between(int, 1, 3600), cli.between(int, 1, 2**30 - 1)
+    parser.add_argument("--seconds", type=seconds, default=10, metavar="N", help="how long, 10 by default")
     parser.add_argument(
-        "--send-buffer", type=int, default=SEND_BUFFER, metavar="BYTES", help="512 KiB by default"
+        "--send-buffer", type=size, default=SEND_BUFFER, metavar="BYTES", help="512 KiB by default"
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout; figures in bytes")
     options = parser.parse_args(argv)
-    if not 1 <= options.seconds <= 3600:
-        parser.error("--seconds is from 1 to 3600")
-    if not 1 <= options.send_buffer < 1 << 30:
-        parser.error("--send-buffer is from 1 to 1073741823")
     rows = testing.in_private_network(
         lambda: run(options.seconds, options.send_buffer), within=options.seconds + 60
     )

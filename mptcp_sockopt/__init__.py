@@ -106,33 +106,24 @@ __all__ = [
 #: What is loaded with its room when it is used first: most programs that import the package need none of it,
 #: and the rooms behind _types import typing.
 _LATER = {
-    "Address": "_types",
-    "MPTCPDiag": "_diag",
-    "MPTCPDiagMsg": "_diag",
-    "Sample": "_sampler",
-    "Sampler": "_sampler",
-    "SocketLike": "_types",
-    "SubflowDelta": "_updates",
-    "Support": "_sockets",
-    "Tracker": "_tracker",
-    "Update": "_updates",
-    "create_connection": "_sockets",
-    "create_server": "_sockets",
-    "create_socket": "_sockets",
-    "is_supported": "_sockets",
-    "mptcp_diag": "_diag",
+    "_diag": ("MPTCPDiag", "MPTCPDiagMsg", "mptcp_diag"),
+    "_sampler": ("Sample", "Sampler"),
+    "_sockets": ("Support", "create_connection", "create_server", "create_socket", "is_supported"),
+    "_tracker": ("Tracker",),
+    "_types": ("Address", "SocketLike"),
+    "_updates": ("SubflowDelta", "Update"),
 }
 
 if not TYPE_CHECKING:  # a checker would believe that there is every name
 
     def __getattr__(name):
-        if name not in _LATER:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        of_room = [other for other, room in _LATER.items() if room == _LATER[name]]
-        room = __import__(_LATER[name], globals(), fromlist=of_room, level=1)
-        # All at once: their annotations name each other, and are looked up here.
-        globals().update({other: getattr(room, other) for other in of_room})
-        return globals()[name]
+        for room, names in _LATER.items():
+            if name in names:
+                module = __import__(room, globals(), fromlist=names, level=1)
+                # All at once: their annotations name each other, and are looked up here.
+                globals().update({other: getattr(module, other) for other in names})
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

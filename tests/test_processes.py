@@ -126,16 +126,20 @@ def test_another_users_processes_are_not_seen() -> None:
 
 
 def in_a_pid_namespace(function: Callable[[], T], *, kind: str, options: str, before: bool = False) -> T:
-    """With a file system of its own as /proc; or before that PID namespace, with its /proc."""
+    """With a file system of its own as /proc; or before that PID namespace, with the /proc of a process in
+    it."""
     needs_root()
     new_mounts, new_pids, private = 0x20000, 0x20000000, 1 << 18 | 1 << 14
 
-    def inside() -> T:
+    def mount() -> int:
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mount(b"", b"/", None, private, None) or libc.mount(
-            b"proc", b"/proc", kind.encode(), 0, options.encode()
-        ):
-            raise Missing(f"a /proc of its own: {os.strerror(ctypes.get_errno())}")
+        failed = libc.mount(b"", b"/", None, private, None)
+        failed = failed or libc.mount(b"proc", b"/proc", kind.encode(), 0, options.encode())
+        return ctypes.get_errno() if failed else 0
+
+    def look(error: int) -> T:
+        if error:
+            raise Missing(f"a /proc of its own: {os.strerror(error)}")
         return function()
 
     def outside() -> T:
@@ -143,8 +147,10 @@ def in_a_pid_namespace(function: Callable[[], T], *, kind: str, options: str, be
             _network._call("unshare", new_mounts | new_pids)
         except OSError as error:
             raise Missing(f"a PID namespace: {error}") from None
-        found = testing.in_child(inside)
-        return function() if before else found
+        if not before:
+            return testing.in_child(lambda: look(mount()))
+        with child(lambda me: me.say(mount())) as it:
+            return look(*it.hear())
 
     return testing.in_child(outside)
 
@@ -159,7 +165,7 @@ HIDES = "/proc hides processes from this user"
     ("options", "user", "reason"),
     [
         ("", "root", OUTSIDE),
-        ("hidepid=2", "root", OUTSIDE),
+        (f"hidepid=2,gid={NOBODY}", "root", OUTSIDE),
         ("hidepid=1", "nobody", f"{GUARD}; {OUTSIDE}"),
         ("hidepid=2", "nobody", rf"{HIDES} \(hidepid=(2|invisible)\); {OUTSIDE}"),
         (f"hidepid=2,gid={NOBODY}", "nobody", f"{GUARD}; {OUTSIDE}"),

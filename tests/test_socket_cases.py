@@ -171,7 +171,7 @@ def test_another_connection_is_seen(
     """Its ports, or its token."""
     passes(_socket_cases.look_up, family)
     by_token = _socket_cases.by_token
-    with _socket_cases.pair(family) as (client, _):
+    with _cases.pair(family) as (client, _):
         other = mp.mptcp_info(client)
         monkeypatch.setattr(_socket_cases, "by_token", lambda token: lie(*by_token(token), other))
         with pytest.raises(_ktap.Failure, match=found):

@@ -220,12 +220,6 @@ def read_names(fd: int, make: type[V]) -> V:
     return _new_bytes(make, ffi.buffer(names))
 
 
-def _getsockopt(fd: int, level: int, option: int, pointer: Any, length: int) -> tuple[int, int]:
-    """0 or -errno, and the length as the kernel left it."""
-    inout = ffi.new("int *", length)
-    return lib.sockopt_get(fd, level, option, pointer, inout), inout[0]
-
-
 # What the kernel writes for these is not bounded by the length that it is given.
 _UNBOUNDED = {
     (socket.SOL_TCP, 35): "TCP_ZEROCOPY_RECEIVE carries pointers",
@@ -252,7 +246,9 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int, l
     inside[:] = view[: len(inside)]
     if (level, option) == (SOL_MPTCP, MPTCP_FULL_INFO) and any(inside[POINTERS]):
         raise ValueError("refused, for it can write outside the buffer: array pointers in MPTCP_FULL_INFO")
-    error, reported = _getsockopt(fd, level, option, copy, length)
+    inout = ffi.new("int *", length)
+    error = lib.sockopt_get(fd, level, option, copy, inout)
+    reported: int = inout[0]
     view[: len(inside)] = inside
     in_bounds = 0 <= reported <= len(inside)
     if error or not in_bounds:

@@ -12,45 +12,23 @@ from collections.abc import Sequence
 
 import mptcp_sockopt as mp
 
-from ._outcome import (
-    BUG,
-    CANNOT,
-    FAIL,
-    PASS,
-    USAGE,
-    CannotRun,
-    between,
-    ended_by,
-    entry,
-    need_streams,
-    port,
-    positive,
-    reason,
-    writing,
-)
-from ._table import Command, choose, parsed
-
-__all__ = [
-    "BUG",
-    "CANNOT",
-    "COMMANDS",
-    "FAIL",
-    "PASS",
-    "USAGE",
-    "CannotRun",
-    "Command",
-    "between",
-    "choose",
-    "ended_by",
-    "entry",
-    "main",
-    "need_streams",
-    "parsed",
-    "port",
-    "positive",
-    "reason",
-    "writing",
-]
+from ._outcome import BUG as BUG
+from ._outcome import CANNOT as CANNOT
+from ._outcome import FAIL as FAIL
+from ._outcome import PASS as PASS
+from ._outcome import USAGE as USAGE
+from ._outcome import CannotRun as CannotRun
+from ._outcome import between as between
+from ._outcome import ended_by as ended_by
+from ._outcome import entry as entry
+from ._outcome import need_streams as need_streams
+from ._outcome import port as port
+from ._outcome import positive as positive
+from ._outcome import reason as reason
+from ._outcome import writing as writing
+from ._table import Command as Command
+from ._table import choose as choose
+from ._table import parsed as parsed
 
 # Each room has main(argv) -> exit code.
 COMMANDS = (

@@ -129,9 +129,7 @@ def positive(kind: type[N], most: N | None = None) -> Callable[[str], N]:
     """A number above 0, and at most so large."""
 
     def parse(text: str) -> N:
-        number = _number(kind, text)
-        if number is None or not 0 < number < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        number = _number(kind, text, lambda number: 0 < number < float("inf"), "is not a number above 0")
         if most is not None and number > most:
             raise argparse.ArgumentTypeError(f"{text!r} is more than {most}")
         return number
@@ -141,26 +139,17 @@ def positive(kind: type[N], most: N | None = None) -> Callable[[str], N]:
 
 def between(kind: type[N], least: N, most: N) -> Callable[[str], N]:
     """A number from least to most."""
-
-    def parse(text: str) -> N:
-        number = _number(kind, text)
-        if number is None or not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
-        return number
-
-    return parse
+    otherwise = f"is not a number from {least} to {most}"
+    return lambda text: _number(kind, text, lambda number: least <= number <= most, otherwise)
 
 
 def port(text: str) -> int:
     """A port number, 1 to 65535."""
-    number = _number(int, text)
-    if number is None or not 0 < number < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, 1 to 65535")
-    return number
+    return _number(int, text, lambda number: 0 < number < 65536, "is no port, 1 to 65535")
 
 
-def _number(kind: type[N], text: str) -> N | None:
-    try:
-        return kind(text)
-    except ValueError:
-        return None
+def _number(kind: type[N], text: str, holds: Callable[[N], bool], otherwise: str) -> N:
+    with contextlib.suppress(ValueError):
+        if holds(number := kind(text)):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} {otherwise}")

@@ -134,10 +134,6 @@ def hear(word: socket.socket, expected: bytes) -> None:
     check(found == expected, f"the other end said {found!r}")
 
 
-def others_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
-    run_cases(settle, plan.others, family)
-
-
 def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
     try:
         _path_cases.enter_sandbox(family)
@@ -161,20 +157,11 @@ def parser() -> argparse.ArgumentParser:
         '(nothing can be tested here; the plan says why), 3 no verdict ("Bail out!" says what the machine '
         "ran out of).",
     )
-    parser.add_argument(
-        "-4",
-        dest="families",
-        action="append_const",
-        const=socket.AF_INET,
-        help="over 127.0.0.1 (the default)",
-    )
-    parser.add_argument(
-        "-6",
-        dest="families",
-        action="append_const",
-        const=socket.AF_INET6,
-        help="over ::1; with -4, over both",
-    )
+    for flag, family, words in (
+        ("-4", socket.AF_INET, "over 127.0.0.1 (the default)"),
+        ("-6", socket.AF_INET6, "over ::1; with -4, over both"),
+    ):
+        parser.add_argument(flag, dest="families", action="append_const", const=family, help=words)
     parser.add_argument(
         "--strict", action="store_true", help="a case that cannot run is a failure, not a skip"
     )
@@ -229,7 +216,7 @@ def scripts_of(
     return {
         f"{WORDS[family]} client": lambda settle: client_script(settle, plan, server, one),
         f"{WORDS[family]} server": lambda settle: server_script(settle, plan, server, other),
-        f"{WORDS[family]} others": lambda settle: others_script(settle, plan, family),
+        f"{WORDS[family]} others": lambda settle: run_cases(settle, plan.others, family),
         f"{WORDS[family]} private namespace": lambda settle: sandbox_script(settle, plan, family),
     }
 

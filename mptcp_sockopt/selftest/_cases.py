@@ -7,6 +7,7 @@ retransmissions, and do not mind a path manager that adds subflows. Uses public 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import random
@@ -20,7 +21,7 @@ from ._ktap import Skip, check, named
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 PATIENCE = 5.0  # seconds, for what the kernel has under way
@@ -62,6 +63,21 @@ def room(sock: socket.socket) -> int:
 def size_within(room: int, least: int, most: int) -> int:
     """A random size, at least 2: between these two, or less where room is less."""
     return random.randrange(min(least, room // 2), min(most, room))
+
+
+@contextlib.contextmanager
+def pair(
+    family: int, *, client: bool = True, server: bool = True, source: str = ""
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection, the client's first: each is an MPTCP socket or, if said, one of TCP."""
+    listen = functools.partial(mp.create_server, fallback=False) if server else socket.create_server
+    connect = functools.partial(mp.create_connection, fallback=False) if client else socket.create_connection
+    with (
+        listen((LOOPBACK[family], 0), family=family) as listener,
+        connect(listener.getsockname()[:2], source_address=(source, 0) if source else None) as one,
+        listener.accept()[0] as other,
+    ):
+        yield one, other
 
 
 # ------------------------------------------------------------------------- cases: the three old options

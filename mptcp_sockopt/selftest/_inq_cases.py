@@ -17,9 +17,7 @@ import struct
 import termios
 from typing import NamedTuple
 
-import mptcp_sockopt as mp
-
-from ._cases import LOOPBACK, eventually, room, size_within
+from ._cases import eventually, pair, room, size_within
 from ._ktap import Skip, check, named
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -46,29 +44,15 @@ KINDS = (Kind(True, True), Kind(False, True), Kind(True, False), Kind(False, Fal
 @contextlib.contextmanager
 def stream(family: int, kind: Kind) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A client that sends, and the server's end, where each read says what is left."""
-    address = (LOOPBACK[family], 0)
-    with (
-        mp.create_server(address, family=family, fallback=False)
-        if kind.server
-        else socket.create_server(address, family=family)
-    ) as listener:
-        address = listener.getsockname()[:2]
-        with (
-            (
-                mp.create_connection(address, fallback=False)
-                if kind.client
-                else socket.create_connection(address)
-            ) as client,
-            listener.accept()[0] as server,
-        ):
-            for sock in (client, server):
-                try:
-                    sock.setsockopt(socket.SOL_TCP, TCP_INQ, 1)
-                except OSError as error:
-                    if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
-                        raise
-                    raise Skip("this kernel has no TCP_INQ on MPTCP sockets (Linux 5.17)") from None
-            yield client, server
+    with pair(family, client=kind.client, server=kind.server) as ends:
+        for sock in ends:
+            try:
+                sock.setsockopt(socket.SOL_TCP, TCP_INQ, 1)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+                    raise
+                raise Skip("this kernel has no TCP_INQ on MPTCP sockets (Linux 5.17)") from None
+        yield ends
 
 
 def queued(sock: socket.socket, request: int) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, TypeAlias, TypeVar
 
     Case = TypeVar("Case", bound=Callable[..., None])
+    Script: TypeAlias = Callable[["Settle"], None]
 
 PASS, FAIL, BAILED, SKIP = 0, 1, 3, 4  # exit codes of the kernel's self tests, but for 3
 _BROKEN = 3  # exit code of a script that ended in an exception
@@ -52,10 +53,6 @@ class Failure(Exception):  # noqa: N818  # an outcome too
 
 class BailOut(Exception):  # noqa: N818  # the outcome of a run
     """Raised where no verdict is possible; its text is the reason."""
-
-
-class _Ended(BaseException):
-    """Raised by the signals that end a run."""
 
 
 def named(title: str) -> Callable[[Case], Case]:
@@ -106,10 +103,6 @@ def _in_a_line(error: Exception) -> str:
     where = traceback.extract_tb(error.__traceback__, limit=-1)[-1]
     file = os.path.basename(where.filename)
     return f"{type(error).__name__}: {error} ({where.name}(), {file}:{where.lineno})"
-
-
-if TYPE_CHECKING:
-    Script: TypeAlias = Callable[[Settle], None]
 
 
 def run(names: Sequence[str], scripts: Mapping[str, Script], *, strict: bool, seconds: float) -> int:
@@ -351,14 +344,12 @@ def guard(main: Callable[[], int]) -> int:
         with _endings_raise():
             try:
                 code = main()
-            except SystemExit as ended:  # by argparse, which has printed
+            except SystemExit as ended:  # by a signal, or by argparse, which has printed
                 code = int(ended.code or 0)
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except _Ended as ended:
-        return 128 + int(ended.args[0])
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except (OSError, MemoryError) as error:
@@ -378,10 +369,10 @@ def _open_what_is_closed() -> None:
 
 @contextlib.contextmanager
 def _endings_raise() -> Iterator[None]:
-    """The signals that end a program raise an exception, as SIGINT does, unless they are ignored."""
+    """The signals that end a program raise SystemExit with the shell's exit code, unless they are ignored."""
 
     def end(number: int, _: FrameType | None) -> None:
-        raise _Ended(number)
+        raise SystemExit(128 + number)
 
     mine = [number for number in _ENDINGS if signal.getsignal(number) is signal.SIG_DFL]
     try:

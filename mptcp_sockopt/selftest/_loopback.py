@@ -20,7 +20,10 @@ from ._ktap import is_shortage
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 # Seconds for each step. A SYN that is dropped for its MPTCP option goes without it after 7 at the most.
 PATIENCE = 10
@@ -90,52 +93,38 @@ def _connections_without_mptcp() -> int:
 def _connection(family: int, protocol: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Both ends of a connection over which a byte went each way. Nothing waits longer than PATIENCE."""
     with contextlib.ExitStack() as stack:
-        with _called("socket()"):
-            server = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))
-            client = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))
-        with _called("bind()"):
-            server.bind((LOOPBACK[family], 0))
-        with _called("listen()"):
-            server.listen()
-        with _called("getsockname()"):
-            address = server.getsockname()
-        with _called("ioctl(FIONBIO)"):
-            client.setblocking(False)
-        with _called("connect()"), contextlib.suppress(BlockingIOError):
-            client.connect(address)
+        kind = family, socket.SOCK_STREAM, protocol
+        server, client = (stack.enter_context(_call("socket()", socket.socket, *kind)) for _ in range(2))
+        _call("bind()", server.bind, (LOOPBACK[family], 0))
+        _call("listen()", server.listen)
+        address = _call("getsockname()", server.getsockname)
+        _call("ioctl(FIONBIO)", client.setblocking, False)
+        with contextlib.suppress(BlockingIOError):
+            _call("connect()", client.connect, address)
         _wait(client, select.POLLOUT, "connect()")
-        with _called("getsockopt(SO_ERROR)"):
-            number = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        with _called("connect()"):
-            if number:
-                raise OSError(number, os.strerror(number))
-        with _called("getpeername()"):
-            client.getpeername()
+        number = _call("getsockopt(SO_ERROR)", client.getsockopt, socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, f"connect(): {os.strerror(number)}")
+        _call("getpeername()", client.getpeername)
         _wait(server, select.POLLIN, "accept()")
-        with _called("accept()"):
-            accepted = stack.enter_context(server.accept()[0])
+        accepted = stack.enter_context(_call("accept()", server.accept)[0])
         for one, other in ((client, accepted), (accepted, client)):
-            with _called("sendto()"):
-                one.send(b"x")
+            _call("sendto()", one.send, b"x")
             _wait(other, select.POLLIN, "recvfrom()")
-            with _called("recvfrom()"):
-                other.recv(1)
+            _call("recvfrom()", other.recv, 1)
         yield client, accepted
 
 
-@contextlib.contextmanager
-def _called(call: str) -> Iterator[None]:
-    """What goes wrong inside is told with the name of the system call."""
+def _call(name: str, function: Callable[..., T], *arguments: object) -> T:
+    """What goes wrong is told with the name of the system call."""
     try:
-        yield
+        return function(*arguments)
     except OSError as error:
-        raise OSError(error.errno, f"{call}: {error.strerror}") from None
+        raise OSError(error.errno, f"{name}: {error.strerror}") from None
 
 
 def _wait(sock: socket.socket, event: int, call: str) -> None:
-    with _called("poll()"):
-        poll = select.poll()
-        poll.register(sock, event)
-        came = poll.poll(PATIENCE * 1000)
-    if not came:
+    poll = select.poll()
+    poll.register(sock, event)
+    if not _call("poll()", poll.poll, PATIENCE * 1000):
         raise OSError(errno.ETIMEDOUT, f"{call}: {os.strerror(errno.ETIMEDOUT)}")

@@ -15,12 +15,8 @@ import mptcp_sockopt as mp
 
 from .._border import netlink as _netlink
 from . import _cases
-from ._cases import LOOPBACK, End, eventually, room
+from ._cases import LOOPBACK, End, eventually, pair, room
 from ._ktap import Skip, check, is_shortage, named
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @named("fresh MPTCP socket: answers, UNCONNECTED")
@@ -46,31 +42,23 @@ def listener(family: int) -> None:
 def plain_tcp(family: int) -> None:
     with socket.create_server((LOOPBACK[family], 0), family=family) as server:
         check(mp.status(server) is mp.Status.LISTENING, f"the listener is {mp.status(server)}")
-        with socket.create_connection(server.getsockname()[:2]) as client, server.accept()[0] as accepted:
-            for sock in (client, accepted):
-                expect_plain(sock, mp.Status.TCP)
+    with pair(family, client=False, server=False) as ends:
+        for sock in ends:
+            expect_plain(sock, mp.Status.TCP)
 
 
 @named("MPTCP to a TCP listener: FALLBACK at the client, TCP at the server")
 def fallen_back(family: int) -> None:
-    with (
-        socket.create_server((LOOPBACK[family], 0), family=family) as server,
-        mp.create_connection(server.getsockname()[:2], fallback=False) as client,
-        server.accept()[0] as accepted,
-    ):
+    with pair(family, server=False) as (client, accepted):
         expect_plain(client, mp.Status.FALLBACK)
         expect_plain(accepted, mp.Status.TCP)
 
 
 @named("TCP to an MPTCP listener: TCP at both ends")
 def plain_client(family: int) -> None:
-    with (
-        mp.create_server((LOOPBACK[family], 0), family=family, fallback=False) as server,
-        socket.create_connection(server.getsockname()[:2]) as client,
-        server.accept()[0] as accepted,
-    ):
-        expect_plain(client, mp.Status.TCP)
-        expect_plain(accepted, mp.Status.TCP)
+    with pair(family, client=False) as ends:
+        for sock in ends:
+            expect_plain(sock, mp.Status.TCP)
 
 
 def expect(sock: socket.socket, status: mp.Status, *, is_mptcp: bool) -> None:
@@ -95,17 +83,6 @@ def expect_plain(sock: socket.socket, status: mp.Status) -> None:
 
 
 # ---------------------------------------------------------------------------------- a connection, and more
-
-
-@contextlib.contextmanager
-def pair(family: int) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection."""
-    with (
-        mp.create_server((LOOPBACK[family], 0), family=family, fallback=False) as server,
-        mp.create_connection(server.getsockname()[:2], fallback=False) as client,
-        server.accept()[0] as accepted,
-    ):
-        yield client, accepted
 
 
 @named("data that nobody has read: counted, once")

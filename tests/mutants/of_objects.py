@@ -103,10 +103,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/__init__.py",
         "door",
         ("return sorted({*__all__, *(", "return sorted({*("),
-        (
-            "        if name not in _LATER:\n            raise AttributeError",
-            "        if False:\n            raise AttributeError",
-        ),
+        ("            if name in names:", "            if True:"),
     ),
     *of(
         "mptcp_sockopt/_tracker.py",

@@ -169,11 +169,17 @@ def climbing(known: dict[str, Module], floor: dict[str, int]) -> Iterator[str]:
 
 
 def exported(package: Module) -> set[str]:
-    """The strings of its __all__."""
-    for node in _parsed(package).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return set(ast.literal_eval(node.value))
-    return set()
+    """The strings of its __all__; without one, of its ROOMS, and what it imports as itself."""
+    assigned = {
+        ast.unparse(node.targets[0]): node.value
+        for node in _parsed(package).body
+        if isinstance(node, ast.Assign)
+    }
+    if "__all__" in assigned:
+        return set(ast.literal_eval(assigned["__all__"]))
+    imports = [node for node in _parsed(package).body if isinstance(node, ast.ImportFrom)]
+    as_itself = {alias.name for node in imports for alias in node.names if alias.name == alias.asname}
+    return as_itself | set(ast.literal_eval(assigned["ROOMS"]))
 
 
 def _inside(name: str, folder: str) -> bool:

@@ -171,13 +171,19 @@ OPTION: dict[str, Step] = {
             "MPTCP_FULL_INFO: int = lib.MPTCP_FULL_INFO",
             "MPTCP_HELLO: int = lib.MPTCP_HELLO",
         ),
-        line("mptcp_sockopt/_border/__init__.py", "    MPTCP_FULL_INFO,", "    MPTCP_HELLO,"),
-        line("mptcp_sockopt/_border/__init__.py", '    "MPTCP_FULL_INFO",', '    "MPTCP_HELLO",'),
+        line(
+            "mptcp_sockopt/_border/__init__.py",
+            "from .abi import MPTCP_FULL_INFO as MPTCP_FULL_INFO",
+            "from .abi import MPTCP_HELLO as MPTCP_HELLO",
+        ),
     ),
     "read": (
         Edit("mptcp_sockopt/_border/sockopt.py", "make, socket.SOL_TCP)\n\n\n", HELLO_READ),
-        line("mptcp_sockopt/_border/__init__.py", "    read_full_info,", "    read_hello,"),
-        line("mptcp_sockopt/_border/__init__.py", '    "read_full_info",', '    "read_hello",'),
+        line(
+            "mptcp_sockopt/_border/__init__.py",
+            "from .sockopt import read_full_info as read_full_info",
+            "from .sockopt import read_hello as read_hello",
+        ),
     ),
     "view": (
         Edit(
