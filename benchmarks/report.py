@@ -11,6 +11,7 @@ import importlib
 import io
 import json
 import platform
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +22,57 @@ from .measure import TARGETS, Growth, Measured, Missing, Spread, Target, bound_o
 
 BEGIN, END = "<!-- python -m benchmarks --write: begin -->", "<!-- end -->"
 
+WIDTH = 118  # of a line of text in the documents
+
 # The rows of the README; docs/benchmarks.md has all.
 OF_README = "T1 T2 T2m T3 T4 T6 T8 T17x T11 T10 T13 T13s T14".split()
 COUNTED = {"subflows": "subflows", "connections": "sockets"}
+
+# The sections of docs/benchmarks.md: the group, its heading, and what its rows compare.
+SECTIONS = {
+    "calls": (
+        "One socket, one call",
+        "A result is decoded when a field is read. The alternatives are written as their users would write "
+        "them. T5 makes a view of every subflow and reads one field of each. mptcplib runs `uname` and "
+        "`sysctl` at each call.",
+    ),
+    "follow": (
+        "One socket, every second",
+        "What a program does that follows a connection: `status()`; `snapshot()`, then the token, and the id "
+        "and round-trip time of each path; `Tracker.update()`. The unit is `mptcp_full_info()` of the same "
+        "socket. Plain TCP and a connection that fell back refuse that call, so their unit is a connection "
+        "with one path.",
+    ),
+    "bulk": (
+        "Many sockets",
+        "A `Sampler` reads MPTCP_INFO of all its sockets in one C call. Other threads run meanwhile.",
+    ),
+    "diag": (
+        "Every socket of the namespace",
+        "`mptcp_diag()` reads every MPTCP socket of the network namespace from netlink. "
+        "The loop in C needs a descriptor for each of them.",
+    ),
+    "ss": ("Running ss instead", "What a script would do without a library."),
+    "import": (
+        "Importing the package",
+        "CPU time of a Python that imports the module, less that of one that imports nothing.",
+    ),
+    "pause": (
+        "Pauses of another thread",
+        "One thread samples a busy sender every millisecond; another wants to run every half millisecond. "
+        "The kernel holds the socket's lock for milliseconds, and a reader waits for it. A reader that waits "
+        "with the GIL stops every thread. These ratios vary widely: look at the quartiles.",
+    ),
+    "soak": (
+        "Connections that come and go",
+        "Thousands of live connections are sampled while the oldest close and new ones open.",
+    ),
+}
+GROWTH = {
+    "subflows": "The cost of a call, in C calls of MPTCP_INFO on a connection with one subflow.",
+    "connections": "The cost of each socket, in C calls of MPTCP_INFO on a single socket that stays in the "
+    "CPU's caches. Many sockets do not fit there, so the loop in C becomes slower too.",
+}
 
 
 class Document(NamedTuple):
@@ -136,9 +185,9 @@ def text(document: Document, targets: Iterable[Target]) -> str:
     if rows:
         lines += aligned([["", "", *HEADS], *rows])
     if not usual(measured.ratios):
-        lines.append("System calls cost other than usual here (S1, S2): recorded, not judged.")
+        lines.append("No verdicts: system calls do not cost here what they usually do (S1, S2).")
     for name, table in measured.growth.items():
-        lines += ["", f"against {COUNTED[name]}, in units of a C call of MPTCP_INFO"]
+        lines += ["", f"by number of {COUNTED[name]}, in C calls of MPTCP_INFO"]
         lines += aligned(
             [
                 ["", *map(str, table.counts)],
@@ -178,12 +227,23 @@ def for_readme(document: Document) -> str:
 
 
 def for_docs(document: Document) -> str:
-    rows = [[target.key, target.what, *cells(target, document.measured)] for target in TARGETS]
-    parts = [origin(document), markdown_table([["", "what", *HEADS], *rows])]
+    parts = [origin(document)]
+    for group, (heading, compared) in SECTIONS.items():
+        rows = [[target.key, target.what, *cells(target, document.measured)]
+                for target in TARGETS if target.group == group]  # fmt: skip
+        parts += [
+            f"### {heading}",
+            textwrap.fill(compared, WIDTH),
+            markdown_table([["", "what", *HEADS], *rows]),
+        ]
     for name, table in document.measured.growth.items():
         head = ["", *(f"{count:,}" for count in table.counts)]
         body = [[line, *map(number, found)] for line, found in table.lines.items()]
-        parts += [f"### Against {COUNTED[name]}", markdown_table([head, *body])]
+        parts += [
+            f"### By number of {COUNTED[name]}",
+            textwrap.fill(GROWTH[name], WIDTH),
+            markdown_table([head, *body]),
+        ]
     return "\n\n".join(parts)
 
 

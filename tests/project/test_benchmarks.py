@@ -217,12 +217,14 @@ def test_a_group_is_repeated_while_a_verdict_is_not_good(monkeypatch: pytest.Mon
 
 
 def test_every_group_has_parts_and_every_target_a_group() -> None:
-    """And every key is there once; what a page shows exists."""
+    """And every key is there once; what a page shows exists, and each target has a section of the page."""
     assert all(group.parts for group in command.GROUPS.values())
     keys = [target.key for target in measure.TARGETS]
     assert len(keys) == len(set(keys))
     assert {target.group for target in measure.TARGETS} == command.GROUPS.keys() - {"growth"}
     assert set(report.OF_README) <= set(keys)
+    assert report.SECTIONS.keys() == {target.group for target in measure.TARGETS}
+    assert report.GROWTH.keys() == report.COUNTED.keys()
 
 
 def test_numbers_are_short() -> None:
