@@ -147,7 +147,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     if (options.rounds is not None and options.rounds < 2) or (
         options.seconds is not None and options.seconds <= 0
     ):
-        parser.error("--rounds must be at least 2, and --seconds more than 0")
+        parser.error("at least 2 rounds, and some time")
     return options
 
 
