@@ -11,7 +11,7 @@ import importlib
 import io
 import json
 import platform
-import textwrap
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,57 +22,9 @@ from .measure import TARGETS, Growth, Measured, Missing, Spread, Target, bound_o
 
 BEGIN, END = "<!-- python -m benchmarks --write: begin -->", "<!-- end -->"
 
-WIDTH = 118  # of a line of text in the documents
-
 # The rows of the README; docs/benchmarks.md has all.
 OF_README = "T1 T2 T2m T3 T4 T6 T8 T17x T11 T10 T13 T13s T14".split()
 COUNTED = {"subflows": "subflows", "connections": "sockets"}
-
-# The sections of docs/benchmarks.md: the group, its heading, and what its rows compare.
-SECTIONS = {
-    "calls": (
-        "One socket, one call",
-        "A result is decoded when a field is read. The alternatives are written as their users would write "
-        "them. T5 makes a view of every subflow and reads one field of each. mptcplib runs `uname` and "
-        "`sysctl` at each call.",
-    ),
-    "follow": (
-        "One socket, every second",
-        "What a program does that follows a connection: `status()`; `snapshot()`, then the token, and the id "
-        "and round-trip time of each path; `Tracker.update()`. The unit is `mptcp_full_info()` of the same "
-        "socket. Plain TCP and a connection that fell back refuse that call, so their unit is a connection "
-        "with one path.",
-    ),
-    "bulk": (
-        "Many sockets",
-        "A `Sampler` reads MPTCP_INFO of all its sockets in one C call. Other threads run meanwhile.",
-    ),
-    "diag": (
-        "Every socket of the namespace",
-        "`mptcp_diag()` reads every MPTCP socket of the network namespace from netlink. "
-        "The loop in C needs a descriptor for each of them.",
-    ),
-    "ss": ("Running ss instead", "What a script would do without a library."),
-    "import": (
-        "Importing the package",
-        "CPU time of a Python that imports the module, less that of one that imports nothing.",
-    ),
-    "pause": (
-        "Pauses of another thread",
-        "One thread samples a busy sender every millisecond; another wants to run every half millisecond. "
-        "The kernel holds the socket's lock for milliseconds, and a reader waits for it. A reader that waits "
-        "with the GIL stops every thread. These ratios vary widely: look at the quartiles.",
-    ),
-    "soak": (
-        "Connections that come and go",
-        "Thousands of live connections are sampled while the oldest close and new ones open.",
-    ),
-}
-GROWTH = {
-    "subflows": "The cost of a call, in C calls of MPTCP_INFO on a connection with one subflow.",
-    "connections": "The cost of each socket, in C calls of MPTCP_INFO on a single socket that stays in the "
-    "CPU's caches. Many sockets do not fit there, so the loop in C becomes slower too.",
-}
 
 
 class Document(NamedTuple):
@@ -220,40 +172,31 @@ def origin(document: Document) -> str:
     )
 
 
-def for_readme(document: Document) -> str:
+def for_readme(document: Document) -> list[str]:
     chosen = [target for key in OF_README for target in TARGETS if target.key == key]
     rows = [[target.what, *cells(target, document.measured)[:1]] for target in chosen]
-    return f"{markdown_table([['what', 'ratio'], *rows])}\n\n{origin(document)}"
+    return [f"{markdown_table([['what', 'ratio'], *rows])}\n\n{origin(document)}"]
 
 
-def for_docs(document: Document) -> str:
-    parts = [origin(document)]
-    for group, (heading, compared) in SECTIONS.items():
-        rows = [[target.key, target.what, *cells(target, document.measured)]
-                for target in TARGETS if target.group == group]  # fmt: skip
-        parts += [
-            f"### {heading}",
-            textwrap.fill(compared, WIDTH),
-            markdown_table([["", "what", *HEADS], *rows]),
-        ]
+def for_docs(document: Document) -> list[str]:
+    """Where it was measured; a table of each group; the tables of growth."""
+    groups: dict[str, list[list[str]]] = {}
+    for target in TARGETS:
+        row = [target.key, target.what, *cells(target, document.measured)]
+        groups.setdefault(target.group, [["", "what", *HEADS]]).append(row)
     for name, table in document.measured.growth.items():
-        head = ["", *(f"{count:,}" for count in table.counts)]
-        body = [[line, *map(number, found)] for line, found in table.lines.items()]
-        parts += [
-            f"### By number of {COUNTED[name]}",
-            textwrap.fill(GROWTH[name], WIDTH),
-            markdown_table([head, *body]),
-        ]
-    return "\n\n".join(parts)
+        groups[name] = [["", *(f"{count:,}" for count in table.counts)]]
+        groups[name] += [[line, *map(number, found)] for line, found in table.lines.items()]
+    return [origin(document), *map(markdown_table, groups.values())]
 
 
-def between_markers(page: str, generated: str) -> str:
-    """The page with this between its two markers. ValueError where they are not there once each."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError("the page does not have the two markers once each")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{generated}\n{END}{after}"
+def between_markers(page: str, *generated: str) -> str:
+    """The page with these between its pairs of markers. ValueError where there are more or fewer pairs."""
+    pattern = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?=\n{re.escape(END)})", re.DOTALL)
+    if len(pattern.findall(page)) != len(generated):
+        raise ValueError(f"the page does not have {len(generated)} pairs of markers")
+    texts = iter(generated)
+    return pattern.sub(lambda _: next(texts), page)
 
 
 #: The documents that show what docs/benchmarks.json holds.
@@ -263,7 +206,7 @@ PAGES = {"README.md": for_readme, "docs/benchmarks.md": for_docs}
 def write_pages(root: Path, document: Document) -> None:
     for name, render in PAGES.items():
         page = root / name
-        page.write_text(between_markers(page.read_text(), render(document)))
+        page.write_text(between_markers(page.read_text(), *render(document)))
 
 
 # ------------------------------------------------------------------------------------------- the picture
