@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the library costs, as ratios of one run, against its targets: python -m benchmarks [GROUP ...]
+"""Measure what the library costs, as ratios within one run, and compare them with the targets.
 
-Exit status: 0 measured (whatever the verdicts say), 2 usage, 3 something that is needed is missing.
+Exit status: 0 measured, also if a target is missed; 2 usage; 3 something needed for a measurement is missing.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ GROUPS = {
     "diag": Group("every socket of the namespace through mptcp_diag()", [groups.diag]),
     "ss": Group("the same through `ss` and a parser", [groups.ss]),
     "import": Group("importing the package", [groups.imports], in_namespace=False),
-    "pause": Group("another thread of a process that samples a busy sender", [groups.pauses]),
+    "pause": Group("pauses of another thread, while a busy sender is sampled", [groups.pauses]),
     "growth": Group(
-        "cost against subflows and connections (tables)", [groups.by_subflows, groups.by_connections]
+        "cost by number of subflows and of connections (tables)", [groups.by_subflows, groups.by_connections]
     ),
     "soak": Group("thousands of connections that come and go", [groups.soak]),
 }
@@ -68,7 +68,7 @@ def measure(group: str, scale: Scale) -> Measured:
     kept = Measured()
     targets = [target for target in TARGETS if target.group == group]
     for attempt in range(1, TRIES + 1):
-        say(f"{group}: {GROUPS[group].what}" + (f", once more ({attempt} of {TRIES})" if attempt > 1 else ""))
+        say(f"{group}: {GROUPS[group].what}" + (f", again ({attempt} of {TRIES})" if attempt > 1 else ""))
         found = GROUPS[group].measure(scale)
         found.missing[:] = [f"{group}: {reason}" for reason in found.missing]
         kept = best(kept, found)
@@ -118,28 +118,30 @@ def parse(argv: Sequence[str] | None) -> Options:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; all but soak by default"
+        "groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)} (default: all but soak)"
     )
     rounds, seconds = cli.between(int, 2, 10**6), cli.positive(float)
-    parser.add_argument("--rounds", type=rounds, metavar="N", help=f"rounds, {FULL.rounds} by default")
-    parser.add_argument("--seconds", type=seconds, metavar="S", help=f"of soak, {FULL.seconds} by default")
-    parser.add_argument("--small", action="store_true", help="everything in about a minute, less exactly")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there too")
     parser.add_argument(
-        "--list", action="store_true", help="tell what would be measured, and measure nothing"
+        "--rounds", type=rounds, metavar="N", help=f"rounds of each measurement (default {FULL.rounds})"
     )
+    parser.add_argument(
+        "--seconds", type=seconds, metavar="S", help=f"duration of soak (default {FULL.seconds})"
+    )
+    parser.add_argument("--small", action="store_true", help="shorter and less exact: about a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE, too")
+    parser.add_argument("--list", action="store_true", help="list the measurements and exit")
     parser.add_argument(
         "--write",
         action="store_true",
-        help="measure all, soak too, and renew docs/benchmarks.* and the README",
+        help="measure everything, soak included; rewrite docs/benchmarks.* and the README",
     )
     parser.add_argument(
-        "--render", action="store_true", help="measure nothing, render docs/benchmarks.json anew"
+        "--render", action="store_true", help="measure nothing; render the pages from docs/benchmarks.json"
     )
     options = Options(**vars(parser.parse_args(argv)))
     unknown = [group for group in options.groups if group not in GROUPS]
     if unknown:
-        parser.error(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
+        parser.error(f"unknown group {unknown[0]!r}; the groups are {', '.join(GROUPS)}")
     if options.write and (options.groups or options.small):
         parser.error("--write measures everything, in full")
     return options

@@ -124,9 +124,9 @@ def text(document: Document, targets: Iterable[Target]) -> str:
     if rows:
         lines += aligned([["", "", *HEADS], *rows])
     if not usual(measured.ratios):
-        lines.append("System calls cost other than usual here (S1, S2): recorded, not judged.")
+        lines.append("No verdicts: system calls do not cost here what they usually do (S1, S2).")
     for name, table in measured.growth.items():
-        lines += ["", f"against {COUNTED[name]}, in units of a C call of MPTCP_INFO"]
+        lines += ["", f"by number of {COUNTED[name]}, in C calls of MPTCP_INFO"]
         lines += aligned(
             [
                 ["", *map(str, table.counts)],
@@ -159,29 +159,31 @@ def origin(document: Document) -> str:
     )
 
 
-def for_readme(document: Document) -> str:
+def for_readme(document: Document) -> list[str]:
     chosen = [target for key in OF_README for target in TARGETS if target.key == key]
     rows = [[target.what, *cells(target, document.measured)[:1]] for target in chosen]
-    return f"{markdown_table([['what', 'ratio'], *rows])}\n\n{origin(document)}"
+    return [f"{markdown_table([['what', 'ratio'], *rows])}\n\n{origin(document)}"]
 
 
-def for_docs(document: Document) -> str:
-    rows = [[target.key, target.what, *cells(target, document.measured)] for target in TARGETS]
-    parts = [origin(document), markdown_table([["", "what", *HEADS], *rows])]
+def for_docs(document: Document) -> list[str]:
+    """Where it was measured; a table of each group; the tables of growth."""
+    groups: dict[str, list[list[str]]] = {}
+    for target in TARGETS:
+        row = [target.key, target.what, *cells(target, document.measured)]
+        groups.setdefault(target.group, [["", "what", *HEADS]]).append(row)
     for name, table in document.measured.growth.items():
-        head = ["", *(f"{count:,}" for count in table.counts)]
-        body = [[line, *map(number, found)] for line, found in table.lines.items()]
-        parts += [f"### Against {COUNTED[name]}", markdown_table([head, *body])]
-    return "\n\n".join(parts)
+        groups[name] = [["", *(f"{count:,}" for count in table.counts)]]
+        groups[name] += [[line, *map(number, found)] for line, found in table.lines.items()]
+    return [origin(document), *map(markdown_table, groups.values())]
 
 
-def between_markers(page: str, generated: str) -> str:
-    """The page with this between its two markers. ValueError where they are not there once each."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError("the page does not have the two markers once each")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{generated}\n{END}{after}"
+def between_markers(page: str, *generated: str) -> str:
+    """The page with these between its pairs of markers. ValueError where there are more or fewer pairs."""
+    pattern = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?=\n{re.escape(END)})", re.DOTALL)
+    if len(pattern.findall(page)) != len(generated):
+        raise ValueError(f"the page does not have {len(generated)} pairs of markers")
+    texts = iter(generated)
+    return pattern.sub(lambda _: next(texts), page)
 
 
 #: The documents that show what docs/benchmarks.json holds.
@@ -196,7 +198,7 @@ def write(root: Path, document: Document) -> None:
     (root / "docs" / "benchmarks.svg").write_text(drawn)
     for name, render in PAGES.items():
         page = root / name
-        page.write_text(between_markers(page.read_text(), render(document)))
+        page.write_text(between_markers(page.read_text(), *render(document)))
 
 
 # ------------------------------------------------------------------------------------------- the picture

@@ -264,7 +264,7 @@ ROWS: dict[str, tuple[bool, Callable[[int], None]]] = {
     "its only path reset (RST), not closed by its process": (YES, only_path_reset),
     "its only path reset (RST), and closed": (NO, only_path_reset_and_closed),
     "reset as a whole (SO_LINGER 0: MP_FASTCLOSE)": (NO, was_reset),
-    "handshake that the last ACK did not end": (NO, handshake_in_flight),
+    "handshake not completed: the last ACK is missing": (NO, handshake_in_flight),
     "the same, with data in the SYN (TCP Fast Open)": (YES, fast_open_in_flight),
     "fell back before its first packet": (NO, connected_while_mptcp_was_given_up),
     "accepted by an MPTCP listener from a plain TCP peer": (NO, accepted_from_tcp),

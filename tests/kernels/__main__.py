@@ -206,8 +206,9 @@ def report(outcomes: list[Outcome], options: Options, complete: bool) -> int:
     order = {row: number for number, row in enumerate(ROWS)}
     outcomes.sort(key=lambda outcome: order[outcome.row])
     records = [table.record_of(outcome) for outcome in outcomes]
-    print("\n" + table.markdown(records))
-    print(table.left_out(outcomes))
+    for columns in (table.WORKS, table.ANSWERS):
+        print("\n" + table.markdown(records, columns), end="")
+    print("\n" + table.left_out(outcomes))
     if options.json:
         options.json.write_text(table.to_json(records))
     for outcome in outcomes:

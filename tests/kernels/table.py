@@ -16,21 +16,27 @@ DOCS = HERE.parent.parent / "docs"
 PAGE, RESULTS = DOCS / "kernels.md", DOCS / "kernels.json"
 BEGIN, END = "<!-- begin: written by python -m tests.kernels --write-docs -->", "<!-- end -->"
 
-COLUMNS = [
+Columns = list[tuple[str, str]]  # title, and the name in a record
+
+WORKS: Columns = [
     ("arch", "arch"),
     ("kernel", "release"),
+    ("self test `-4` `-6`", "selftest"),
+    ("fallback", "fallen_back"),
+    ("subflows", "subflows"),
+    ("mptcp_diag", "mptcp_diag"),
+    ("tests passed", "passed"),
+    ("skipped", "skipped"),
+]
+ANSWERS: Columns = [
+    ("arch", "arch"),
+    ("Linux", "series"),
     ("`mptcp_info`", "mptcp_info"),
     ("`tcp_info`", "tcp_info"),
     ("`mptcp_full_info`", "full_info"),
     ("`mptcp_subflow_info`", "subflow_info"),
     ("options", "options"),
     ("TCP_IS_MPTCP", "tcp_is_mptcp"),
-    ("self test `-4` `-6`", "selftest"),
-    ("fallen back", "fallen_back"),
-    ("subflows", "subflows"),
-    ("mptcp_diag", "mptcp_diag"),
-    ("tests passed", "passed"),
-    ("skipped", "skipped"),
 ]
 
 
@@ -93,28 +99,26 @@ def line(outcome: Outcome) -> str:
     return text
 
 
-def markdown(records: list[dict[str, Any]]) -> str:
-    """The table. A row that has no figures is named with its verdict."""
-    lines = [
-        "| " + " | ".join(title for title, _ in COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-    ]
+def markdown(records: list[dict[str, Any]], columns: Columns) -> str:
+    """A table. A row that has no figures is named with its verdict."""
+    lines = ["| " + " | ".join(title for title, _ in columns) + " |", "|" + "---|" * len(columns)]
     for record in records:
         if "release" in record:
-            lines.append("| " + " | ".join(cell(record[key]) for _, key in COLUMNS) + " |")
+            lines.append("| " + " | ".join(cell(record[key]) for _, key in columns) + " |")
         else:
             lines.append(
-                f"| {record['arch']} | {record['series']}: {record['verdict']} |" + " |" * (len(COLUMNS) - 2)
+                f"| {record['arch']} | {record['series']}: {record['verdict']} |" + " |" * (len(columns) - 2)
             )
     return "\n".join(lines) + "\n"
 
 
 def rendered(page: str, records: list[dict[str, Any]]) -> str:
-    """The page with its table made anew."""
+    """The page with its two tables made anew."""
+    tables = iter((WORKS, ANSWERS))
     pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
-    if len(pattern.findall(page)) != 1:
-        raise ValueError("docs/kernels.md has not the two marks between which the table stands")
-    return pattern.sub(lambda match: f"{match[1]}\n{markdown(records)}\n{match[2]}", page)
+    if len(pattern.findall(page)) != 2:
+        raise ValueError("docs/kernels.md does not have the marks around each of its two tables")
+    return pattern.sub(lambda match: f"{match[1]}\n{markdown(records, next(tables))}\n{match[2]}", page)
 
 
 def left_out(outcomes: list[Outcome]) -> str:
