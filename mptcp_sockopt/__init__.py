@@ -7,11 +7,11 @@
     Tracker(sock).update()   bytes, rates and subflow changes since the last update()
     Sampler(socks).sample()  many sockets in one call
     mptcp_diag()             every MPTCP connection in this network namespace
-    mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
-    mptcp_sockopt.testing    private networks and emulated paths for your tests
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
     is_supported()           whether MPTCP sockets can be created here, or why not
+    mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
+    mptcp_sockopt.testing    private networks and emulated paths for your tests
 
 Fields are attributes with the kernel's names: snapshot(sock).subflows[0].tcp_info.rtt.
 TCPInfo.rtt.unit is its unit. A field that this kernel does not report is None. A

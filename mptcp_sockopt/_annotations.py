@@ -47,8 +47,8 @@ Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 #: The counters of Update and SubflowDelta.
 Counter: TypeAlias = Literal["bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans"]
 
-#: The kind of number in a field. A counter only grows; a gauge is a current value; an age is the time since an
-#: event; a limit was configured or negotiated; a sequence is a position in the data; a label is a name, a
+#: The kind of number in a field. A counter only grows; a gauge is a current value; an age is the time since
+#: an event; a limit was configured or negotiated; a sequence is a position in the data; a label is a name, a
 #: number that identifies, or a set of flags.
 Kind: TypeAlias = Literal["counter", "gauge", "age", "limit", "sequence", "label"]
 

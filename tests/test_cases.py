@@ -208,7 +208,7 @@ def test_a_fin_that_came_is_counted(family: int, monkeypatch: pytest.MonkeyPatch
         (_cases.addrs, "mptcp_subflow_addrs", flip(255), "bytes behind the address are not 0"),
         (_cases.full_info, "mptcp_full_info", put(0, 1), "size_tcpinfo_user is"),
         (_cases.full_info, "mptcp_full_info", put(16, 2, 1), "2 subflows"),
-        (_cases.full_info, "mptcp_full_info", flip(40), "one subflow, and 85 besides the initial"),
+        (_cases.full_info, "mptcp_full_info", flip(40), "one subflow, but 85 additional ones"),
         (_cases.full_info, "mptcp_full_info", flip(40 + 12), "token is"),
         (_cases.full_info, "mptcp_full_info", flip(40 + 16), "write_seq is"),
         (_cases.full_info, "mptcp_full_info", flip(40 + 32), "rcv_nxt is"),
@@ -281,7 +281,7 @@ def test_what_should_be_refused_is_not_to_be_taken(
         return doctored
 
     for doctored, found in (
-        (take, "the kernel took it"),
+        (take, "the kernel accepted it"),
         (refuse(errno.EFAULT, 0), "refused with EFAULT, not EINVAL"),
         (refuse(errno.EINVAL, 1), r"the length came back as \d+, not -?\d+"),
     ):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The cases of the self test that need several subflows, and so a private network namespace.
+"""Self test cases with several subflows, which need a private network namespace.
 
-Uses public names of mptcp_sockopt only.
+Uses only public names of mptcp_sockopt.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def several_subflows(family: int) -> None:
             len(shot.subflows) == shot.live_count == 4, f"{len(shot.subflows)} listed, {shot.live_count} live"
         )
         hosts = {path.local[0] for path in shot.subflows if path.local}
-        check(hosts == {paths.initial, *paths.others}, f"they start from {sorted(hosts)}")
+        check(hosts == {paths.initial, *paths.others}, f"their local addresses are {sorted(hosts)}")
         ids = [path.id for path in shot.subflows]
-        check(None in ids or len(set(ids)) == 4, f"their ids are {ids}")
-        check(eventually(lambda: mp.snapshot(paths.accepted).live_count == 4), "the server does not see 4")
+        check(None in ids or len(set(ids)) == 4, f"ids are not unique: {ids}")
+        check(eventually(lambda: mp.snapshot(paths.accepted).live_count == 4), "the server has fewer than 4")
 
 
 @named("4 subflows less the initial one, 3 live")
@@ -39,14 +39,14 @@ def initial_removed(family: int) -> None:
         )
         shot = mp.snapshot(paths.client)
         dead = [path.local[0] for path in shot.subflows if path.local and not path.live]
-        check(dead in ([paths.initial], []), f"those that are not live are {dead}, not {paths.initial}")
+        check(dead in ([paths.initial], []), f"subflows that are not live: {dead}, expected {paths.initial}")
         total = shot.info.subflows_total if shot.info else None
         check(total in (3, None), f"subflows_total is {total}, not 3")
         check(shot.status is mp.Status.MPTCP, f"its status is {shot.status.name}")
 
 
 class _Paths:
-    """A connection of four subflows, from four addresses of this private namespace."""
+    """A connection with four subflows, from four addresses in this private namespace."""
 
     def __init__(self, family: int) -> None:
         prefix = "127.0.9." if family == socket.AF_INET else "fd00:9::"
@@ -59,7 +59,8 @@ class _Paths:
         self.accepted, _ = self._server.accept()
 
     def __enter__(self) -> _Paths:
-        # The path manager starts when the connection is fully established: data went both ways.
+        # The path manager starts when the connection is fully established, that is, after data in both
+        # directions.
         for one, other in ((self.client, self.accepted), (self.accepted, self.client)):
             one.sendall(b"x")
             other.recv(1)
@@ -67,7 +68,7 @@ class _Paths:
             eventually(lambda: mp.mptcp_info(self.client).subflows == 3),
             f"{mp.mptcp_info(self.client).subflows} additional subflows came, not 3",
         )
-        eventually(lambda: mp.snapshot(self.client).live_count == 4)  # counted above while they still join
+        eventually(lambda: mp.snapshot(self.client).live_count == 4)  # above, unanswered joins counted too
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,7 +77,7 @@ class _Paths:
 
 
 def enter_sandbox(family: int) -> None:
-    """A private namespace whose path manager adds three subflows to every connection."""
+    """Enter a private namespace whose path manager adds three subflows to every connection."""
     try:
         testing.enter_private_network()
     except testing.UnavailableError as error:
