@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The border: the one folder that sees cffi, the kernel's layout and netlink. Others see the names here.
+"""The border: the only package that uses cffi, the kernel's struct layouts and netlink. Other modules import
+these names.
 
-Below it stands the kernel's layout (csrc/mptcp_abi.h), above it Python objects.
+Below it is the kernel's layout (csrc/mptcp_abi.h), above it are Python objects.
 """
 
 from .abi import (
@@ -40,7 +41,7 @@ from .sockopt import (
     read_tcp_info,
 )
 
-# layouts, listeners, netlink, packets, rows and sock_diag are rooms, imported by those who need them.
+# layouts, listeners, netlink, packets, rows and sock_diag are modules; whoever needs one imports it.
 __all__ = [
     "IPPROTO_MPTCP",
     "LEAST_MPTCP_INFO",
