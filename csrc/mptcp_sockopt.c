@@ -159,7 +159,7 @@ int mptcp_get_subflow_data(int fd, int option, void *data, int size)
 	memset(data, 0, header->size_subflow_data && used <= (uint64_t)size ? (size_t)used : (size_t)size);
 	length = get_subflow_data(fd, option, header, size);
 	if (length == -EPROTO)
-		header->size_subflow_data = 0; /* nobody knows how much it took */
+		header->size_subflow_data = 0; /* unknown how much was written */
 	return length;
 }
 
@@ -244,7 +244,7 @@ int mptcp_get_full_info(int fd, void *full, int size)
 	}
 	length = get_full_info(fd, header, subflow_info, tcp_info, slots);
 	if (length == -EPROTO)
-		header->num_subflows = UINT32_MAX; /* nobody knows how much it took */
+		header->num_subflows = UINT32_MAX; /* unknown how much was written */
 	return length;
 }
 

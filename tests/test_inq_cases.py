@@ -105,7 +105,7 @@ def test_a_read_without_a_number_is_seen(family: int) -> None:
     """As of a socket that was not told to say it."""
     with tcp_pair(family) as (client, server):
         client.sendall(b"xy")
-        with pytest.raises(_ktap.Failure, match="no TCP_CM_INQ came with 1 bytes"):
+        with pytest.raises(_ktap.Failure, match="no TCP_CM_INQ was received with 1 bytes"):
             _inq_cases.read(server, 1)
 
 

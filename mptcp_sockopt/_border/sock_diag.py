@@ -146,7 +146,7 @@ def dump(states: int, limit: int = LIMIT, before: int = 0) -> tuple[memoryview, 
 # Results after which another dump is tried, and their messages. 0: a complete dump of a table that changed.
 _DISTURBED = {
     0: "the sockets changed during",
-    -errno.EAGAIN: "the end did not come in",
+    -errno.EAGAIN: "the end was missing in",
     -errno.ENOBUFS: "messages were lost in",
 }
 

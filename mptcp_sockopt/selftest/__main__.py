@@ -131,7 +131,7 @@ def receive(sock: socket.socket, size: int) -> bytes:
 
 def hear(word: socket.socket, expected: bytes) -> None:
     found = receive(word, len(expected))
-    check(found == expected, f"the other end said {found!r}")
+    check(found == expected, f"the other process said {found!r}")
 
 
 def others_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
@@ -148,7 +148,7 @@ def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
     run_cases(settle, plan.sandbox, family)
 
 
-# --------------------------------------------------------------------------------------------- the door
+# --------------------------------------------------------------------------------------------------- entry
 
 
 def parser() -> argparse.ArgumentParser:

@@ -78,10 +78,10 @@ def info(end: End) -> None:
     check(moved == end.sent, f"write_seq moved by {moved}, {end.sent} bytes were written")
     want = end.received + end.fin
     moved = (now.rcv_nxt - end.start.rcv_nxt) % 2**64
-    check(moved == want, f"rcv_nxt moved by {moved}, {end.received} bytes and {end.fin} FIN came")
+    check(moved == want, f"rcv_nxt moved by {moved}, {end.received} bytes and {end.fin} FIN were received")
 
 
-@named("MPTCP_INFO: as long as the room, or as it is")
+@named("MPTCP_INFO: cut to the requested length")
 def info_length(end: End) -> None:
     cut_to_the_room(end.sock, mp.MPTCP_INFO, 0)
 
@@ -95,7 +95,7 @@ def cut_to_the_room(sock: socket.socket, option: int, least: int) -> int:
         buffer = bytearray(1024)
         buffer[least:] = FILLER[:1] * (1024 - least)
         length = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, buffer, asked)
-        check(length == min(asked, whole), f"the length is {length}, room was for {asked} of {whole}")
+        check(length == min(asked, whole), f"the length is {length}, {asked} of {whole} bytes were requested")
         check(not buffer[length:].strip(FILLER[:1]), f"more than {length} bytes were written")
     return whole
 
@@ -133,7 +133,7 @@ def tcpinfo(end: End) -> None:
     check(right(), found)
 
 
-@named("MPTCP_SUBFLOW_ADDRS: the socket's own names")
+@named("MPTCP_SUBFLOW_ADDRS: the socket's own addresses")
 def addrs(end: End) -> None:
     whole_elements(end.sock, mp.MPTCP_SUBFLOW_ADDRS)
     names = (end.sock.getsockname(), end.sock.getpeername())
@@ -142,7 +142,7 @@ def addrs(end: End) -> None:
     check(mine, f"no subflow is {names}, only {[(path.local, path.remote) for path in paths]}")
     used = 16 if end.sock.family == socket.AF_INET else 28
     for half in (mine[0].raw[:128], mine[0].raw[128:]):
-        check(not any(half[used:]), f"bytes behind the address are not 0: {half[used:].hex()}")
+        check(not any(half[used:]), f"bytes after the address are not 0: {half[used:].hex()}")
 
 
 def whole_elements(sock: socket.socket, option: int) -> None:
@@ -155,7 +155,7 @@ def whole_elements(sock: socket.socket, option: int) -> None:
     check(length == 16 + count * stride, f"{length} bytes for {count} elements of {stride}")
 
 
-@named("MPTCP_SUBFLOW_ADDRS: the family alone")
+@named("MPTCP_SUBFLOW_ADDRS: family only")
 def family_only(end: End) -> None:
     length, header, data = subflow_data(end.sock, mp.MPTCP_SUBFLOW_ADDRS, size_user=2, length=18)
     check(length == 18, f"the length is {length}, not 18")
@@ -206,14 +206,14 @@ def zero_header(end: End, option: int) -> None:
     refused(lambda: subflow_data(end.sock, option, size_subflow_data=0), 16)
 
 
-@named("a header alone counts subflows")
+@named("a header without elements counts subflows")
 def header_alone(end: End, option: int) -> None:
     length, (size, count, size_kernel, size_user), data = subflow_data(end.sock, option)
     check(length == size == 16, f"length {length}, size_subflow_data {size}, not 16")
     check(count >= 1, "num_subflows is 0")
     check(size_kernel > 0, "size_kernel is 0")
     check(size_user == 0, f"size_user is {size_user}, not 0")
-    check(data[16:] == FILLER[16 : len(data)], "something was written behind the header")
+    check(data[16:] == FILLER[16 : len(data)], "something was written after the header")
 
 
 @named("lengths below 16 are refused")
@@ -287,7 +287,7 @@ def full_info(end: End) -> None:
     check(first == [names], f"subflow 1 is {first}, not {names}")
 
 
-@named("MPTCP_FULL_INFO: as long as the room, or as it is")
+@named("MPTCP_FULL_INFO: cut to the requested length")
 def full_info_length(end: End) -> None:
     read_full(end.sock)
     header = 40  # what the caller fills in; mptcp_info follows

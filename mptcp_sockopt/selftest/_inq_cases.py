@@ -85,11 +85,11 @@ def read(sock: socket.socket, size: int) -> tuple[bytes, int]:
     for level, kind, value in messages:
         if (level, kind) == (socket.SOL_TCP, TCP_CM_INQ):
             return data, int(struct.unpack("=i", value)[0])
-    check(False, f"no TCP_CM_INQ came with {len(data)} bytes")
+    check(False, f"no TCP_CM_INQ was received with {len(data)} bytes")
     raise AssertionError
 
 
-@named("SIOCINQ, TCP_INQ: what waits, to the byte")
+@named("SIOCINQ, TCP_INQ: exact number of unread bytes")
 def waiting(family: int, kind: Kind) -> None:
     with stream(family, kind) as (client, server):
         size = size_within(room(server), 128, 4096)
@@ -106,7 +106,7 @@ def waiting(family: int, kind: Kind) -> None:
         check(waits == 0, f"SIOCINQ is {waits} after everything was read")
 
 
-@named("TCP_INQ: never more than is left of a stream")
+@named("TCP_INQ: never more than what is left")
 def streaming(family: int, kind: Kind) -> None:
     chunk = bytes(1 << 16)
     with stream(family, kind) as (client, server):
@@ -147,7 +147,7 @@ def sending(family: int, kind: Kind) -> None:
         check(eventually(drained), f"SIOCOUTQ is {queued(client, SIOCOUTQ)} after everything was read")
 
 
-@named("TCP_INQ: 1 for the end of the stream")
+@named("TCP_INQ: 1 at the end of the stream")
 def ending(family: int, kind: Kind) -> None:
     with stream(family, kind) as (client, server):
         client.sendall(b"x")

@@ -29,7 +29,7 @@ def several_subflows(family: int) -> None:
         check(eventually(lambda: mp.snapshot(paths.accepted).live_count == 4), "the server has fewer than 4")
 
 
-@named("4 subflows less the initial one, 3 live")
+@named("initial subflow removed: 3 of 4 live")
 def initial_removed(family: int) -> None:
     with _Paths(family) as paths:
         testing.delete_initial_address(paths.initial)
@@ -66,7 +66,7 @@ class _Paths:
             other.recv(1)
         check(
             eventually(lambda: mp.mptcp_info(self.client).subflows == 3),
-            f"{mp.mptcp_info(self.client).subflows} additional subflows came, not 3",
+            f"{mp.mptcp_info(self.client).subflows} additional subflows were added, not 3",
         )
         eventually(lambda: mp.snapshot(self.client).live_count == 4)  # above, unanswered joins counted too
         return self

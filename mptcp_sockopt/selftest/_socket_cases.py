@@ -75,7 +75,7 @@ def plain_client(family: int) -> None:
 
 def expect(sock: socket.socket, status: mp.Status, *, is_mptcp: bool) -> None:
     check(mp.status(sock) is status, f"its status is {mp.status(sock).name}, not {status.name}")
-    check(mp.is_mptcp(sock) is is_mptcp, f"is_mptcp() says {not is_mptcp}")
+    check(mp.is_mptcp(sock) is is_mptcp, f"is_mptcp() returned {not is_mptcp}")
     check(mp.snapshot(sock).status is status, f"its snapshot is {mp.snapshot(sock).status.name}")
 
 
@@ -108,7 +108,7 @@ def pair(family: int) -> Iterator[tuple[socket.socket, socket.socket]]:
         yield client, accepted
 
 
-@named("data that nobody has read: counted, once")
+@named("unread data: counted once")
 def unread(family: int) -> None:
     with pair(family) as (client, accepted):
         size = min(1000, room(accepted))
