@@ -63,8 +63,9 @@ BUILD_WORDS = {
 
 
 def cdef() -> str:
-    """The headers as cffi reads them: the C compiler evaluates integer #defines; there is no other
-    preprocessing.
+    """The headers as cffi reads them.
+
+    Integer #defines are left to the C compiler; there is no other preprocessing.
     """
     lines = []
     for name in HEADERS:

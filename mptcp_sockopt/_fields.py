@@ -36,7 +36,7 @@ class Field(property):
       "limit" was configured or negotiated, a "sequence" is a position in the data, and a "label" is a name,
       an identifier or a set of flags.
     - ``sentinel``: the value that the kernel uses for "none"; or None.
-    - ``never``: a function that tells whether the event of an age never happened, from the view; or None.
+    - ``never``: a function that returns true for a view in which the age's event never happened; or None.
     - ``names``: the members of the enum that the number is shown as, by number; or None.
     """
 
@@ -106,9 +106,7 @@ def _getter(place: _border.Place, needed: int) -> t.Callable[[View], int | None]
 
 
 def _named(place: _border.Place, needed: int, names: t.Mapping[int, int]) -> t.Callable[[View], int | None]:
-    """As _getter(), but gives enum members, from a table: the enum's own lookup would cost more than the
-    rest.
-    """
+    """As _getter(), but gives enum members, from a table: the enum's own lookup is slower."""
     offset = place.offset
     if place.size == 1:
         table = [names.get(number, number) for number in range(256)]

@@ -46,8 +46,7 @@ _NARROW = {
 }  # fmt: skip
 _SPANS = tuple([2**bits for bits, names in _NARROW.items() for _ in names])
 _narrow = several(TCPInfo, *_NARROW[32], *_NARROW[16])
-# A connection never moves to a state with a lower number; a listener, or a connection that has ended, to
-# none.
+# A connection never moves to a state with a lower number, and never leaves one with number 6.
 _PROGRESS: dict[int, int] = {
     TCPState.SYN_SENT: 0,
     TCPState.SYN_RECV: 1, TCPState.NEW_SYN_RECV: 1,
@@ -103,9 +102,7 @@ def _distance(old: int, new: int) -> int:
 
 
 def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow | None, Growth | None]:
-    """The known subflow that new continues, and by how much its counters grew. passed: ms in between, at
-    least.
-    """
+    """The known subflow that new continues, and its growth. passed: the least time between them, in ms."""
     for old in known:
         if old.id is not None and new.id is not None:
             same = old.id == new.id

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What results have in common: dir() and help(), hints to where an attribute is, and Record, the base class
-of Snapshot, Subflow, Update and SubflowDelta.
-"""
+"""What results have in common: dir(), help(), hints for misplaced attributes, and the base class Record."""
 
 from __future__ import annotations
 

@@ -248,8 +248,9 @@ class Sampler(Generic[V]):
             self._changes = 1
 
     def add(self, sock: t.SocketLike) -> None:
-        """Add a socket, in a row after the others. If it is already there, forget what is known of its
-        connection.
+        """Add a socket, in a row after the others.
+
+        If it is already there, what is known of its connection is forgotten.
         """
         fd = _border.descriptor(sock)
         with self._lock:

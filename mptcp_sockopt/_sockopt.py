@@ -369,9 +369,7 @@ def _snapshot_by_asking(fd: int, error: int, reason: int) -> Snapshot:
 
 
 def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
-    """Before 6.5: the two arrays belong together if the addresses were the same before and after the TCP
-    states.
-    """
+    """Before 6.5: two arrays belong together if the addresses did not change around the TCP states."""
     info = _border.read_info(fd, MPTCPInfo)
     before = _border.read_elements(fd, _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
     for _ in range(4):

@@ -52,8 +52,8 @@ class Tracker:
     TCP or after a fallback there is one exception, in which all of the following hold:
 
     - The same socket went through connect(AF_UNSPEC), kept its bound port, and connected to the same peer
-      with the same TCP options. (After a fallback, the peer is not compared while the socket connects and
-      once it is closed, which includes the time after the second FIN.)
+      with the same TCP options. (The peer is not compared while a socket connects, nor once it is closed;
+      after a fallback, the second FIN closes it.)
     - By every counter in TCP_INFO except AccECN's, the new connection did at least as much since the last
       update as the old one in its whole life. (If a counter is equal, its age tells, from 50 ms on.)
     - The new connection is in the same TCP state as the old one, or in a later one.
@@ -116,9 +116,7 @@ class Tracker:
 def _difference(
     before: Snapshot | None, now: Snapshot, *, same_socket: bool = True, passed: int = 0
 ) -> Update:
-    """same_socket: both snapshots are of one socket. passed: ns between them, at least, by the kernel's clock
-    ticks.
-    """
+    """same_socket: both snapshots are of one socket. passed: the least time between them, in ns."""
     growth: Growth | None = None
     known: tuple[Subflow, ...] = ()  # what may still exist: in another connection nothing, whatever its id
     was: list[Subflow] = []

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whose socket is it? Who listens on a port, which processes hold a socket, and what the socket itself
-reports.
+"""Who listens on a port, which processes hold a socket, and access to sockets of other processes.
 
     listeners(port)      the TCP and MPTCP listeners on a port
     tcp_sockets(port)    every TCP socket with a local port, in any state
@@ -121,11 +120,10 @@ def owners(inodes: Iterable[int]) -> Owners:
 
 
 def iter_sockets(pid: int | None = None) -> Iterator[Owner]:
-    """The sockets of any family that a process holds; without a pid, those of every process that can be
-    examined.
+    """The sockets, of any family, that a process holds; without pid, those of all processes.
 
     A socket is listed once for each descriptor. ProcessLookupError if there is no such process,
-    PermissionError if it may not be examined. Without a pid, such processes are skipped; owners() reports
+    PermissionError if it may not be examined. Without pid, such processes are skipped; owners() reports
     whether there are any.
     """
     if pid is None:

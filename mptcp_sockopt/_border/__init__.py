@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The border: the only package that uses cffi, the kernel's struct layouts and netlink. Other modules import
-these names.
+"""The border: the only package that uses cffi, the kernel's struct layouts and netlink.
 
-Below it is the kernel's layout (csrc/mptcp_abi.h), above it are Python objects.
+Other modules import the names below. Under the border is the kernel's layout (csrc/mptcp_abi.h), above it are
+Python objects.
 """
 
 from .abi import (

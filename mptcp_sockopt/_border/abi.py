@@ -46,9 +46,7 @@ def numbers(prefix: str) -> dict[str, int]:
 
 
 class Place:
-    """Where a field lies in its struct. A bit-field is the number of size bytes at offset, shifted and
-    masked.
-    """
+    """Where a field lies in its struct. A bit-field is size bytes at offset, shifted and masked."""
 
     __slots__ = ("mask", "offset", "shift", "size")
 

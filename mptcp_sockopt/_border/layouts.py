@@ -94,9 +94,11 @@ def small_number(full_info: t.Raw) -> tuple[int, int]:
 
 
 def full_info_shape(full_info: t.Raw) -> tuple[int, int, int, int, int]:
-    """The layout of a compacted answer (csrc/mptcp_sockopt.h): the end of mptcp_info, the number of elements
-    in each of the two arrays that follow, the element size of the first and the offset of the addresses in
-    it, the element size of the second.
+    """The layout of a compacted answer (see csrc/mptcp_sockopt.h), as five numbers.
+
+    These are: the end of mptcp_info, the number of elements in each of the two arrays that follow, the
+    element size of the first array, the offset of the addresses in its elements, and the element size of the
+    second array.
     """
     _, tcp_info, element_of_kernel, element, count, room = _head(full_info)
     if count > room:

@@ -99,9 +99,9 @@ class _Union:
 def listeners(
     info_length: int, limit: int = LIMIT, before: memoryview | bytes = b""
 ) -> tuple[memoryview, int, str | None]:
-    """The records before, followed by those of the MPTCP listeners; the size of mptcp_info in each; and a
-    sentence if some may be missing.
+    """The records before, followed by those of the MPTCP listeners.
 
+    Also returns the size of mptcp_info in each record, and a sentence if some listeners may be missing.
     info_length: the size of mptcp_info on this kernel, or 0 if unknown. limit is for all records.
     """
     records, info_length, missing = _listeners(info_length, limit, len(before))
@@ -114,9 +114,7 @@ def listeners(
 
 
 def mptcp_listeners() -> tuple[frozenset[int], str | None]:
-    """The inodes of the MPTCP listeners, which are also those of the TCP sockets inside; missing as
-    listeners().
-    """
+    """The inodes of the MPTCP listeners, which their inner TCP sockets share; missing as listeners()."""
     records, info_length, missing = _listeners(0, LIMIT, 0)
     return frozenset([inode for (inode,) in _inodes(stride_of(info_length)).iter_unpack(records)]), missing
 
@@ -150,8 +148,9 @@ def _listeners(info_length: int, limit: int, before: int) -> tuple[bytearray, in
 
 
 def _tcp_listeners(limit: int, union: _Union) -> bool:
-    """Read TCP's listeners into union; False if the kernel cannot list them. They are no rows, so have their
-    own limit.
+    """Read TCP's listeners into union; False if the kernel cannot list them.
+
+    They are not rows, so they have a limit of their own.
     """
     try:
         dump_tcp(1 << lib.TCP_LISTEN, union, limit=max(limit, LIMIT), what="TCP's listeners", call=MPTCP)

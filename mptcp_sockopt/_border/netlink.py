@@ -163,9 +163,7 @@ def add_endpoint(
 
 
 def delete_endpoint(id: int) -> None:
-    """``ip mptcp endpoint del id ID``: remove an endpoint and its subflows. The kernel numbers endpoints from
-    1.
-    """
+    """``ip mptcp endpoint del id ID``: remove an endpoint and its subflows. ids start at 1."""
     _endpoint(lib.MPTCP_PM_CMD_DEL_ADDR, number(lib.MPTCP_PM_ADDR_ATTR_ID, "B", id))
 
 
@@ -192,9 +190,7 @@ def _name(interface: str) -> bytes:
 
 
 def add_address(address: str, interface: str = "lo", prefix: int = 0) -> None:
-    """``ip address add ADDRESS/PREFIX dev INTERFACE nodad``; prefix is by default that of a single host, 32
-    or 128.
-    """
+    """``ip address add ADDRESS/PREFIX dev INTERFACE nodad``; by default, prefix is that of a single host."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     host = socket.inet_pton(family, address)
     index = socket.if_nametoindex(interface)

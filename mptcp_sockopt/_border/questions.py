@@ -62,15 +62,17 @@ def tcp_protocol(fd: int, call: str) -> int:
 
 
 def refusal(fd: int, error: int, level: int = SOL_MPTCP) -> int:
-    """Why an option was refused with error (-errno): REFUSED_TCP or similar, or 0 if the errno says it all.
+    """Why an option was refused with error (-errno): REFUSED_TCP or similar; 0 if the errno says it all.
+
     Negative, as socket_ask(), if that cannot be determined.
     """
     return _mptcp_refusal(fd) if error in _REFUSING and level == SOL_MPTCP else 0
 
 
 def tcp_refusal(fd: int, call: str, option: str, error: int, reason: int) -> int:
-    """refusal() of a TCP or MPTCP socket: REFUSED_TCP, REFUSED_FALLBACK or REFUSED_OPTION. OSError for any
-    other socket, and for any other error.
+    """refusal() of a TCP or MPTCP socket: REFUSED_TCP, REFUSED_FALLBACK or REFUSED_OPTION.
+
+    OSError for any other socket, and for any other error.
     """
     if error not in _REFUSING:
         tcp_protocol(fd, call)
@@ -126,8 +128,9 @@ def listens(fd: int, call: str) -> bool:
 
 
 def failure(fd: int, option: str, error: int, reason: int = 0) -> OSError:
-    """The exception for a read of option that returned error: -errno, or 0 if the buffer was always too
-    small. reason: see refusal().
+    """The exception for a read of option that returned error.
+
+    error: -errno, or 0 if the buffer was always too small. reason: see refusal().
     """
     if not error:
         why = f"subflows were added during each of {ATTEMPTS} reads"

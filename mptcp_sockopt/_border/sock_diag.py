@@ -236,8 +236,9 @@ class _Table:
 
 
 def tcp_sockets(states: int, port: int) -> list[dict[str, Any]]:
-    """The TCP sockets with this local port (0: any) in these states (1 << state): the fields of inet_diag_msg
-    under the kernel's names, and the other data that the kernel reports.
+    """The TCP sockets with this local port (0: any) in these states (1 << state).
+
+    Each is a dict: the fields of inet_diag_msg under the kernel's names, and what else the kernel reports.
     """
     table = _Table()
     dump_tcp(states, table, port=port, what="the sockets", call=_TCP)

@@ -141,9 +141,10 @@ def read_full_info(
     refused: Callable[[int, int, int], R] = _refuse_full_info,
     left: int = TRIES,
 ) -> V | R:
-    """MPTCP_FULL_INFO, compacted as described in csrc/mptcp_sockopt.h. If it is refused, returns
-    refused(descriptor, -errno, refusal()); -errno is 0 if the buffer was always too small. Written for speed,
-    as read_info().
+    """MPTCP_FULL_INFO, compacted as described in csrc/mptcp_sockopt.h.
+
+    If it is refused, returns refused(descriptor, -errno, refusal()); -errno is 0 if the buffer was always too
+    small. Written for speed, as read_info().
     """
     if type(sock) is int:
         fd = sock

@@ -52,8 +52,7 @@ def eventually(truth: Callable[[], bool]) -> bool:
 
 
 def room(sock: socket.socket) -> int:
-    """A number of bytes that is certain to fit in this socket's receive queue, even if net.ipv4.tcp_rmem is
-    small.
+    """How many bytes are certain to fit in this socket's receive queue, even with a small net.ipv4.tcp_rmem.
 
     SO_RCVBUF counts kernel memory, which is several times the payload, and the window is half of it. Beyond
     that, the sender has to wait, and data that did not fit is sent, and counted, again.
@@ -87,9 +86,7 @@ def info_length(end: End) -> None:
 
 
 def cut_to_the_room(sock: socket.socket, option: int, least: int) -> int:
-    """Checks that every length from least on is accepted, and that exactly that much is written; returns the
-    longest.
-    """
+    """Check that every length from least on is accepted, and just as much is written; returns the longest."""
     whole = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, bytearray(1024))
     for asked in (least, least + 1, whole - 1, whole, whole + 1, whole + len(FILLER)):
         buffer = bytearray(1024)
@@ -146,7 +143,7 @@ def addrs(end: End) -> None:
 
 
 def whole_elements(sock: socket.socket, option: int) -> None:
-    """Checks the header of a call with enough room: sizes, stride, length."""
+    """Check the header of a call with a large enough buffer: sizes, stride, length."""
     room = 1024
     length, header, _ = subflow_data(sock, option, size_user=room, length=16 + 32 * room)
     _, count, size_kernel, stride = header
@@ -188,7 +185,7 @@ def subflow_data(
 
 
 def refused(call: Callable[[], object], length: int) -> None:
-    """Checks that the call fails with EINVAL and leaves the length unchanged."""
+    """Check that the call fails with EINVAL and leaves the length unchanged."""
     try:
         call()
     except OSError as error:

@@ -86,9 +86,7 @@ def _connections_without_mptcp() -> int:
 
 @contextlib.contextmanager
 def _connection(family: int, protocol: int) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection that has carried one byte in each direction. No step takes longer than
-    PATIENCE.
-    """
+    """Both ends of a connection that has carried a byte each way. Each step is limited to PATIENCE."""
     with contextlib.ExitStack() as stack:
         with _called("socket()"):
             server = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))

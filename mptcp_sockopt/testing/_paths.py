@@ -72,9 +72,7 @@ class Paths:
     def _build(self, held: contextlib.ExitStack) -> None:
         between, sides = PrivateNetwork(), (self.client, self.server)
         ends = []
-        with (
-            contextlib.ExitStack() as ours
-        ):  # afterwards the wire process has them, and ends with the networks
+        with contextlib.ExitStack() as ours:  # then only the wire has them; it ends with the networks
             ours.callback(between.close)
             self._control, far = map(held.enter_context, socket.socketpair(type=socket.SOCK_SEQPACKET))
             ours.callback(far.close)
@@ -103,8 +101,10 @@ class Paths:
             self._tell(n, self._shapes[n])
 
     def _await_passage(self, n: int) -> None:
-        """Wait until a datagram has gone there and back. The kernel finishes setting up interfaces and
-        addresses some time after the request; a SYN lost to that would delay a client by a second.
+        """Wait until a datagram has gone there and back.
+
+        The kernel finishes setting up interfaces and addresses some time after the request. A SYN lost to
+        that would delay a client by a second.
         """
         deadline = time.monotonic() + 10
         with contextlib.ExitStack() as ours:

@@ -66,8 +66,9 @@ class _Lane:
 
 
 def carry(ends: Sequence[tuple[socket.socket, socket.socket]], control: socket.socket) -> NoReturn:
-    """Carry frames between the two ends of each path, in order, until killed. Each message on the control
-    socket has a path's number and its new shape, and is answered.
+    """Carry frames between the two ends of each path, in order, until killed.
+
+    Each message on the control socket has a path's number and its new shape, and is answered.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the wire must outlive its users
     gc.disable()  # no pauses; and the caller's objects, whose descriptors are closed below, must stay
@@ -96,8 +97,9 @@ def carry(ends: Sequence[tuple[socket.socket, socket.socket]], control: socket.s
 
 
 def _alone_with(sockets: Sequence[socket.socket]) -> list[socket.socket]:
-    """The sockets, moved to low numbers (select(2) is limited to 1,024). Closes all other descriptors but
-    stdio.
+    """The sockets, moved to low numbers, because select(2) is limited to 1,024.
+
+    Closes all other descriptors but stdio.
     """
     moved = [os.dup(sock.fileno()) for sock in sockets]
     for number, descriptor in enumerate(moved, 3):

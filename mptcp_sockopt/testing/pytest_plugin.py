@@ -33,9 +33,7 @@ def mptcp_network() -> None:
 
 @pytest.fixture
 def mptcp_paths(request: pytest.FixtureRequest, mptcp_network: None) -> Paths:
-    """A ``Paths`` object with two paths, or as the mark ``mptcp_paths`` says. The test runs in a forked
-    process.
-    """
+    """A ``Paths`` with two paths, or as the mark ``mptcp_paths`` says. The test runs in a forked process."""
     mark = request.node.get_closest_marker("mptcp_paths")
     return Paths(*mark.args, **mark.kwargs) if mark else Paths()
 
