@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """How the compiled module ``_mptcp_sockopt`` is built.
 
-The headers in ``csrc`` are the only declaration of anything: their text becomes cffi's cdef here, and the
-generated C ``#include``s the same files. pyproject.toml names the setuptools commands at the end, so
-no setup.py is needed, and no MANIFEST.in. The extension is declared here and not there, where setuptools
-calls it experimental.
+The headers in ``csrc`` are the only declarations: their text becomes cffi's cdef here, and the generated C
+code ``#include``s the same files. pyproject.toml names the setuptools commands at the end of this file, so no
+setup.py and no MANIFEST.in are needed. The extension is declared here, because setuptools calls a declaration
+in pyproject.toml experimental.
 
 ``MPTCP_SOCKOPT_BUILD=asan,ubsan,coverage,werror`` in the environment adds compiler flags. With
-``SOURCE_DATE_EPOCH`` in it, sdist and wheel repeat bit for bit.
+``SOURCE_DATE_EPOCH``, builds of sdist and wheel are reproducible bit for bit.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ HERE = Path(__file__).resolve().parent
 HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
 SOURCES = ("csrc/mptcp_sockopt.c", "csrc/mptcp_diag.c")
 
-# What the sdist holds beside the packages: everything that the repository does.
+# What the sdist contains in addition to the packages: everything in the repository.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
 SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "docs", "tests")
 
-# The stable ABI: one wheel for every CPython from 3.10. cffi refuses it on free-threaded builds before
-# 3.15, and a debug build has no such ABI.
+# The stable ABI: one wheel for every CPython from 3.10 on. cffi refuses it on free-threaded builds before
+# 3.15, and debug builds do not have it.
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 STABLE_ABI = (
     sys.implementation.name == "cpython"
@@ -52,10 +52,10 @@ STABLE_ABI = (
 )
 WHEEL_TAG = "cp315" if FREE_THREADED else "cp310"
 
-# asan and ubsan imply frame pointers and no recovery: a finding must end the run.
+# asan and ubsan: keep frame pointers, and abort at the first finding.
 BUILD_WORDS = {
     "asan": ["-fsanitize=address", "-fno-omit-frame-pointer", "-g", "-O1"],
-    # Python's own flags hold -fwrapv, which defines signed overflow and so leaves its checks out.
+    # Python's own flags contain -fwrapv, which defines signed overflow and so disables its check.
     "ubsan": ["-fsanitize=undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv", "-g", "-O1"],
     "coverage": ["--coverage", "-g", "-O0"],
     "werror": ["-Werror"],
@@ -63,7 +63,10 @@ BUILD_WORDS = {
 
 
 def cdef() -> str:
-    """The headers as cffi reads them: integer defines left to the C compiler, no other preprocessing."""
+    """The headers as cffi reads them.
+
+    Integer #defines are left to the C compiler; there is no other preprocessing.
+    """
     lines = []
     for name in HEADERS:
         text = (HERE / "csrc" / name).read_text(encoding="utf-8")
@@ -95,7 +98,7 @@ def extra_flags() -> list[str]:
 
 
 def add_extension(distribution: Distribution) -> None:
-    """Declare the compiled module, once, to the command that comes first."""
+    """Declare the compiled module once, for whichever command comes first."""
     if distribution.ext_modules:
         return
     headers = sorted(str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.h"))
@@ -106,7 +109,7 @@ def add_extension(distribution: Distribution) -> None:
 
 
 def what_is_missing(compiler: str, folders: list[str]) -> str | None:
-    """What a machine lacks that cannot build this, in a sentence for whoever must install it."""
+    """What this machine lacks to build the extension, as a sentence for whoever has to install it."""
     if shutil.which(compiler) is None:
         missing = f"there is no C compiler ({compiler})"
     elif not any((Path(folder) / "Python.h").exists() for folder in folders):
@@ -121,14 +124,14 @@ def what_is_missing(compiler: str, folders: list[str]) -> str | None:
 
 
 class BuildExt(build_ext):
-    """build_ext that generates the C, and knows the flags."""
+    """build_ext that generates the C code and sets the compiler flags."""
 
     def finalize_options(self) -> None:
         for ext in self.distribution.ext_modules or []:
             if ext.name == MODULE:
                 self.choose_abi(ext)
         super().finalize_options()
-        # setuptools does not notice that only flags changed, and would ship yesterday's sanitizer build.
+        # setuptools does not notice a change of flags alone, and would ship an old sanitizer build.
         self.force = True
 
     def choose_abi(self, ext: Extension) -> None:
@@ -140,12 +143,12 @@ class BuildExt(build_ext):
             macro = ("Py_TARGET_ABI3T", "0x030f0000")
         else:
             macro = ("Py_LIMITED_API", "0x030a0000")
-        # bdist_wheel and install each make a command of their own for the same extension.
+        # bdist_wheel and install each create their own command for the same extension.
         if macro not in ext.define_macros:
             ext.define_macros.append(macro)
 
     def run(self) -> None:
-        # Not at import: metadata, lock files and sdists must work everywhere.
+        # Not at import time: metadata, lock files and sdists must work on every platform.
         if not sys.platform.startswith("linux"):
             raise PlatformError(
                 f"mptcp-sockopt works on Linux only, and this is {sys.platform}: "
@@ -161,21 +164,21 @@ class BuildExt(build_ext):
             ext.sources = [*ext.sources, str(generated)]
             ext.define_macros.append(("MPTCP_SOCKOPT_VERSION", f'"{self.distribution.get_version()}"'))
             flags = extra_flags()
-            if "SOURCE_DATE_EPOCH" in os.environ:  # asked to repeat, wherever the folder is this time
+            if "SOURCE_DATE_EPOCH" in os.environ:  # reproducible, wherever the source folder is
                 flags.append(f"-fdebug-prefix-map={HERE}=.")
             ext.extra_compile_args += flags
             ext.extra_link_args += [f for f in flags if f.startswith(("-fsanitize", "--coverage"))]
         try:
             super().build_extension(ext)
         except (CCompilerError, ExecError) as error:
-            # Asked afterwards: what compiles is never refused.
+            # Checked only after a failure: if it compiles, nothing is missing.
             missing = what_is_missing(self.compiler.compiler[0], [*self.compiler.include_dirs])
             if missing is None:
                 raise
             raise PlatformError(missing) from error
 
     def get_source_files(self) -> list[str]:
-        """What the sdist takes from this command: the whole repository but what setuptools adds itself."""
+        """What the sdist takes from this command: the whole repository, except what setuptools adds."""
         found = {*super().get_source_files(), *SDIST_FILES}
         for folder in SDIST_FOLDERS:
             found.update(
@@ -187,7 +190,7 @@ class BuildExt(build_ext):
 
 
 class EggInfo(egg_info):
-    """egg_info, which every way to build begins with."""
+    """egg_info, with which every kind of build begins."""
 
     def initialize_options(self) -> None:
         add_extension(self.distribution)
@@ -195,7 +198,7 @@ class EggInfo(egg_info):
 
 
 class BdistWheel(bdist_wheel):
-    """bdist_wheel that tags what BuildExt built."""
+    """bdist_wheel that tags the wheel for the ABI that BuildExt chose."""
 
     def initialize_options(self) -> None:
         add_extension(self.distribution)
@@ -207,7 +210,7 @@ class BdistWheel(bdist_wheel):
 
 
 class Sdist(sdist):
-    """sdist that repeats bit for bit where SOURCE_DATE_EPOCH says what time it is, as bdist_wheel does."""
+    """sdist that is reproducible bit for bit if SOURCE_DATE_EPOCH sets the time, like bdist_wheel."""
 
     def make_archive(self, base_name: Any, format: str, *words: Any, **options: Any) -> str:
         name: str = super().make_archive(base_name, format, *words, **options)

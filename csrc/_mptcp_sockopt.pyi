@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-# What the compiled module offers, for mypy. Only mptcp_sockopt/_border/abi.py imports it;
+# The compiled module, as seen by mypy. Only mptcp_sockopt/_border/abi.py imports it;
 # tests/project/test_house.py compares this list with the module.
 from collections.abc import Callable
 from typing import Any, Final, final, type_check_only
 
-# Pointers, structs and types of cffi: anything, on this side of the border.
+# Pointers, structs and types of cffi. On this side of the border they can be anything.
 CData = Any
 
 @final

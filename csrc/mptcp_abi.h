@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel ABI this library speaks, written once.
+ * The kernel ABI that this library uses, defined only here.
  *
  * Layouts follow Linux 7.3: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
  * <linux/netlink.h>, <linux/inet_diag.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
- * Kernels append to the structs of the first two and return the length they know; which fields an older
- * kernel returned is decided in mptcp_sockopt/_views.py. System headers are never included: they describe
- * the build machine.
+ * Kernels append to the structs of the first two and return the length that they know; mptcp_sockopt/_fields.py
+ * and _mptcp_info.py decide which fields an older kernel returned. System headers are never included: they
+ * describe the build machine.
  *
- * Three readers share this file: the C (#include), build_ffi.py (the text becomes cffi's cdef) and
- * mptcp_sockopt/_border/abi.py (offsets and sizes by reflection). So it must stay what cffi parses: plain
- * declarations, one-line #defines of integers, no attributes, no conditionals. The static asserts that
- * pin it stand in mptcp_abi_assert.h.
+ * Three readers share this file: the C code (#include), build_ffi.py (the text becomes cffi's cdef) and
+ * mptcp_sockopt/_border/abi.py (offsets and sizes by reflection). So it must be plain enough for cffi:
+ * declarations, one-line #defines of integers, no attributes, no conditionals. The static asserts that pin it
+ * are in mptcp_abi_assert.h.
  */
 #ifndef MPTCP_ABI_H
 #define MPTCP_ABI_H
@@ -33,8 +33,8 @@
 #define MPTCP_INFO_FLAG_FALLBACK 1
 #define MPTCP_INFO_FLAG_REMOTE_KEY_RECEIVED 2
 
-/* MPTCP_INFO. 40 bytes in 5.9; each growth is listed in _views.py. Two fields were named anew in 6.18
- * (extra_subflows and friends are the same bytes); the names here are the first ones. */
+/* MPTCP_INFO. 40 bytes in Linux 5.9; _mptcp_info.py lists when it grew. Linux 6.18 gave some fields second
+ * names (extra_subflows and others are the same bytes); the names here are the original ones. */
 struct mptcp_info {
 	uint8_t mptcpi_subflows;
 	uint8_t mptcpi_add_addr_signal;
@@ -66,11 +66,11 @@ struct mptcp_info {
 	uint32_t mptcpi_last_ack_recv;
 };
 
-/* The header before the array of MPTCP_TCPINFO and MPTCP_SUBFLOW_ADDRS. The kernel's is 8-byte aligned,
- * which changes nothing at 16 bytes but the alignment that a buffer must have. */
+/* The header before the array of MPTCP_TCPINFO and MPTCP_SUBFLOW_ADDRS. The kernel's is 8-byte aligned. At
+ * 16 bytes this changes nothing except the alignment of the buffer. */
 struct mptcp_subflow_data {
 	uint32_t size_subflow_data; /* in: of this header */
-	uint32_t num_subflows;      /* must be 0 in; out: all subflows, whatever fitted */
+	uint32_t num_subflows;      /* must be 0 in; out: all subflows, even if fewer fit */
 	uint32_t size_kernel;       /* must be 0 in; out: the kernel's element */
 	uint32_t size_user;         /* in: our element; out: the stride, min(ours, the kernel's) */
 };
@@ -114,22 +114,22 @@ struct mptcp_subflow_addrs {
 	};
 };
 
-/* An element of MPTCP_FULL_INFO, Linux 6.5. The address part is aligned like a pointer *of the kernel*:
- * 264 bytes with the addresses at 8 from a 64-bit kernel, to a 32-bit process too, and 260 with them at 4
- * from a 32-bit one. Never step by sizeof: step by size_sfinfo_user. */
+/* An element of MPTCP_FULL_INFO, Linux 6.5. The addresses are aligned like a pointer *of the kernel*: a
+ * 64-bit kernel returns 264 bytes with the addresses at 8, even to a 32-bit process; a 32-bit kernel returns
+ * 260 with the addresses at 4. Never step by sizeof: step by size_sfinfo_user. */
 struct mptcp_subflow_info {
 	uint32_t id;
 	struct mptcp_subflow_addrs addrs;
 };
 
-/* MPTCP_FULL_INFO. The kernel reads the first 40 bytes, follows the two pointers, and answers
- * 40 + the length of its mptcp_info. */
+/* MPTCP_FULL_INFO. The kernel reads the first 40 bytes, follows the two pointers, and returns 40 plus the
+ * length of its mptcp_info. */
 struct mptcp_full_info {
 	uint32_t size_tcpinfo_kernel; /* must be 0 in */
 	uint32_t size_tcpinfo_user;
 	uint32_t size_sfinfo_kernel;  /* must be 0 in */
 	uint32_t size_sfinfo_user;
-	uint32_t num_subflows;        /* must be 0 in; out: all subflows, whatever fitted */
+	uint32_t num_subflows;        /* must be 0 in; out: all subflows, even if fewer fit */
 	uint32_t size_arrays_user;    /* elements that both arrays have room for */
 	uint64_t subflow_info;        /* user pointer */
 	uint64_t tcp_info;            /* user pointer */
@@ -218,7 +218,7 @@ struct tcp_info {
 	uint32_t tcpi_received_e1_bytes;
 	uint32_t tcpi_received_e0_bytes;
 	uint32_t tcpi_received_ce_bytes;
-	/* Two u16 in 6.18 and 6.19, one bit-field in 7.0, at the same struct size: a raw word here. */
+	/* Two u16 in 6.18 and 6.19, a bit-field from 7.0 on, with the same struct size. Hence a raw word. */
 	uint32_t tcpi_raw_276;
 };
 
@@ -254,13 +254,14 @@ struct nlattr {
 	uint16_t nla_type;
 };
 
-/* Attributes of a request and of an answer. A protocol above 255 does not fit sdiag_protocol: Linux 5.9. */
+/* Attributes of requests and answers. A protocol above 255 does not fit in sdiag_protocol, hence the
+ * attribute (Linux 5.9). */
 #define INET_DIAG_REQ_PROTOCOL 3
 #define INET_DIAG_INFO 2
 #define INET_DIAG_SKV6ONLY 11 /* of an IPv6 socket that listens or is closed */
-#define INET_DIAG_MARK 15     /* for CAP_NET_ADMIN alone */
-#define INET_DIAG_ULP_INFO 19 /* comes with INET_DIAG_INFO; for CAP_NET_ADMIN alone before Linux 6.15 */
-#define INET_ULP_INFO_NAME 1  /* in INET_DIAG_ULP_INFO: a string, "mptcp" of a subflow and of a listener */
+#define INET_DIAG_MARK 15     /* only for CAP_NET_ADMIN */
+#define INET_DIAG_ULP_INFO 19 /* together with INET_DIAG_INFO; before Linux 6.15 only for CAP_NET_ADMIN */
+#define INET_ULP_INFO_NAME 1  /* in INET_DIAG_ULP_INFO: a string, "mptcp" for a subflow or listener */
 
 /* Ports and addresses are in network order, so they are bytes here. */
 struct inet_diag_sockid {
@@ -282,7 +283,7 @@ struct inet_diag_req_v2 {
 	struct inet_diag_sockid id;
 };
 
-/* The request of TCPDIAG_GETSOCK: its protocol is in its name, unless there is an INET_DIAG_REQ_PROTOCOL. */
+/* The request of TCPDIAG_GETSOCK: it means TCP, unless there is an INET_DIAG_REQ_PROTOCOL. */
 struct inet_diag_req {
 	uint8_t idiag_family;
 	uint8_t idiag_src_len;
@@ -306,7 +307,7 @@ struct inet_diag_msg {
 	uint32_t idiag_inode;
 };
 
-/* What _border/netlink.py asks with. Generic netlink: families are found by name. */
+/* What _border/netlink.py uses. Generic netlink families are found by name. */
 #define NETLINK_GENERIC 16
 #define NLM_F_ACK 0x4
 #define NLM_F_EXCL 0x200
@@ -342,7 +343,7 @@ struct genlmsghdr {
 #define MPTCP_PM_ADDR_FLAG_SUBFLOW 2
 #define MPTCP_PM_ADDR_FLAG_BACKUP 4
 
-/* rtnetlink(7): interfaces, and their addresses. */
+/* rtnetlink(7): interfaces and their addresses. */
 #define NETLINK_ROUTE 0
 #define RTM_NEWLINK 16
 #define IFLA_ADDRESS 1
@@ -373,10 +374,10 @@ struct ifinfomsg {
 	uint16_t ifi_type;
 	uint32_t ifi_index;
 	uint32_t ifi_flags;
-	uint32_t ifi_change; /* which of the flags are meant */
+	uint32_t ifi_change; /* mask of the flags to change */
 };
 
-/* What _border/packets.py asks with: packet(7), and a frame's time of arrival, as socket(7) has it. */
+/* What _border/packets.py uses: packet(7), and a frame's time of arrival, see socket(7). */
 #define SOL_PACKET 263
 #define PACKET_VNET_HDR 15
 #define PACKET_IGNORE_OUTGOING 23

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The layouts of mptcp_abi.h, as measured on kernels of four architectures. Only mptcp_subflow_info differs
- * between 64-bit and 32-bit: the kernel aligns its addresses like a pointer. Freestanding, so that it can
- * be compiled for 32 bits without a 32-bit C library. What grows is pinned by its last field: its size, with
- * padding, may be another on 32 bits.
+ * Asserts for the layouts in mptcp_abi.h, as measured on kernels of four architectures. Only mptcp_subflow_info
+ * differs between 64 and 32 bits: the kernel aligns its addresses like a pointer. This file is freestanding, so
+ * it can be compiled for 32 bits without a 32-bit C library. A struct that grows is pinned by its last field,
+ * because its size, with padding, may differ on 32 bits.
  */
 #ifndef MPTCP_ABI_ASSERT_H
 #define MPTCP_ABI_ASSERT_H

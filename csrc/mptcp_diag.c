@@ -10,20 +10,20 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* Both kinds of headers are followed by what they head without padding, and by the next at a multiple of 4. */
+/* The payload follows each kind of header without padding; the next header follows at a multiple of 4. */
 #define NETLINK_ALIGN(length) (((length) + 3) & ~(size_t)3)
 #define RECORD_ALIGN(length) (((length) + 7) & ~(size_t)7)
 
-/* Datagrams between two looks at signals: 10 ms or so. */
+/* Datagrams between two checks for signals: about 10 ms. */
 #define BATCH 64
 
 _Static_assert(sizeof(struct inet_diag_msg) % 8 == 0, "mptcp_info starts aligned");
-_Static_assert(MPTCP_INFO_ROOM % 8 == 0, "and ends so");
-/* Records are made in place: one is never longer than the message it came in. Padding takes 7 bytes at most. */
+_Static_assert(MPTCP_INFO_ROOM % 8 == 0, "and ends aligned");
+/* Records are made in place, so one must not be longer than its message. Padding takes 7 bytes at most. */
 _Static_assert(sizeof(struct nlmsghdr) >= 7, "the shortest message has room for its record");
-_Static_assert(sizeof(struct tcp_socket) <= sizeof(struct nlmsghdr) + sizeof(struct inet_diag_msg), "this too");
+_Static_assert(sizeof(struct tcp_socket) <= sizeof(struct nlmsghdr) + sizeof(struct inet_diag_msg), "also this");
 
-/* What a failed call says: nothing but -1 and an errno is one. */
+/* The error of a failed call. Only -1 together with an errno is accepted as one. */
 static int refused(ssize_t result)
 {
 	return result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
@@ -40,8 +40,8 @@ int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, u
 		.nlmsg_seq = dump->sequence,
 	};
 	struct inet_diag_req any_family = {.idiag_ext = info, .idiag_states = states};
-	/* sdiag_protocol stays 0: a kernel that does not know the attribute must find nothing, and not take
-	 * the low byte of 262 for a protocol. */
+	/* sdiag_protocol stays 0: a kernel that does not know the attribute must find nothing, rather than
+	 * take the low byte of 262 for a protocol. */
 	struct inet_diag_req_v2 one_family = {
 		.sdiag_family = (uint8_t)family, .idiag_ext = info, .idiag_states = states};
 	struct nlattr attribute = {.nla_type = INET_DIAG_REQ_PROTOCOL};
@@ -77,7 +77,7 @@ int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port)
 			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
 			.nlmsg_seq = dump->sequence,
 		},
-		/* The name of the ULP comes with tcp_info, and only with it. */
+		/* The name of the ULP comes only together with tcp_info. */
 		.of_tcp = {
 			.idiag_ext = dump->tcp == 1u << TCP_LISTEN ? (uint8_t)(1 << (INET_DIAG_INFO - 1)) : 0,
 			.id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},
@@ -94,8 +94,8 @@ int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port)
 	return sent == (ssize_t)sizeof(request) ? 0 : refused(sent);
 }
 
-/* The payload of an attribute among others; NULL if it is not there, and *length is then 0, or -1 if the
- * attributes are malformed. */
+/* Find an attribute. Returns its payload; or NULL, with *length 0 if it is not there, -1 if attributes are
+ * malformed. */
 static const uint8_t *find_attribute(const uint8_t *at, size_t left, uint16_t type, int *length)
 {
 	struct nlattr attribute;
@@ -127,7 +127,7 @@ static int is_of_tcp(const uint8_t *message)
 	return (family == AF_INET || family == AF_INET6) && state > 0 && state <= MOST_STATE;
 }
 
-/* A message about one socket, header excluded, becomes a record at the end of the others. */
+/* Turn a message about one socket (without its header) into a record after the others. */
 static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
 {
 	const size_t msg = sizeof(struct inet_diag_msg);
@@ -148,7 +148,7 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 		dump->info_length = (uint32_t)info_length;
 		dump->stride = (uint32_t)(msg + RECORD_ALIGN((size_t)info_length));
 	}
-	/* A kernel knows one struct mptcp_info. */
+	/* A kernel has only one struct mptcp_info. */
 	if ((uint32_t)info_length != dump->info_length)
 		return -EPROTO;
 	memmove(record, message, msg);
@@ -158,7 +158,7 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 	return 0;
 }
 
-/* 1 or 0, or -EPROTO if the attributes of the ULP are malformed. */
+/* 1 if the ULP is named "mptcp", else 0; -EPROTO if its attributes are malformed. */
 static int is_named_mptcp(const uint8_t *ulp, size_t length)
 {
 	static const char name[] = "mptcp";
@@ -171,7 +171,7 @@ static int is_named_mptcp(const uint8_t *ulp, size_t length)
 	return value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name));
 }
 
-/* As add_record, about a TCP socket. */
+/* As add_record(), for a TCP socket. */
 static int add_tcp_socket(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
 {
 	const size_t msg = sizeof(struct inet_diag_msg);
@@ -183,7 +183,8 @@ static int add_tcp_socket(struct mptcp_diag_dump *dump, const uint8_t *message, 
 		return -EPROTO;
 	if (!is_of_tcp(message))
 		return -EPROTO;
-	/* The kernel chooses sockets under a lock, and tells of them later: this one is in another state by now. */
+	/* The kernel selects sockets under a lock, but reports them later. This one has changed its state
+	 * since. */
 	if (!(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1))
 		return 0;
 	ulp = find_attribute(message + msg, length - msg, INET_DIAG_ULP_INFO, &ulp_length);
@@ -225,7 +226,7 @@ int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 		memcpy(&header, at, sizeof(header));
 		if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > left)
 			return -EPROTO;
-		/* What was sent for another request is nobody's any more. */
+		/* Left over from another request. */
 		if (header.nlmsg_seq != dump->sequence)
 			goto next;
 		if (header.nlmsg_flags & NLM_F_DUMP_INTR)
@@ -240,7 +241,8 @@ int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 			break;
 		case NLMSG_ERROR:
 		case NLMSG_DONE:
-			/* Both carry 0 or -errno; the 0 of an error acknowledges, which is no part of a dump. */
+			/* Both carry 0 or -errno. An error of 0 is an acknowledgement, which does not belong
+			 * in a dump. */
 			error = 1;
 			if (header.nlmsg_len >= sizeof(header) + sizeof(error))
 				memcpy(&error, at + sizeof(header), sizeof(error));
@@ -259,7 +261,7 @@ next:
 	return 0;
 }
 
-/* As mptcp_diag_receive(), of one datagram. */
+/* As mptcp_diag_receive(), for one datagram. */
 static int receive_one(int fd, struct mptcp_diag_dump *dump)
 {
 	struct sockaddr_nl sender;
@@ -275,7 +277,7 @@ static int receive_one(int fd, struct mptcp_diag_dump *dump)
 	}
 	if (datagram.msg_namelen != sizeof(sender) || sender.nl_family != AF_NETLINK)
 		return -EPROTO;
-	/* Root may write to other processes' netlink sockets. */
+	/* Root can write to other processes' netlink sockets. */
 	if (sender.nl_pid != 0)
 		return 0;
 	if (datagram.msg_flags & MSG_TRUNC)
@@ -298,7 +300,7 @@ int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
 		if (!done && dump->used == used) {
 			if (++dump->barren > MOST_BARREN)
 				return -EPROTO;
-			/* It may have been a signal. */
+			/* This may have been a signal. */
 			return 0;
 		}
 	}

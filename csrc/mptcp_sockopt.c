@@ -8,19 +8,20 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Where the arrays of MPTCP_FULL_INFO start before they are moved up: after the struct and its room. */
+/* Where the kernel writes the arrays of MPTCP_FULL_INFO, before they are moved up: after the room for the
+ * struct. */
 #define FULL_INFO_ROOM (offsetof(struct mptcp_full_info, mptcp_info) + MPTCP_INFO_ROOM)
 #define SUBFLOW_ROOM (SUBFLOW_INFO_ROOM + TCP_INFO_ROOM)
 
 _Static_assert(FULL_INFO_ROOM % 8 == 0, "the arrays start aligned");
-_Static_assert(SUBFLOW_INFO_ROOM % 8 == 0, "and stay so");
+_Static_assert(SUBFLOW_INFO_ROOM % 8 == 0, "each element is aligned");
 
 const char *mptcp_sockopt_version(void)
 {
 	return MPTCP_SOCKOPT_VERSION;
 }
 
-/* What a failed call says: nothing but -1 and an errno is one. */
+/* The error of a failed call. Only -1 together with an errno is accepted as one. */
 static int refused(int result)
 {
 	return result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
@@ -33,13 +34,13 @@ int sockopt_get(int fd, int level, int option, void *value, int *length)
 
 	if (fd < 0)
 		return -EBADF;
-	/* MPTCP_INFO takes a negative length as "everything" and would write it all. */
+	/* MPTCP_INFO treats a negative length as "no limit" and would write the whole struct. */
 	failed = getsockopt(fd, level, option, *length < 0 ? NULL : value, &left);
 	*length = (int)left;
 	return failed ? refused(failed) : 0;
 }
 
-/* As sockopt_get, but returns the length, which is that of a struct. */
+/* As sockopt_get(), but returns the length, which must be that of a struct. */
 static int get_length(int fd, int level, int option, void *value, int least, int room)
 {
 	int length = room;
@@ -50,7 +51,7 @@ static int get_length(int fd, int level, int option, void *value, int least, int
 	return length < least || length > room || length % 4 ? -EPROTO : length;
 }
 
-/* Marks what the kernel did not write, whatever length it says: no kernel sets all flags. */
+/* Marks a struct that the kernel has not written, whatever length it reports: no kernel sets all flags. */
 #define UNWRITTEN_FLAGS UINT32_MAX
 
 static int is_mptcp_info(const struct mptcp_info *info)
@@ -63,7 +64,7 @@ static int is_family(uint16_t family)
 	return family == AF_INET || family == AF_INET6;
 }
 
-/* Whether the ends at each step are those of a TCP connection, and 0 is none. */
+/* Whether all addresses are those of a TCP connection. Memory that was not written has family 0. */
 static int are_addrs(const char *at, uint32_t count, uint32_t step)
 {
 	uint16_t local, remote;
@@ -77,7 +78,7 @@ static int are_addrs(const char *at, uint32_t count, uint32_t step)
 	return 1;
 }
 
-/* Whether each tcp_info has a state, and 0 is none. */
+/* Whether each tcp_info has a state. Memory that was not written has state 0. */
 static int are_tcp_infos(const char *at, uint32_t count, uint32_t step)
 {
 	for (; count--; at += step) {
@@ -89,14 +90,15 @@ static int are_tcp_infos(const char *at, uint32_t count, uint32_t step)
 	return 1;
 }
 
-/* Whether the kernel's struct may be of this size, and what it gives is that, or as much as has room. */
+/* Whether the kernel's struct can have this size, and the size that it returned is that, or room if that is
+ * less. */
 static int are_sizes(uint32_t kernel, uint32_t user, uint32_t least, uint32_t room)
 {
 	return kernel >= least && kernel <= MOST_STRUCT && kernel % 4 == 0 &&
 	       user == (kernel < room ? kernel : room);
 }
 
-/* A call of memset: what gcc puts in its place where it knows the size (rep stos) takes five times as long. */
+/* Forces a call of memset(): if gcc knows the size, it inlines rep stos, which takes five times as long. */
 static void *(*const volatile clear)(void *, int, size_t) = memset;
 
 int mptcp_get_info(int fd, void *info)
@@ -157,7 +159,7 @@ int mptcp_get_subflow_data(int fd, int option, void *data, int size)
 	memset(data, 0, header->size_subflow_data && used <= (uint64_t)size ? (size_t)used : (size_t)size);
 	length = get_subflow_data(fd, option, header, size);
 	if (length == -EPROTO)
-		header->size_subflow_data = 0; /* nobody knows how much it took */
+		header->size_subflow_data = 0; /* unknown how much was written */
 	return length;
 }
 
@@ -183,7 +185,7 @@ static int get_full_info(int fd, struct mptcp_full_info *header, char *subflow_i
 	length = get_length(fd, SOL_MPTCP, MPTCP_FULL_INFO, header,
 			    (int)offsetof(struct mptcp_full_info, mptcp_info) + LEAST_MPTCP_INFO,
 			    (int)FULL_INFO_ROOM);
-	/* Addresses of this process are nobody's information. */
+	/* Do not leak addresses of this process. */
 	header->subflow_info = 0;
 	header->tcp_info = 0;
 	if (length < 0)
@@ -197,12 +199,13 @@ static int get_full_info(int fd, struct mptcp_full_info *header, char *subflow_i
 		return -EPROTO;
 	if (count > slots)
 		return 0;
-	/* At 4 in the 260 bytes of a 32-bit kernel, else at 8. */
+	/* At offset 4 in the 260 bytes of a 32-bit kernel, else at 8. */
 	addrs_at = header->size_sfinfo_kernel == LEAST_SUBFLOW_INFO ? 4 : 8;
 	if (!are_addrs(subflow_info + addrs_at, count, header->size_sfinfo_user) ||
 	    !are_tcp_infos(tcp_info, count, header->size_tcpinfo_user))
 		return -EPROTO;
-	/* The memory was clear: what is behind the last one was written too. */
+	/* The memory was cleared before. If there is a state after the last element, the kernel wrote more
+	 * than it said. */
 	if (count < slots && tcp_info[count * header->size_tcpinfo_user + offsetof(struct tcp_info, tcpi_state)])
 		return -EPROTO;
 
@@ -241,7 +244,7 @@ int mptcp_get_full_info(int fd, void *full, int size)
 	}
 	length = get_full_info(fd, header, subflow_info, tcp_info, slots);
 	if (length == -EPROTO)
-		header->num_subflows = UINT32_MAX; /* nobody knows how much it took */
+		header->num_subflows = UINT32_MAX; /* unknown how much was written */
 	return length;
 }
 
@@ -318,7 +321,7 @@ int mptcp_refusal(int fd)
 	return protocol == IPPROTO_MPTCP ? REFUSED_FALLBACK : REFUSED_TCP;
 }
 
-/* One answer into the scratch. Returns its length, also of one that found no room there, or -errno. */
+/* Read one answer into the scratch memory. Returns its length, even if it did not fit, or -errno. */
 static int get_row(const struct socket_rows *rows, int fd)
 {
 	const struct mptcp_full_info *full = rows->scratch;
@@ -330,12 +333,12 @@ static int get_row(const struct socket_rows *rows, int fd)
 	return length ? length : mptcp_full_info_room((int)full->num_subflows);
 }
 
-/* Whether the token read is that of another connection than the one known; else it is known now. */
+/* Whether token belongs to another connection than *known; if nothing is known yet, it becomes *known. */
 static int is_another(uint64_t *known, uint32_t token)
 {
 	if (*known == TOKEN_GONE)
 		return 1;
-	/* 0 before connect, and after a fastclose: nobody's. */
+	/* 0 before connect() and after a fastclose: identifies nothing. */
 	if (!token)
 		return 0;
 	if (!*known)
@@ -358,7 +361,8 @@ int mptcp_get_rows(struct socket_rows *rows)
 	for (i = 0; i < count; i++, row += stride) {
 		int length, filled, refusal = 0, tries = MOST_REFUSALS;
 
-		/* MPTCP, and refused: the kernel lacks the option, or the socket was connected again in between. */
+		/* If MPTCP refused: the kernel lacks the option, or the socket was connected again in
+		 * between. */
 		do {
 			length = get_row(rows, rows->fds[i]);
 			refusal = 0;
@@ -380,7 +384,7 @@ int mptcp_get_rows(struct socket_rows *rows)
 		refusals[i] = refusal;
 		if (length > longest)
 			longest = length;
-		/* What found no room in the scratch will be asked for again. */
+		/* An answer that did not fit in the scratch memory will be requested again. */
 		filled = length < 0 || length > rows->scratch_size ? 0 : length < stride ? length : stride;
 		memcpy(row, rows->scratch, (size_t)filled);
 		if (filled < head)

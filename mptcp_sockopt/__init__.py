@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: MIT
 """What is Linux doing with my Multipath TCP connection?
 
-    status(sock)             what a socket is: MPTCP, fallen back to TCP, plain TCP ...
-    snapshot(sock)           that, the connection, and its paths, at one moment
-    mptcp_info(sock)         the connection alone; mptcp_full_info() has its paths too
-    Tracker(sock).update()   bytes, rates and paths since the last update()
+    status(sock)             is it MPTCP, fallen back to TCP, or plain TCP?
+    snapshot(sock)           its status, connection counters and subflows at one moment
+    mptcp_info(sock)         the connection only; mptcp_full_info() adds the subflows
+    Tracker(sock).update()   bytes, rates and subflow changes since the last update()
     Sampler(socks).sample()  many sockets in one call
-    mptcp_diag()             every MPTCP connection of this network namespace
-    mptcp_sockopt.processes  which processes have a socket, and who listens on a port
+    mptcp_diag()             every MPTCP connection in this network namespace
     create_connection(), create_server(), create_socket()
-                             as those of the socket module, with MPTCP
-    is_supported()           whether MPTCP sockets can be made here, or why not
+                             like those of the socket module, with MPTCP
+    is_supported()           whether MPTCP sockets can be created here, or why not
+    mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
+    mptcp_sockopt.testing    private networks and emulated paths for your tests
 
 Fields are attributes with the kernel's names: snapshot(sock).subflows[0].tcp_info.rtt.
-TCPInfo.rtt.unit is its unit. What the kernel does not report is None, and a failure is
-an OSError. print() shows a result as a table, and .asdict(clean=True) is for JSON.
-Test the kernel with: python -m mptcp_sockopt.selftest
-
-This is the one public door; CONTRIBUTING.md has the map of the house behind it.
+TCPInfo.rtt.unit is its unit. A field that this kernel does not report is None. A
+failure is an OSError. print() shows a result as a table. For JSON, use
+.asdict(clean=True). To test the kernel: python -m mptcp_sockopt.selftest
 """
 
-from . import _types as t  # noqa: F401  # annotations of public classes are looked up here
+from . import _types as t  # noqa: F401  # annotations of public classes are resolved here
 from ._border import (
     IPPROTO_MPTCP,
     MPTCP_FULL_INFO,
@@ -103,8 +102,8 @@ __all__ = [
     "status",
 ]
 
-#: What is loaded with its room when it is used first: most programs that import the package need none of it,
-#: and the rooms behind _types import typing.
+#: Names whose module is imported at first use. Most programs that import the package need none of them, and
+#: _types leads to an import of typing.
 _LATER = {
     "_diag": ("MPTCPDiag", "MPTCPDiagMsg", "mptcp_diag"),
     "_sampler": ("Sample", "Sampler"),
@@ -114,13 +113,13 @@ _LATER = {
     "_updates": ("SubflowDelta", "Update"),
 }
 
-if not TYPE_CHECKING:  # a checker would believe that there is every name
+if not TYPE_CHECKING:  # with a __getattr__, a checker would accept any name
 
     def __getattr__(name):
         for room, names in _LATER.items():
             if name in names:
                 module = __import__(room, globals(), fromlist=names, level=1)
-                # All at once: their annotations name each other, and are looked up here.
+                # All of them at once: their annotations refer to each other, and are resolved here.
                 globals().update({other: getattr(module, other) for other in names})
                 return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -130,8 +129,8 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
-# They answer to the name that users import them by, in help() and in pickles. Those of _LATER see to it
-# themselves. Their annotations are then looked up here: hence t and FieldOf.
+# help() and pickles show the public name of each object. The modules in _LATER do this themselves. As a
+# result, annotations are resolved in this module: that is why it imports t and FieldOf.
 for _name in __all__:
     _object = globals().get(_name)
     if isinstance(_object, type) or callable(_object):

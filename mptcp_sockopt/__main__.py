@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""python -m mptcp_sockopt: the command line, as mptcp-sockopt is."""
+"""python -m mptcp_sockopt: the command line, the same as mptcp-sockopt."""
 
 import sys
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What annotations name. It imports typing, so _types.py imports it when somebody evaluates them."""
+"""The types used in annotations. This module imports typing, so _types.py imports it only on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import overload as overload
 if typing.TYPE_CHECKING:
     from typing_extensions import Buffer as Buffer
     from typing_extensions import Self as Self
-else:  # as far as this Python has them
+else:  # older Pythons lack these
     Buffer = getattr(collections.abc, "Buffer", bytes | bytearray | memoryview)
     Self = getattr(typing, "Self", typing.Any)
 
@@ -38,27 +38,28 @@ class HasExtraInfo(Protocol):
     def get_extra_info(self, name: str, /) -> Any: ...
 
 
-#: What every function here takes as a socket: a descriptor, or what has one.
+#: Anything the functions here accept as a socket: a file descriptor, or an object that has one.
 SocketLike: TypeAlias = int | HasFileno | HasExtraInfo
 
-#: As socket.getsockname() gives it: (host, port) of IPv4, (host, port, flowinfo, scope_id) of IPv6.
+#: An address as socket.getsockname() returns it: (host, port), or (host, port, flowinfo, scope_id) for IPv6.
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
-#: What Update and SubflowDelta count.
+#: The counters of Update and SubflowDelta.
 Counter: TypeAlias = Literal["bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans"]
 
-#: What a field's number is: a total that only grows, a value of this moment, the time since something
-#: happened, a bound that was configured or negotiated, a position in the data, or what names or describes.
+#: The kind of number in a field. A counter only grows; a gauge is a current value; an age is the time since
+#: an event; a limit was configured or negotiated; a sequence is a position in the data; a label is a name, a
+#: number that identifies, or a set of flags.
 Kind: TypeAlias = Literal["counter", "gauge", "age", "limit", "sequence", "label"]
 
-#: Of a table: name, value, unit.
+#: A row of a printed table: name, value, unit.
 Row: TypeAlias = tuple[str, object, str]
 
 T = TypeVar("T")
 
 
 class Raw(Protocol):
-    """Bytes, or a view, which is made of them."""
+    """Bytes, or a view."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __len__(self) -> int: ...
@@ -69,6 +70,6 @@ class Raw(Protocol):
 
 
 class MakeView(Protocol):
-    """bytes.__new__, as what makes a view of bytes that need no check."""
+    """The type of bytes.__new__ where it creates a view without checks."""
 
     def __call__(self, view: type[T], raw: Buffer, /) -> T: ...

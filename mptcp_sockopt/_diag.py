@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""mptcp_diag(): every MPTCP socket of the network namespace, and MPTCPDiag, what it returns."""
+"""mptcp_diag(): every MPTCP socket in the network namespace; and its result, MPTCPDiag."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._views import InfoFlag, MPTCPInfo, TCPState, Whole
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 
 _INFO_AT = layouts.DIAG_INFO_AT
-#: Of the connection, in a row of str().
+#: Fields of the connection that str() shows.
 _SHOWN = ("token", "subflows", "bytes_sent", "bytes_received")
 _flags, _FALLBACK = MPTCPInfo.fields["flags"].number, int(InfoFlag.FALLBACK)
 
@@ -28,8 +28,9 @@ _flags, _FALLBACK = MPTCPInfo.fields["flags"].number, int(InfoFlag.FALLBACK)
 class MPTCPDiagMsg(View, Whole):
     """``struct inet_diag_msg`` and ``struct mptcp_info``: one MPTCP socket in a dump (Linux 5.9).
 
-    Its own fields are those of inet_diag_msg under the kernel's names without ``idiag_``; ``if``, a word of
-    Python, is ``ifindex``. Those of the connection are in ``info``.
+    Attributes have the names of inet_diag_msg's fields without ``idiag_``, except ``ifindex``, because ``if``
+    is a keyword. ``info`` has the fields of the connection.
+
     Thread rule: immutable, use it anywhere.
     """
 
@@ -40,14 +41,12 @@ class MPTCPDiagMsg(View, Whole):
 
     family: FieldOf[int] = always("AF_INET or AF_INET6.", "family", "5.9", "label")
     """AF_INET or AF_INET6. (family; Linux 5.9)"""
-    state: FieldOf[TCPState | int] = named(
-        "A number of TCPState, of the MPTCP socket.", "state", "5.9", STATES
-    )
-    """A number of TCPState, of the MPTCP socket. (state; Linux 5.9)"""
+    state: FieldOf[TCPState | int] = named("State of the MPTCP socket (TCPState).", "state", "5.9", STATES)
+    """State of the MPTCP socket (TCPState). (state; Linux 5.9)"""
     timer: FieldOf[int] = always(
-        "0: none; 2: that which ends a socket closed on this side.", "timer", "5.9", "label"
+        "0: none. 2: the timer that ends a socket closed on this side.", "timer", "5.9", "label"
     )
-    """0: none; 2: that which ends a socket closed on this side. (timer; Linux 5.9)"""
+    """0: none. 2: the timer that ends a socket closed on this side. (timer; Linux 5.9)"""
     retrans: FieldOf[int] = always(
         "Always 0: MPTCP counts in `info.retransmits`.", "timeouts", "5.9", "gauge"
     )
@@ -59,28 +58,31 @@ class MPTCPDiagMsg(View, Whole):
     expires: FieldOf[int] = always("Time until the timer fires.", "ms", "5.9", "gauge")
     """Time until the timer fires. (ms; Linux 5.9)"""
     rqueue: FieldOf[int] = always(
-        "Memory of what was received and not read, more than its payload; on a listener the length of its "
-        "accept queue.",
+        "Memory used by received, unread data, which is more than its payload; on a listener, the length of "
+        "its accept queue.",
         "bytes",
         "5.9",
         "gauge",
     )
-    """Memory of what was received and not read, more than its payload; on a listener the length of its accept
-    queue. (bytes; Linux 5.9)"""
+    """Memory used by received, unread data, which is more than its payload; on a listener, the length of its
+    accept queue. (bytes; Linux 5.9)"""
     wqueue: FieldOf[int] = always(
-        "Always 0 on a connection, whatever waits (`info.unacked_bytes` tells); on a listener its backlog.",
+        "Always 0 on a connection, even with unacknowledged data (see `info.unacked_bytes`); on a listener, "
+        "its backlog.",
         "bytes",
         "5.9",
         "gauge",
     )
-    """Always 0 on a connection, whatever waits (`info.unacked_bytes` tells); on a listener its backlog.
-    (bytes; Linux 5.9)"""
-    uid: FieldOf[int] = always("Owner, as the caller's user namespace numbers it.", "uid", "5.9", "label")
-    """Owner, as the caller's user namespace numbers it. (uid; Linux 5.9)"""
-    inode: FieldOf[int] = always(
-        "As os.fstat() gives it; 0 before accept() and after close().", "inode", "5.9", "label"
+    """Always 0 on a connection, even with unacknowledged data (see `info.unacked_bytes`); on a listener, its
+    backlog. (bytes; Linux 5.9)"""
+    uid: FieldOf[int] = always(
+        "User ID of the owner, as seen in the caller's user namespace.", "uid", "5.9", "label"
     )
-    """As os.fstat() gives it; 0 before accept() and after close(). (inode; Linux 5.9)"""
+    """User ID of the owner, as seen in the caller's user namespace. (uid; Linux 5.9)"""
+    inode: FieldOf[int] = always(
+        "Inode number, as in os.fstat(); 0 before accept() and after close().", "inode", "5.9", "label"
+    )
+    """Inode number, as in os.fstat(); 0 before accept() and after close(). (inode; Linux 5.9)"""
 
     def _check(self) -> None:
         MPTCPInfo(self[_INFO_AT:])
@@ -92,28 +94,29 @@ class MPTCPDiagMsg(View, Whole):
 
     @property
     def cookie(self) -> int | None:
-        """SO_COOKIE, a number since boot. No key: where a listener's was asked for or dumped (as here, with
-        listening), the sockets that it accepts from then on have the same (seen on 6.18).
+        """SO_COOKIE, a number since boot; None for a listener that is only in TCP's table.
 
-        None: not told, of a listener that only TCP's table told.
+        Do not use it as a key: once a listener's cookie was read or dumped (as here, with listening), the
+        sockets that it accepts have the same cookie (seen on Linux 6.18).
         """
         return layouts.cookie(self)
 
     @property
     def local(self) -> t.Address:
-        """This side's address, as ``socket.getsockname()`` gives it."""
+        """This side's address, as ``socket.getsockname()`` returns it."""
         return layouts.diag_end(self, remote=False)
 
     @property
     def remote(self) -> t.Address:
-        """The peer's address, as ``socket.getpeername()`` gives it, flowinfo 0; zero on a listener."""
+        """The peer's address, as ``socket.getpeername()`` returns it; zero on a listener. flowinfo is 0."""
         return layouts.diag_end(self, remote=True)
 
     @property
     def info(self) -> MPTCPInfo:
-        """The connection, as mptcp_info() would tell, and also where that is refused: after a fallback.
+        """The connection, as mptcp_info() returns it; also after a fallback, where mptcp_info() raises.
 
-        Then bytes_sent, bytes_acked and snd_una say what was handed to TCP: no measure of progress.
+        After a fallback, bytes_sent, bytes_acked and snd_una count what was passed to TCP: they do not
+        measure progress.
         """
         return MPTCPInfo._trusted(self[_INFO_AT:])
 
@@ -121,12 +124,12 @@ class MPTCPDiagMsg(View, Whole):
     def fallback(self) -> bool:
         """Whether the connection fell back to TCP (RFC 8684, section 3.7).
 
-        True too for one that was reset before its first data: ``state`` is CLOSE then.
+        Also True for a connection that was reset before its first data; its ``state`` is CLOSE.
         """
         return bool(_flags(self.info) & _FALLBACK)
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All of it by name; clean as in ``MPTCPInfo.asdict()``."""
+        """Everything by name. clean: see ``MPTCPInfo.asdict()``."""
         return {
             **super().asdict(clean=clean),
             "cookie": self.cookie,
@@ -147,14 +150,14 @@ class MPTCPDiagMsg(View, Whole):
 
 
 class MPTCPDiag:
-    """What mptcp_diag() found: a sequence of MPTCPDiagMsg, in the order of the kernel's tables.
+    """The result of mptcp_diag(): a sequence of MPTCPDiagMsg, in the order of the kernel's tables.
 
-    They are made at each access. Can be pickled. Thread rule: immutable, use it anywhere.
+    Rows are created at each access. Can be pickled. Thread rule: immutable, use it anywhere.
     """
 
     __slots__ = {
         "time": "time.monotonic_ns() just before the dump.",
-        "missing": "Why listeners may be missing: a sentence. None: none is, or they were not asked for.",
+        "missing": "Why listeners may be missing, as a sentence. None if none is, or without listening=True.",
         "_info_length": "",
         "_rows": "",
         "_stride": "",
@@ -163,7 +166,7 @@ class MPTCPDiag:
     time: int
     """time.monotonic_ns() just before the dump."""
     missing: str | None
-    """Why listeners may be missing: a sentence. None: none is, or they were not asked for."""
+    """Why listeners may be missing, as a sentence. None if none is, or without listening=True."""
     _info_length: int
     _rows: memoryview
     _stride: int
@@ -171,7 +174,7 @@ class MPTCPDiag:
     def __init__(
         self, time: int, info_length: int, rows: bytes | memoryview, missing: str | None = None
     ) -> None:
-        """Made by mptcp_diag(). info_length: bytes of mptcp_info in each record of rows."""
+        """Called by mptcp_diag(). info_length: the size of mptcp_info in each record of rows, in bytes."""
         stride = sock_diag.stride_of(info_length)
         for name, value in (
             ("time", time),
@@ -185,10 +188,10 @@ class MPTCPDiag:
     def column(self, name: str) -> memoryview:
         """One field of all rows, without copying: a read-only memoryview of native unsigned ints.
 
-        name is a field of MPTCPDiagMsg (not ``cookie``, which is no field) or of MPTCPInfo; no name is in
-        both. ValueError for any other, and for a field that this kernel does not report.
+        name is a field of MPTCPDiagMsg (``cookie`` is not a field) or of MPTCPInfo; they have no name in
+        common. ValueError for any other name, and for a field that this kernel does not report.
         """
-        info_length = self._info_length or layouts.MPTCP_INFO_SIZE  # of today, where nothing was found
+        info_length = self._info_length or layouts.MPTCP_INFO_SIZE  # today's size if there are no rows
         if name in MPTCPDiagMsg.fields:
             return _column(MPTCPDiagMsg, name, self._rows, self._stride, 0, _INFO_AT + info_length)
         if name not in MPTCPInfo.fields:
@@ -196,7 +199,7 @@ class MPTCPDiag:
         return _column(MPTCPInfo, name, self._rows, self._stride, _INFO_AT, info_length)
 
     def columns(self) -> dict[str, memoryview]:
-        """column() of every field that this kernel reports, by name."""
+        """column() for every field that this kernel reports, by name."""
         columns = {}
         for name in [*MPTCPDiagMsg.fields, *MPTCPInfo.fields]:
             try:
@@ -206,7 +209,7 @@ class MPTCPDiag:
         return columns
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All of it by name: the rows as of their own ``asdict()``."""
+        """Everything by name; each row as its own ``asdict()``."""
         rows = [row.asdict(clean=clean) for row in self]
         return {"time": self.time, "missing": self.missing, "rows": rows}
 
@@ -266,32 +269,40 @@ _CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)
 
 
 def mptcp_diag(*, listening: bool = False, limit: int = sock_diag.LIMIT) -> MPTCPDiag:
-    """Every MPTCP connection of the network namespace, of any process: sock_diag(7).
+    """Every MPTCP connection in the network namespace, of any process: sock_diag(7).
 
-    Without privilege. No descriptor is needed, and a connection that fell back is told too. All IPv4 and
-    IPv6 sockets with a token are there: connecting, connected, closing, waiting for accept(), or closed by
-    their process and still ending (``inode`` 0). Not there are sockets before connect() and after the last
-    trace of a connection, handshakes that a listener has not finished, what a listener accepted from a plain
-    TCP peer, and connections that fell back before their first packet: those made while the kernel has given
-    MPTCP up (sysctl net.mptcp.blackhole_timeout, Linux 6.12).
+    Needs no privilege and no descriptor, and includes connections that fell back. It lists all IPv4 and IPv6
+    MPTCP sockets with a token: connecting, connected, closing, waiting for accept(), or closed by their
+    process but not finished yet (``inode`` 0). It does not list:
 
-    With listening, listeners too: all of those that share a port, and the kernel's own for an endpoint with
-    a port, whose ``inode`` no process has. Before Linux 6.15 some can be missing unless the caller has
-    CAP_NET_ADMIN; ``missing`` then says so, and on any kernel where the tables did not stay the same for as
-    long as it takes to tell. The kernel walks two more tables for them, which takes longer.
+    - sockets before connect(), and connections that have completely ended;
+    - handshakes that a listener has not completed;
+    - plain TCP connections that an MPTCP listener accepted;
+    - connections that fell back before their first packet, because the kernel had suspended MPTCP (sysctl
+      net.mptcp.blackhole_timeout, Linux 6.12).
 
-    The kernel walks its table in steps: a row is of one moment, the whole is not, and a connection that
-    comes or goes meanwhile may be missing or, rarely, make another one missing or told twice (by
-    ``info.token``). UnsupportedOptionError where the kernel has no mptcp_diag; OSError with EAGAIN if each
-    of several dumps was disturbed, ENOBUFS if each lost something, EMSGSIZE if the rows, listeners included,
-    take more than limit bytes, EPROTO for an answer that no kernel gives, and any errno where a policy
-    refuses netlink sockets. May be called from any thread, and lets other threads run while the kernel works.
+    With listening, it also lists listeners: all that share a port, and those that the kernel creates for
+    endpoints with a port (no process has their ``inode``). The kernel then walks two more tables, which takes
+    longer. Before Linux 6.15, some listeners can be missing unless the caller has CAP_NET_ADMIN. On any
+    kernel, some can be missing if sockets keep changing during the dump. In both cases ``missing`` says so.
 
-    limit is for the answer that never ends. The default of 32 MiB is enough for some 200,000 connections
-    (168 bytes each on Linux 7.3); a machine that has more wants more. For a moment the memory is half as
-    much again while it grows, with listening up to three times the rows. TCP's listeners are no rows: as
-    many are looked at as take limit bytes or, if that is more, 32 MiB (80 bytes each), and beyond that it is
-    EMSGSIZE too.
+    Each row is consistent, but the kernel walks its table in steps, so the dump as a whole is not of one
+    moment. A connection that starts or ends during the dump may be missing or, rarely, cause another to be
+    missing or listed twice (by ``info.token``).
+
+    UnsupportedOptionError if the kernel has no mptcp_diag. Otherwise OSError with
+
+    - EAGAIN if each of several dumps was disturbed, ENOBUFS if each lost data;
+    - EMSGSIZE if the rows, including listeners, take more than limit bytes;
+    - EPROTO for an answer that no kernel gives;
+    - any errno if a policy refuses netlink sockets.
+
+    limit bounds the memory if the answer never ends. The default, 32 MiB, is enough for about 200,000
+    connections (168 bytes each on Linux 7.3); raise it on a machine with more. While the memory grows, it is
+    briefly half as much again; with listening, up to three times the rows. TCP listeners produce no rows, but
+    are read too (80 bytes each): beyond limit or 32 MiB, whichever is more, they also cause EMSGSIZE.
+
+    May be called from any thread, and lets other threads run during system calls.
     """
     time = _time.monotonic_ns()
     rows, info_length = sock_diag.dump(_CONNECTIONS, limit)
@@ -301,6 +312,6 @@ def mptcp_diag(*, listening: bool = False, limit: int = sock_diag.LIMIT) -> MPTC
     return MPTCPDiag(time, info_length, rows, missing)
 
 
-# As mptcp_sockopt/__init__.py does for what it imports at once.
+# As mptcp_sockopt/__init__.py does for the names that it imports at once.
 for _public in (MPTCPDiag, MPTCPDiagMsg, mptcp_diag):
     _public.__module__ = "mptcp_sockopt"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The exceptions, and the review of errnos that they rest on.
+"""The exceptions, and the errnos that they are based on.
 
-What getsockopt(SOL_MPTCP, ...) answers, as seen on Linux 5.10 to 7.3 (IPv4 / IPv6):
+Results of getsockopt(SOL_MPTCP, ...) on Linux 5.10 to 7.3 (IPv4 / IPv6):
 
     socket                                          errno
     ----------------------------------------------  ------------------------------
@@ -15,27 +15,28 @@ What getsockopt(SOL_MPTCP, ...) answers, as seen on Linux 5.10 to 7.3 (IPv4 / IP
     AF_UNIX                                         EOPNOTSUPP
     not a socket; not open                          ENOTSOCK; EBADF
 
-So one errno has four meanings, and one meaning two errnos: the split between the families comes from
-the generic ip_getsockopt() and ipv6_getsockopt() tails (mptcp_net-next issue 358) and is still there.
-Others map EOPNOTSUPP alone to "not MPTCP" and raise on IPv6, or compare kernel versions, which
-distributions' backports make wrong. We ask the socket: its SO_PROTOCOL (262 stays after a fallback, an
-accepted plain TCP socket says 6), and TCP_IS_MPTCP, which tells a living MPTCP socket from a fallen-back
-one on *every* kernel, because before 6.10, when the option appeared, a living one answers EOPNOTSUPP and
-the TCP socket behind a fallback ENOPROTOOPT.
+EOPNOTSUPP has four meanings, and "not MPTCP" has two errnos. The address families differ because the generic
+ip_getsockopt() and ipv6_getsockopt() end differently (mptcp_net-next issue 358). Mapping EOPNOTSUPP alone to
+"not MPTCP" fails on IPv6, and comparing kernel versions fails with distributions' backports. So we ask the
+socket two questions:
 
-An errno is never renamed: everything here is an OSError and keeps the kernel's number. EPROTO is ours, for an
-answer out of the bounds in csrc/mptcp_sockopt.h. Where the socket cannot be asked why, the errno is that of
-the question which failed, and the message names it.
+- SO_PROTOCOL: it is still 262 after a fallback, and 6 on a plain TCP socket that an MPTCP listener accepted.
+- TCP_IS_MPTCP: it distinguishes MPTCP from a fallback on every kernel. The option is new in 6.10, but older
+  kernels refuse it with EOPNOTSUPP on an MPTCP socket and with ENOPROTOOPT after a fallback.
+
+Errnos are never translated: every exception here is an OSError with the kernel's number. EPROTO is our own,
+for an answer outside the bounds in csrc/mptcp_sockopt.h. If a question to the socket fails, its errno is
+raised, and the message names the question.
 """
 
 from __future__ import annotations
 
 
 class MPTCPError(OSError):
-    """An MPTCP socket option that could not be read. Never raised itself: see its two children.
+    """An MPTCP socket option could not be read. The base class of the two below; never raised itself.
 
-    ``errno`` is the kernel's, and ``option`` the option's name, such as ``"MPTCP_INFO"``.
-    Thread rule: it belongs to who caught it.
+    ``errno`` is the kernel's, and ``option`` is the option's name, such as ``"MPTCP_INFO"``.
+    Thread rule: for the thread that caught it.
     """
 
     option: str = ""
@@ -44,13 +45,13 @@ class MPTCPError(OSError):
 class NotMPTCPError(MPTCPError):
     """The socket speaks plain TCP: it always did, or its connection fell back (RFC 8684, section 3.7).
 
-    ``errno`` is EOPNOTSUPP on an IPv4 socket and ENOPROTOOPT on an IPv6 one; both mean it.
-    Thread rule: it belongs to who caught it.
+    ``errno`` is EOPNOTSUPP on an IPv4 socket and ENOPROTOOPT on an IPv6 one; both mean the same.
+    Thread rule: for the thread that caught it.
     """
 
 
 class UnsupportedOptionError(MPTCPError):
-    """An MPTCP socket, but the running kernel lacks the option; or, of mptcp_diag(), that dump.
+    """The running kernel lacks the option, or, for mptcp_diag(), cannot list MPTCP sockets.
 
-    Thread rule: it belongs to who caught it.
+    Thread rule: for the thread that caught it.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How a view decodes: Field, View, turned() and column(), which know no field by name.
+"""How a view decodes the kernel's bytes: Field, View, turned() and column(). No field is known by name here.
 
-A view *is* the bytes that the kernel wrote (a bytes subclass), so it costs what bytes cost, never changes,
-hashes and pickles as they do, and keeps the tail that a newer kernel added. Type checkers, dir() and help()
-see its fields, and of bytes no more than a buffer. Where a field lies is reflected from csrc/mptcp_abi.h. A
+A view *is* the bytes that the kernel wrote: it is a subclass of bytes. So it is as cheap as bytes, never
+changes, can be hashed and pickled, and keeps the tail that a newer kernel added. Type checkers, dir() and
+help() show its fields and, of bytes, only the buffer. Offsets come from csrc/mptcp_abi.h by reflection. A
 field that the kernel did not return is None, never 0.
 """
 
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 
 class Field(property):
-    """An attribute of a view: where it lies, and what it means.
+    """An attribute of a view, with its meaning.
 
-    ``unit`` is its unit, ``since`` the Linux release that brought it, ``sentinel`` the value that the
-    kernel uses for "none" (or None), ``__doc__`` a sentence with both. ``never`` (or None) tells of a view
-    whether the value is of something that has not happened: another field of the same answer shows it.
-    ``kind`` is what the number is: a "counter" only grows, a "gauge" is of this moment, an "age" is the time
-    since something happened, a "limit" was configured or negotiated, a "sequence" is a position in the data,
-    a "label" names or describes. ``names`` has the members of the enum that a number is shown as, or is None.
+    - ``unit``: its unit. ``since``: the Linux release that added it. ``__doc__``: a sentence with both.
+    - ``kind``: a "counter" only grows, a "gauge" is a current value, an "age" is the time since an event, a
+      "limit" was configured or negotiated, a "sequence" is a position in the data, and a "label" is a name,
+      an identifier or a set of flags.
+    - ``sentinel``: the value that the kernel uses for "none"; or None.
+    - ``never``: a function that returns true for a view in which the age's event never happened; or None.
+    - ``names``: the members of the enum that the number is shown as, by number; or None.
     """
 
     unit: str
@@ -45,7 +46,7 @@ class Field(property):
     sentinel: int | None
     never: t.Callable[[t.Any], bool] | None
     names: t.Mapping[int, int] | None
-    #: The plain number in a view, whatever its class or a class made of it shows.
+    #: The plain number in a view, even if its class, or a subclass, shows something else.
     number: t.Callable[[t.Any], t.Any]
 
     __class_getitem__: t.ClassVar[t.Any] = classmethod(GenericAlias)  # FieldOf[int]
@@ -69,16 +70,16 @@ class Field(property):
         self.names = names
 
     def says_none(self, view: View, value: object) -> bool:
-        """Whether value is the kernel's way to say that there is none, or of what has not happened."""
+        """Whether value stands for "none", or for an event that has not happened."""
         if self.sentinel is not None and value == self.sentinel:
             return True
         return self.never is not None and self.never(view)
 
     def __set_name__(self, owner: type[View], name: str) -> None:
-        """Find the place in the owner's struct."""
+        """Look up the field in the owner's struct."""
         self.name = name
         self.place = place = owner._places[name[:-1] if name.endswith("_") else name]
-        #: The struct's length from which the field is in it.
+        #: The shortest struct that holds the field.
         self.needed = needed = owner._size_since.get(self.since, place.end)
         self.number = _getter(place, needed)
         getter = self.number if self.names is None else _named(place, needed, self.names)
@@ -89,7 +90,7 @@ class Field(property):
         return f"<Field {self.name}: {self.kind}, {self.unit}, Linux {self.since}>"
 
 
-#: By size: a Struct for each field would take longer to make.
+#: By size. One Struct for each field would take longer to create.
 _UNPACK = {struct.calcsize(form): struct.Struct(form).unpack_from for form in ("=H", "=I", "=Q")}
 
 
@@ -105,7 +106,7 @@ def _getter(place: _border.Place, needed: int) -> t.Callable[[View], int | None]
 
 
 def _named(place: _border.Place, needed: int, names: t.Mapping[int, int]) -> t.Callable[[View], int | None]:
-    """As _getter(), by a table: an enum's own look-up would cost more than the rest."""
+    """As _getter(), but gives enum members, from a table: the enum's own lookup is slower."""
     offset = place.offset
     if place.size == 1:
         table = [names.get(number, number) for number in range(256)]
@@ -117,7 +118,7 @@ def _named(place: _border.Place, needed: int, names: t.Mapping[int, int]) -> t.C
 if TYPE_CHECKING:
 
     class FieldOf(Generic[T_co]):
-        """What a type checker sees of a Field: it cannot know what a property subclass returns."""
+        """A Field as type checkers see it: they cannot know what a subclass of property returns."""
 
         unit: str
         since: str
@@ -134,7 +135,7 @@ if TYPE_CHECKING:
         def __set__(self, view: View, value: Never) -> Never: ...
 
     class Bytes:
-        """What a type checker sees of bytes in a view."""
+        """What type checkers see of bytes in a view."""
 
         def __buffer__(self, flags: int, /) -> memoryview: ...
         def __bytes__(self) -> bytes: ...
@@ -162,7 +163,7 @@ def always(
 
 
 def named(doc: str, unit: str, since: str, names: t.Mapping[int, N]) -> FieldOf[N | int]:
-    """The same, shown as a member of an enum; a number that the enum does not have stays a number."""
+    """As always(), shown as a member of an enum. A number without a member stays a number."""
     return Field(doc, unit, since, "label", names=names)  # type: ignore[return-value]
 
 
@@ -174,7 +175,7 @@ def newer(
     sentinel: int | None = None,
     never: t.Callable[[t.Any], bool] | None = None,
 ) -> FieldOf[int | None]:
-    """A field that some supported kernel does not return."""
+    """A field that some supported kernels do not return."""
     return Field(doc, unit, since, kind, sentinel, never)  # type: ignore[return-value]
 
 
@@ -184,21 +185,21 @@ _unequal: t.Callable[[t.Any, object], bool] = bytes.__ne__
 
 
 class View(Bytes, metaclass=Shown):
-    """The bytes of a kernel struct. Build one from recorded bytes with ``MPTCPInfo(raw)``.
+    """The bytes of a kernel struct. Create one from recorded bytes with ``MPTCPInfo(raw)``.
 
-    Its fields are attributes; ``fields`` has them by name, each with ``unit``, ``since`` and ``kind``.
-    ``raw`` is the kernel's bytes, ``asdict(clean=True)`` is for JSON, ``str()`` a table, ``repr()`` what
-    matters in it.
+    Its fields are attributes. ``fields`` has them by name, each with ``unit``, ``since`` and ``kind``.
+    ``raw`` is the kernel's bytes, ``asdict(clean=True)`` is for JSON, ``str()`` is a table, and ``repr()``
+    shows the most important fields.
 
-    Two views are equal if their bytes are, and are of the same struct: an MPTCPInfo never equals a TCPInfo,
-    but it does equal a view of the same bytes whose class you derived from MPTCPInfo. Plain bytes equal every
-    view of the same bytes, and have the same hash: do not mix bytes and views in one set.
+    Two views are equal if they have the same bytes and are of the same struct: an MPTCPInfo never equals a
+    TCPInfo. A view of a subclass of MPTCPInfo does equal an MPTCPInfo with the same bytes. Plain bytes equal
+    every view of the same bytes and have the same hash: do not mix bytes and views in one set.
 
-    Bytes that a machine of the other byte order recorded are turned by ``MPTCPInfo(raw, byteorder="big")``:
-    the view holds them as this machine's kernel would have written them, but for a tail that this release
-    does not know. ValueError for what cannot be bytes of the struct: too few, a length that no compiler
-    gives it, sizes that contradict each other, a small number that is one in the other byte order only.
-    A value that no kernel writes today is taken: a newer one may.
+    ``MPTCPInfo(raw, byteorder="big")`` converts bytes that were recorded on a machine of the other byte
+    order: the view holds the bytes that this machine's kernel would have written, except for a tail that this
+    release does not know. ValueError if the bytes cannot be this struct: too short, a length that no compiler
+    gives it, sizes that contradict each other, or a small number that is small only in the other byte order.
+    Values that no kernel uses today are accepted, because a newer kernel may use them.
     """
 
     __slots__ = ()
@@ -207,18 +208,18 @@ class View(Bytes, metaclass=Shown):
     fields: t.ClassVar[t.Mapping[str, Field]] = MappingProxyType({})
 
     _places: t.ClassVar[t.Mapping[str, _border.Place]] = {}
-    #: Length of the struct in the release that added a field, where the end of the field will not do.
+    #: Length of the struct in the release that added a field, where the end of the field is not enough.
     _size_since: t.ClassVar[t.Mapping[str, int]] = {}
     _smallest: t.ClassVar[int] = 0
-    #: What the compiler rounds the length of the struct up to, at least.
+    #: The compiler makes the length of the struct a multiple of this, at least.
     _aligned: t.ClassVar[int] = 1
-    #: A field whose number is always a small one.
+    #: A field whose number is always small. It reveals the wrong byte order.
     _small: t.ClassVar[str] = ""
     #: The fields that are shown as members of an enum.
     _named: t.ClassVar[tuple[str, ...]] = ()
     #: The fields that repr() shows.
     _vital: t.ClassVar[tuple[str, ...]] = ()
-    #: The class of the struct that the bytes are of: this one, or the one that it was made of.
+    #: The class that declares the struct: this class, or the one that it derives from.
     _struct: t.ClassVar[type]
 
     def __init_subclass__(cls, **kwargs: t.Any) -> None:
@@ -227,11 +228,11 @@ class View(Bytes, metaclass=Shown):
         for base in View.__mro__:
             for name in vars(base).keys() & own.keys():
                 raise TypeError(
-                    f"{cls.__name__}.{name}: every view has that attribute; name the field {name}_"
+                    f"{cls.__name__}.{name}: every view already has that attribute; name the field {name}_"
                 )
         for name, field in own.items():
             if cls._size_since and field.since not in cls._size_since:
-                raise TypeError(f"{cls.__name__}.{name}: _size_since has no length of Linux {field.since}")
+                raise TypeError(f"{cls.__name__}.{name}: _size_since has no length for Linux {field.since}")
         cls.fields = MappingProxyType({**cls.fields, **own})
         cls._named = tuple(name for name, field in cls.fields.items() if field.names is not None)
         if View in cls.__bases__:
@@ -243,12 +244,12 @@ class View(Bytes, metaclass=Shown):
         if not isinstance(raw, (bytes, bytearray, memoryview)):
             raise TypeError(f"{cls.__name__} is made of bytes, not {type(raw).__name__}")
         if byteorder not in ("little", "big", None):
-            raise ValueError(f"byteorder is 'little' or 'big', not {byteorder!r}")
+            raise ValueError(f"byteorder must be 'little' or 'big', not {byteorder!r}")
         raw = bytes(raw)
         if len(raw) < cls._smallest:
             raise ValueError(f"{cls.__name__} of {len(raw)} bytes: the smallest is {cls._smallest}")
         if len(raw) % cls._aligned:
-            raise ValueError(f"{cls.__name__} of {len(raw)} bytes: that is no multiple of {cls._aligned}")
+            raise ValueError(f"{cls.__name__} of {len(raw)} bytes: not a multiple of {cls._aligned}")
         view = _new_bytes(cls, raw if byteorder in (sys.byteorder, None) else cls._turned(raw))
         view._check()
         return view
@@ -258,21 +259,21 @@ class View(Bytes, metaclass=Shown):
         @classmethod
         def _trusted(cls, raw: bytes | memoryview) -> t.Self: ...
     else:
-        # A view of what a kernel wrote, or of bytes that were checked: they are not checked again.
+        # Creates a view without checks: of bytes that the kernel wrote, or that were checked before.
         _trusted = classmethod(bytes.__new__)
 
     def __reduce__(self) -> tuple[t.Any, ...]:
         return _of_bytes, (type(self), bytes(self), sys.byteorder), getattr(self, "__dict__", None)
 
     def _check(self) -> None:
-        """ValueError for recorded bytes that contradict themselves. Those of a reader are not asked."""
+        """ValueError for recorded bytes that contradict themselves. Readers do not call it."""
         if self._small:
-            field = self.fields[self._small]  # not the attribute: a subclass may show it in its own way
+            field = self.fields[self._small]  # not the attribute, which a subclass may override
             refuse_turned(type(self), field.number(self), field.place.size)
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
-        """Bytes of the other byte order, in this one."""
+        """Bytes of the other byte order, converted to this machine's."""
         return turned(raw, cls._places.values())
 
     @property
@@ -281,14 +282,15 @@ class View(Bytes, metaclass=Shown):
         return bytes(self)
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All fields by name, as plain ints. With clean, None for what means "none" or has never happened.
+        """All fields by name, as plain ints. With clean, a value that means "none" or "never" becomes None.
 
-        Make JSON of this, ``json.dumps(info.asdict(clean=True))``: a view itself is bytes. Sequence numbers,
-        and without clean max_pacing_rate, exceed 2^53: readers of JSON that know floats alone round them.
+        Use this for JSON: ``json.dumps(info.asdict(clean=True))``. (A view itself is bytes.) Sequence
+        numbers, and without clean also max_pacing_rate, exceed 2^53: JSON readers that only have floats round
+        them.
         """
         values = {name: getattr(self, name) for name in self.fields}
         for name in self._named:
-            if isinstance(values[name], int):  # a class made of this one may show something else
+            if isinstance(values[name], int):  # a subclass may show something else
                 values[name] = int(values[name])
         if clean:
             for name, field in self.fields.items():
@@ -316,7 +318,7 @@ class View(Bytes, metaclass=Shown):
     __dir__ = dir_of
 
     def _rows(self) -> list[t.Row]:
-        """Name, value and unit of every field that says something."""
+        """Name, value and unit of every field that has a meaningful value."""
         values = [(name, getattr(self, name), field) for name, field in self.fields.items()]
         return [
             (name, value, "" if field.kind == "label" else field.unit)
@@ -336,24 +338,24 @@ class View(Bytes, metaclass=Shown):
 
 
 def _of_bytes(view: type[View], raw: bytes, byteorder: t.Literal["little", "big"]) -> View:
-    """A view out of a pickle, which knows its byte order."""
+    """Unpickle a view. The pickle holds the byte order of the machine that wrote it."""
     return view(raw) if byteorder == sys.byteorder else view(raw, byteorder=byteorder)
 
 
 def unpickled(byteorder: str, make: t.Callable[..., T_co], *parts: object) -> T_co:
-    """make(*parts), for what holds many structs in the byte order of its machine."""
+    """make(*parts), for objects that hold many structs in the byte order of their machine."""
     if byteorder != sys.byteorder:
-        raise ValueError("pickled on a machine of the other byte order: views alone can be unpickled there")
+        raise ValueError("pickled on a machine of the other byte order: only views can be unpickled there")
     return make(*parts)
 
 
 def turned(raw: bytes, places: t.Iterable[_border.Place]) -> bytes:
-    """raw with these fields in the opposite byte order; those that it does not hold are left alone."""
+    """raw with these fields in the opposite byte order. Fields beyond its end are ignored."""
     out, bits = bytearray(raw), dict[int, int]()
     for place in places:
         if place.end > len(raw):
             continue
-        if place.mask:  # where the byte order is another, a compiler fills a byte from its other end
+        if place.mask:  # in the other byte order, compilers fill a byte with bit-fields from the other end
             from_other_end = 8 * place.size - place.mask.bit_length() - place.shift
             value = raw[place.offset] >> from_other_end & place.mask
             bits[place.offset] = bits.get(place.offset, 0) | value << place.shift
@@ -365,15 +367,15 @@ def turned(raw: bytes, places: t.Iterable[_border.Place]) -> bytes:
 
 
 def refuse_turned(view: type[View], number: int | None, size: int) -> None:
-    """ValueError if number, which is a small one, is so in the other byte order only."""
+    """ValueError if number, which is always small, is small only in the other byte order."""
     if number and not number & (1 << 4 * size) - 1:
-        raise ValueError(f"{view.__name__}: these bytes are of the other byte order (byteorder= turns them)")
+        raise ValueError(f"{view.__name__}: these bytes are of the other byte order (use byteorder=)")
 
 
 def several(view: type[View], *names: str) -> t.Callable[[t.Any], tuple[t.Any, ...]]:
-    """As operator.attrgetter(*names) of the view, by one unpack where the kernel returned all of them.
+    """As operator.attrgetter(*names) of the view, with a single unpack if the kernel returned all of them.
 
-    For what is read of every subflow at every update. No bit-fields.
+    For fields that are read from every subflow at every update. No bit-fields.
     """
     fields = sorted([view.fields[name] for name in names], key=lambda field: field.place.offset)
     needed, end, form = max([field.needed for field in fields]), 0, "="
@@ -387,25 +389,25 @@ def several(view: type[View], *names: str) -> t.Callable[[t.Any], tuple[t.Any, .
 
 
 def column(view: type[View], name: str, rows: memoryview, stride: int, start: int, length: int) -> memoryview:
-    """One field of all records of a kind that lie at equal distances, without copying.
+    """One field of many records at equal distances, without copying.
 
-    rows are bytes, stride from record to record, start in front of the view's struct; length is what the
-    kernel made of that struct. Read-only, of native unsigned ints. ValueError for what is no field of the
-    view, for a bit-field, and for a field that this kernel does not report.
+    rows: bytes. stride: from one record to the next. start: offset of the struct in a record. length: of the
+    struct as this kernel returns it. Returns a read-only memoryview of native unsigned ints. ValueError if
+    there is no such field, if it is a bit-field, or if this kernel does not report it.
     """
     field = view.fields.get(name)
     if field is None:
         raise ValueError(f"{view.__name__} has no field {name!r}")
     place = field.place
     if place.mask:
-        raise ValueError(f"{name} is a bit-field: there is no column of it")
+        raise ValueError(f"{name} is a bit-field, which has no column")
     if length < field.needed:
-        raise ValueError(f"this kernel does not report {name}: it came with Linux {field.since}")
+        raise ValueError(f"this kernel does not report {name}, which Linux {field.since} added")
     return strided(place, rows, stride, start)
 
 
 def strided(place: _border.Place, rows: memoryview, stride: int, start: int) -> memoryview:
-    """The field at a place of all records, as column()."""
-    # Native sizes are the standard ones for B, H, I and Q.
+    """As column(), for a field given by its place."""
+    # For B, H, I and Q, native and standard sizes are the same.
     whole: memoryview = rows.cast("B").cast(place.format[1:])  # type: ignore[call-overload]
     return whole[(start + place.offset) // place.size :: stride // place.size].toreadonly()

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""How much the counters of a connection and of its subflows grew, or that these are others.
+"""By how much the counters of a connection and its subflows grew; or that it is another connection.
 
-What identifies an MPTCP connection is its token and, once a fastclose took that away, the random number
-that its data is numbered from: snd_una - bytes_acked. Plain TCP answers nothing of the kind: its initial
-sequence number cannot be read, its timestamp offset follows from addresses and ports, and SO_COOKIE stays
-when a socket connects again. So a TCP flow is the same if its socket and its addresses are, and nothing
-contradicts it:
+An MPTCP connection is identified by its token. A fastclose clears the token; then the random number that its
+data numbering starts at identifies it: snd_una - bytes_acked.
 
-- No counter in TCP_INFO ran backwards, those of AccECN apart: estimates, which the peer corrects.
-- Its state did not go back, as from LAST_ACK to ESTABLISHED.
-- Its state did not go back, as from LAST_ACK to ESTABLISHED.
-- What the handshake agreed on (window scales, timestamps, SACK) is as it was.
-- No age began again while its counter stood still. A handshake sets the ages of data sent, of data received
-  and of the last acknowledgement; later each begins again only with a segment that is counted.
+Plain TCP reports nothing comparable: its initial sequence number cannot be read, its timestamp offset is a
+function of addresses and ports, and SO_COOKIE does not change when a socket connects again. So we treat a TCP
+flow as the same if socket and addresses are the same and nothing contradicts it:
+
+- No counter in TCP_INFO went backwards, except those of AccECN: these are estimates that the peer corrects.
+- Its state did not go backwards, as from LAST_ACK to ESTABLISHED.
+- What the handshake negotiated (window scales, timestamps, SACK) is unchanged.
+- No age restarted while its counter stood still. A handshake sets the ages of data sent, of data received and
+  of the last acknowledgement. After that, each restarts only with a segment that is counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
-    #: Of each of COUNTERS; None where it is not known.
+    #: One number for each of COUNTERS; None if unknown.
     Growth: TypeAlias = tuple[int | None, int | None, int | None, int | None]
 
 COUNTERS: tuple[t.Counter, ...] = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
@@ -36,17 +36,17 @@ UNKNOWN = (None, None, None, None)
 counters: Callable[[TCPInfo], Growth] = several(TCPInfo, *COUNTERS)
 _of_connection: Callable[[MPTCPInfo], Growth] = several(MPTCPInfo, *COUNTERS)
 _ages = several(TCPInfo, "last_data_sent", "last_data_recv", "last_ack_recv")  # ms
-# More in TCP_INFO that never runs backwards: times of 64 bits, and by the bits at which the others wrap. The
-# first three move whenever the age of the same place begins again.
+# Other fields of TCP_INFO that never go backwards: 64-bit times, then counters by the number of bits at which
+# they wrap. The first three counters grow whenever the age at the same position restarts.
 _times = several(TCPInfo, "busy_time", "rwnd_limited", "sndbuf_limited")
 _NARROW = {
     32: ("data_segs_out", "data_segs_in", "segs_in", "segs_out", "total_retrans", "delivered", "delivered_ce",
          "dsack_dups", "reord_seen", "rcv_ooopack"),
-    16: ("total_rto", "total_rto_recoveries", "rehash"),  # rehash is a sum of two such
+    16: ("total_rto", "total_rto_recoveries", "rehash"),  # rehash is the sum of two such counters
 }  # fmt: skip
 _SPANS = tuple([2**bits for bits, names in _NARROW.items() for _ in names])
 _narrow = several(TCPInfo, *_NARROW[32], *_NARROW[16])
-# No connection comes from a state to one of a lower number; a listener, or what has ended, to none at all.
+# A connection never moves to a state with a lower number, and never leaves one with number 6.
 _PROGRESS: dict[int, int] = {
     TCPState.SYN_SENT: 0,
     TCPState.SYN_RECV: 1, TCPState.NEW_SYN_RECV: 1,
@@ -58,33 +58,33 @@ _PROGRESS: dict[int, int] = {
 }  # fmt: skip
 _flags, _KEY = MPTCPInfo.fields["flags"].number, int(InfoFlag.REMOTE_KEY_RECEIVED)
 _HANDSHAKE = (TCPState.SYN_SENT, TCPState.SYN_RECV)
-_AGREED = 7  # bits of TCPInfo.options that stay after the handshake: timestamps, SACK, window scale
-_TICKS = 50  # ms: two ticks of the slowest clock (HZ=100), by which ages may be off, and some more
-_FAR = 2**48  # two random numbers of 64 bits are nearer than this once in 65,536 times
+_AGREED = 7  # bits of TCPInfo.options that the handshake fixes: timestamps, SACK, window scaling
+_TICKS = 50  # ms: ages may be off by two ticks of the slowest clock (HZ=100); plus a margin
+_FAR = 2**48  # two random 64-bit numbers are closer than this with a probability of about 1 in 65,536
 
 
 def nothing_happened(flow: Subflow) -> bool:
-    """Whether this TCP socket listens, was never connected, or was reset to zeros."""
+    """Whether this TCP socket is a listener, was never connected, or was reset to zeros."""
     return flow.tcp_info.segs_out == flow.tcp_info.segs_in == 0
 
 
 def connection_growth(old: MPTCPInfo, new: MPTCPInfo) -> Growth | None:
-    """How much the counters of an MPTCP connection grew; None if new is another connection."""
+    """By how much the counters of an MPTCP connection grew; None if new is another connection."""
     if new.token:
         if new.token != old.token:
             return None
-    elif not (_has_key(new) and _same_numbers(old, new)):  # a fastclose leaves the peer's key
+    elif not (_has_key(new) and _same_numbers(old, new)):  # a fastclose keeps the peer's key
         return None
     growth = _growth(_of_connection(old), _of_connection(new))
     if new.bytes_acked is None and _has_key(old):
-        # Before 6.5 sequence numbers tell the same.
+        # Before Linux 6.5, sequence numbers give the same answer.
         growth = None, _distance(old.snd_una, new.snd_una), _distance(old.rcv_nxt, new.rcv_nxt), None
     return None if _ran_back(growth) else growth
 
 
 def _same_numbers(old: MPTCPInfo, new: MPTCPInfo) -> bool:
-    """Whether the data of both is numbered from the same random number."""
-    connecting = not _has_key(old)  # then snd_una is one before the first byte, and rcv_nxt is 0
+    """Whether the data of both is numbered from the same random start."""
+    connecting = not _has_key(old)  # if so, snd_una is one before the first byte, and rcv_nxt is 0
     if old.bytes_acked is None or new.bytes_acked is None:
         sent = _distance(old.snd_una, new.snd_una)
         received = 0 if connecting else _distance(old.rcv_nxt, new.rcv_nxt)
@@ -97,12 +97,12 @@ def _has_key(info: MPTCPInfo) -> bool:
 
 
 def _distance(old: int, new: int) -> int:
-    """From one sequence number to another: they have 64 bits, begin anywhere and wrap."""
+    """From one sequence number to another, modulo 2^64: they wrap."""
     return (new - old + 2**63) % 2**64 - 2**63
 
 
 def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow | None, Growth | None]:
-    """Which of known new is, and how much its counters grew; in the passed ms, or longer."""
+    """The known subflow that new continues, and its growth. passed: the least time between them, in ms."""
     for old in known:
         if old.id is not None and new.id is not None:
             same = old.id == new.id
@@ -116,13 +116,14 @@ def find(new: Subflow, known: Iterable[Subflow], passed: int) -> tuple[Subflow |
 
 
 def _same_ends(old: Subflow, new: Subflow) -> bool:
-    """By the two addresses. A peer that is not named is none that differs.
+    """Whether the addresses are the same. A peer without an address matches any.
 
-    getpeername() names none while a socket connects and once it is closed. That is the state of the socket
-    asked: of a fallback it is the MPTCP one, which is closed with the second FIN, in whatever state TCP is.
-    And a socket may close between the call that tells its state and the one that tells its peer.
+    getpeername() returns no address while a socket connects and once it is closed. This depends on the state
+    of the socket that is asked: after a fallback, the MPTCP socket, which is closed with the second FIN,
+    whatever state TCP is in. Also, a socket may close between the call that reads its state and the one that
+    reads its peer.
     """
-    if old.addrs == new.addrs:  # as usual: the addresses need not be decoded
+    if old.addrs == new.addrs:  # the usual case, without decoding the addresses
         return True
     if old.local != new.local:
         return False
@@ -134,7 +135,7 @@ def _has_peer(subflow: Subflow) -> bool:
 
 
 def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
-    """Whether nothing says that new is of another connection."""
+    """Whether nothing shows that new belongs to another connection."""
     if _PROGRESS.get(new.state, 6) < _PROGRESS.get(old.state, 0):
         return False
     before, after = _narrow(old), _narrow(new)
@@ -145,9 +146,9 @@ def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
         if was != now and was is not None and now is not None and now < was:
             return False
     if _TICKS < ((old.total_rto_time or 0) - (new.total_rto_time or 0)) % 2**32 < 2**31:
-        return False  # this time is of two clocks, which may differ by a tick
+        return False  # this time mixes two clocks, which may differ by a tick
     if old.state in _HANDSHAKE:
-        return True  # the rest begins with the end of the handshake
+        return True  # the rest is set when the handshake ends
     if (
         (old.options ^ new.options) & _AGREED
         or old.snd_wscale != new.snd_wscale

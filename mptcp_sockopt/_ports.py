@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""TCP's table of sockets, by local port: listeners(), tcp_sockets(). Users import them from ``processes``."""
+"""TCP's table of sockets, by local port: listeners(), tcp_sockets(). ``processes`` exports them."""
 
 from __future__ import annotations
 
@@ -23,76 +23,77 @@ class Listener(NamedTuple):
     queue: int
     """Established connections that wait for accept()."""
     backlog: int
-    """The queue is full when it is longer than this."""
+    """The accept queue is full when it is longer than this."""
     uid: int
-    """Owner, as the caller's user namespace numbers it."""
+    """User ID of the owner, as seen in the caller's user namespace."""
     inode: int
-    """As os.fstat() gives it; 0 while it is being closed."""
+    """Inode number, as in os.fstat(); 0 while it is being closed."""
     cookie: int
-    """SO_COOKIE of the TCP socket (of an MPTCP listener: of the one inside)."""
+    """SO_COOKIE of the TCP socket. (An MPTCP listener contains one.)"""
     interface: int
-    """Index of the interface it is bound to (SO_BINDTODEVICE), or 0."""
+    """Index of the interface that it is bound to (SO_BINDTODEVICE), or 0."""
     v6only: bool | None
-    """IPV6_V6ONLY. None for IPv4."""
+    """IPV6_V6ONLY; None for IPv4."""
     mptcp: bool | None = None
-    """None: not known, see unknown."""
+    """None if this is not known: see unknown."""
     unknown: str | None = None
-    """Why mptcp is not known, a sentence. None if it is."""
+    """Why mptcp is not known, as a sentence. None if it is known."""
 
 
 class TCPSocket(NamedTuple):
-    """A socket in TCP's table. The subflows of MPTCP connections are there too, and have the inode of their
-    connection.
+    """A socket in TCP's table. Subflows of MPTCP connections are included, with their connection's inode.
 
-    Names are those of the kernel's inet_diag_msg without ``idiag_``. Thread rule: immutable, use it anywhere.
+    Fields have the names of the kernel's inet_diag_msg without ``idiag_``. Thread rule: immutable, use it
+    anywhere.
     """
 
     state: int
-    """A number of TCPState. SYN_RECV is a handshake in flight; CLOSE a socket that is bound and no more."""
+    """A number of TCPState. SYN_RECV: a handshake in progress. CLOSE: a socket that is only bound."""
     local: t.Address
-    """As ``socket.getsockname()`` gives it."""
+    """As ``socket.getsockname()`` returns it."""
     remote: t.Address
-    """As ``socket.getpeername()`` gives it; zero without a peer."""
+    """As ``socket.getpeername()`` returns it; all zero without a peer."""
     ifindex: int
-    """Interface it is bound to, or 0."""
+    """Interface that it is bound to, or 0."""
     expires: int
-    """ms until its timer fires: in TIME_WAIT, until its end."""
+    """Time in ms until its timer fires; in TIME_WAIT, until that state ends."""
     rqueue: int
-    """Bytes received and not read; of a listener, connections in its accept queue."""
+    """Bytes received but not read; on a listener, connections in its accept queue."""
     wqueue: int
-    """Bytes written and not acknowledged; of a listener, its backlog."""
+    """Bytes written but not acknowledged; on a listener, its backlog."""
     uid: int
     inode: int
-    """0: no process has it, before accept() or after close()."""
+    """0 if no process has it: before accept() or after close()."""
     cookie: int
     """SO_COOKIE."""
     v6only: bool | None
-    """IPV6_V6ONLY of a socket that listens or is bound and no more. None: IPv4, or not told."""
+    """IPV6_V6ONLY of a socket that listens or is only bound. None for IPv4, and where the kernel does not
+    report it."""
 
 
-_EVERY_STATE = 0x3FFF  # the last is that of sockets that are bound and no more, told since Linux 6.8
+_EVERY_STATE = 0x3FFF  # the last bit: sockets that are only bound, listed since Linux 6.8
 
 
 def tcp_sockets(port: int, *states: int) -> tuple[TCPSocket, ...]:
-    """The TCP sockets of the network namespace with this local port (0: with any): sock_diag(7).
+    """The TCP sockets in the network namespace with this local port (0: any port): sock_diag(7).
 
-    In these states (numbers of TCPState), or in every state. Without privilege. The kernel picks them, so few
-    sockets among many are found soon. OSError with the kernel's errno where it has no tcp_diag, and as
-    mptcp_diag() raises them.
+    states: numbers of TCPState; without any, sockets in every state. Needs no privilege. The kernel filters,
+    so a few sockets among many are found quickly. OSError with the kernel's errno if it has no tcp_diag;
+    otherwise raises as mptcp_diag().
     """
     mask = sum({1 << state for state in states}) or _EVERY_STATE
     return tuple(TCPSocket(**{name: row[name] for name in TCPSocket._fields}) for row in _rows(port, mask))
 
 
 def listeners(port: int) -> tuple[Listener, ...]:
-    """The TCP and MPTCP listeners of the network namespace on this port (0: on any): sock_diag(7).
+    """The TCP and MPTCP listeners in the network namespace on this port (0: any port): sock_diag(7).
 
-    Without privilege; IPv4 first. The kernel's own listeners, of MPTCP endpoints with a port, are among them.
+    Needs no privilege. IPv4 comes first. Includes the kernel's own listeners for MPTCP endpoints with a port.
 
-    From Linux 6.15 on, the kernel tells anybody whether one is MPTCP; before, callers with CAP_NET_ADMIN. For
-    others it comes from the kernel's dump of MPTCP listeners (5.19), which can leave some out: ``mptcp`` is
-    then None, and ``unknown`` says why. A listener that comes or goes during the look may be left out, and is
-    never called what it is not. OSError as tcp_sockets().
+    From Linux 6.15 on, the kernel tells every caller whether a listener is MPTCP; before, only callers with
+    CAP_NET_ADMIN. For others, the kernel's list of MPTCP listeners (5.19) is used, which can be incomplete:
+    ``mptcp`` is None if it cannot be determined, and ``unknown`` says why. A listener that is opened or
+    closed during the call may be left out, but is never misreported. OSError as tcp_sockets().
     """
     rows = _rows(port, 1 << TCPState.LISTEN)
     if not rows or any(row["is_mptcp"] or row["privileged"] for row in rows):
@@ -101,7 +102,7 @@ def listeners(port: int) -> tuple[Listener, ...]:
         mptcp, reason = _border_listeners.mptcp_listeners()
     except UnsupportedOptionError:
         mptcp, reason = frozenset(), "this kernel cannot list its MPTCP sockets"
-    # What was there before and after was there when MPTCP's were listed.
+    # Sockets that existed before and after also existed while MPTCP's were listed.
     still = {row["cookie"] for row in _rows(port, 1 << TCPState.LISTEN)}
     return tuple(
         _listener(row, True if row["inode"] in mptcp else None if reason else False, reason)
@@ -112,7 +113,7 @@ def listeners(port: int) -> tuple[Listener, ...]:
 
 def _rows(port: int, states: int) -> list[dict[str, Any]]:
     if not 0 <= port <= 65535:
-        raise ValueError(f"{port} is no port, 0 to 65535")
+        raise ValueError(f"{port} is not a port number (0 to 65535)")
     return sorted(sock_diag.tcp_sockets(states, port), key=lambda row: int(row["family"] != socket.AF_INET))
 
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What results have in common: dir() and help() of them, where else to look, and Record, what a snapshot, a
-subflow and an update are."""
+"""What results have in common: dir(), help(), hints for misplaced attributes, and the base class Record."""
 
 from __future__ import annotations
 
@@ -16,10 +15,10 @@ else:
 
 
 class Elsewhere(str):
-    """Stands where people look for what a part of the result has: the AttributeError says where that is.
+    """Stands in for an attribute that a part of the result has: the AttributeError says where it is.
 
-    Its text is the name; ``_elsewhere`` of the result's class says which names each part has. (A __getattr__
-    could do the same, and would slow down every attribute that is there.)
+    Its text is the attribute's name. ``_elsewhere`` of the result's class maps each part to the names in it.
+    (A __getattr__ would do the same, but slow down the access to existing attributes.)
     """
 
     __slots__ = ()
@@ -31,9 +30,9 @@ class Elsewhere(str):
 
 
 class Shown(type):
-    """The class of views and records: dir() and help() leave out what comes from bytes.
+    """The metaclass of views and records: dir() and help() leave out what comes from bytes.
 
-    That a view is made of bytes is how it is fast, not what it is for.
+    That a view is bytes is an implementation detail, for speed.
     """
 
     def __dir__(cls) -> list[str]:
@@ -45,12 +44,12 @@ class Shown(type):
 
 
 def dir_of(result: object) -> t.Iterable[str]:
-    """dir() of an object of such a class."""
+    """dir() of an instance of such a class."""
     return {*dir(type(result)), *getattr(result, "__dict__", ())}
 
 
 class ShownByName:
-    """For an enum of ints: str() and f"{}" give the name, on every Python; f"{:d}" the number."""
+    """For an enum of ints: str() and f"{}" give the name on every Python, f"{:d}" the number."""
 
     name: str
 
@@ -65,15 +64,15 @@ class ShownByName:
 
 @dataclass_transform(frozen_default=True)
 class Record(metaclass=Shown):
-    """A small immutable object of named parts: those in ``__slots__``, with their docstrings, in order.
+    """A small immutable object with named parts: those in ``__slots__``, with their docstrings, in order.
 
-    To type checkers it is as a frozen dataclass: each class says its parts and its __init__.
+    Type checkers see a frozen dataclass: each class declares its parts and its __init__.
     """
 
     __slots__: t.ClassVar[t.Mapping[str, str]] = {}
-    #: Those of the classes above too.
+    #: The names of all parts, including those of base classes.
     _names: t.ClassVar[tuple[str, ...]] = ()
-    #: What sets each of them, for an __init__ that is called often.
+    #: A setter for each part, for an __init__ that is called often.
     _setters: t.ClassVar[tuple[t.Callable[[Record, object], None], ...]] = ()
 
     def __init_subclass__(cls, **kwargs: t.Any) -> None:
@@ -83,7 +82,7 @@ class Record(metaclass=Shown):
         new = tuple(name for name in names if name not in ("__dict__", "__weakref__"))
         cls._names += new
         cls._setters += tuple(vars(cls)[name].__set__ for name in new)
-        type.__setattr__(cls, "__match_args__", cls._names)  # checkers know it of a dataclass
+        type.__setattr__(cls, "__match_args__", cls._names)  # checkers derive it, as for a dataclass
 
     def __init__(self, *parts: object) -> None:
         for set_part, part in zip(self._setters, parts, strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many sockets at once: Sampler asks, a Sample is what they answered."""
+"""Many sockets at once: Sampler reads them, Sample is the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     V = TypeVar("V", MPTCPInfo, MPTCPFullInfo)
 else:
-    V = MPTCPInfo | MPTCPFullInfo  # what typing.get_type_hints() gives
+    V = MPTCPInfo | MPTCPFullInfo  # what typing.get_type_hints() returns
 
     class Generic:
         """As typing.Generic, without importing typing."""
@@ -36,23 +36,25 @@ else:
         __class_getitem__ = classmethod(GenericAlias)
 
 
-#: Fields of a row in str().
+#: Fields that str() shows in each row.
 _SHOWN = ("token", "subflows", "bytes_sent", "bytes_acked", "bytes_received")
 
 
 class Sample(Generic[V]):
-    """What the sockets of a Sampler answered at one moment: a sequence with a row for each, in its order.
+    """The result of Sampler.sample(): a sequence with one row for each socket, in the order of the Sampler.
 
-    A row is an MPTCPInfo (of ``Sampler(full=True)`` an MPTCPFullInfo) as mptcp_info() would have returned
-    it, or the OSError that it would have raised: a failure is a value. Besides what mptcp_info() raises,
-    ESTALE means that the descriptor's number belongs to another connection now. Rows are made at each
-    access. A Sample can be pickled. Thread rule: immutable, use it anywhere.
+    A row is the MPTCPInfo (with full=True, the MPTCPFullInfo) that mptcp_info() would have returned, or the
+    OSError that it would have raised: one failure does not affect the other rows. In addition, ESTALE means
+    that the descriptor now belongs to another connection. Rows are created at each access. A Sample can be
+    pickled.
+
+    Thread rule: immutable, use it anywhere.
     """
 
     __slots__ = ("_block", "_fds", "_full", "_ints", "_stride", "_time")
 
     def __init__(self, full: bool, fds: tuple[int, ...], time: int, stride: int, block: memoryview) -> None:
-        """Made by Sampler.sample(). block: as of socket_rows in csrc/mptcp_sockopt.h."""
+        """Called by Sampler.sample(). block: as in socket_rows in csrc/mptcp_sockopt.h."""
         self._fds = fds
         self._full = full
         self._time = time
@@ -72,12 +74,12 @@ class Sample(Generic[V]):
 
     @property
     def lengths(self) -> memoryview:
-        """How many bytes the kernel returned for each row; 0 where it failed. Read-only, of C ints."""
+        """The number of bytes that the kernel returned for each row; 0 if it failed. Read-only C ints."""
         return self._ints[: len(self._fds)]
 
     @property
     def errnos(self) -> memoryview:
-        """Why each row failed, or 0. Read-only, of C ints."""
+        """The errno of each row that failed; 0 for the others. Read-only C ints."""
         return self._ints[len(self._fds) : 2 * len(self._fds)]
 
     @property
@@ -87,12 +89,12 @@ class Sample(Generic[V]):
     def column(self, name: str) -> memoryview:
         """One field of all rows, without copying: a read-only memoryview of native unsigned ints.
 
-        name is a field of MPTCPInfo, or "num_subflows" with full=True. 0 where the row failed; ``errnos``
-        tells. ValueError for what is no field, and for what this kernel does not report: a field that came
-        later, or all of them where it lacks the option.
+        name is a field of MPTCPInfo or, with full=True, "num_subflows". The value is 0 for rows that failed;
+        see ``errnos``. ValueError for any other name, and for a field that this kernel does not report, which
+        is every field if it lacks the option.
         """
         answered = next((index for index, length in enumerate(self.lengths) if length), None)
-        # The kernel's mptcp_info is of one length; that of today where nothing answered.
+        # All answers of a kernel have mptcp_info of one length. Without any answer, assume today's.
         start, length = layouts.INFO_AT if self._full else 0, layouts.MPTCP_INFO_SIZE
         if answered is not None:
             row: t.Any = self[answered]
@@ -102,11 +104,11 @@ class Sample(Generic[V]):
         else:
             column = _column(MPTCPInfo, name, self._rows, self._stride, start, length)
         if answered is None and any(isinstance(row, UnsupportedOptionError) for row in self):
-            raise ValueError(f"this kernel does not report {name}: it lacks the option")
+            raise ValueError(f"this kernel does not report {name}, because it lacks the option")
         return column
 
     def columns(self) -> dict[str, memoryview]:
-        """column() of every field that this kernel reports, by name; empty where it lacks the option."""
+        """column() for every field that this kernel reports, by name; empty if it lacks the option."""
         columns = {}
         for name in [*MPTCPInfo.fields, *["num_subflows"] * self._full]:
             try:
@@ -116,7 +118,7 @@ class Sample(Generic[V]):
         return columns
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All of it by name: the rows as of their own ``asdict()``, None for one that failed."""
+        """Everything by name; each row as its own ``asdict()``, or None if it failed."""
         rows = [None if isinstance(row, OSError) else row.asdict(clean=clean) for row in self]
         return {"time": self.time, "fds": list(self.fds), "errnos": list(self.errnos), "rows": rows}
 
@@ -156,7 +158,7 @@ class Sample(Generic[V]):
         lengths = self.lengths
         length = lengths[0] if lengths else 0
         if length and lengths.tobytes() == lengths[:1].tobytes() * len(lengths):
-            # All alike, as usual: without a step of Python for each row.
+            # All rows have the same length, as usual: no Python step for each row.
             records = struct.Struct(f"{length}s{self._stride - length}x").iter_unpack(self._rows)
             return starmap(self._make._trusted, records)
         return self._one_by_one()
@@ -168,7 +170,7 @@ class Sample(Generic[V]):
             start += stride
 
     def __reduce__(self) -> tuple[t.Any, ...]:
-        # Behind a short row lies old memory, which is nobody's information.
+        # Leave out the memory behind a short row, which may hold other data.
         starts = range(0, len(self._rows), self._stride)
         rows = [self._block[i : i + n].tobytes() for i, n in zip(starts, self.lengths, strict=True)]
         block = b"".join([row.ljust(self._stride, b"\0") for row in rows]) + self._ints.tobytes()
@@ -196,15 +198,15 @@ def _restored(full: bool, fds: tuple[int, ...], time: int, stride: int, block: b
 
 
 class Sampler(Generic[V]):
-    """MPTCP_INFO, or with full=True MPTCP_FULL_INFO, of many sockets by one C call.
+    """MPTCP_INFO, or with full=True MPTCP_FULL_INFO, of many sockets in one C call.
 
-    It holds descriptors, not sockets: it neither keeps a socket open nor closes it. remove() a socket
-    before it is closed, or its number afterwards. What is left behind is no danger: a closed descriptor's
-    row is EBADF, and one whose number was given to another connection is ESTALE from the first sample that
-    sees another token, or where a sample saw it closed, fallen back or not MPTCP, until it is added again. A
-    connection whose token no sample has seen yet cannot be told from another.
+    A Sampler holds descriptors, not sockets: it neither keeps them open nor closes them. remove() a socket
+    before you close it, or by its number afterwards. Forgetting this is safe: the row of a closed descriptor
+    is EBADF, and the row of a descriptor that now belongs to another connection is ESTALE, until it is added
+    again. This is detected when a sample sees a different token, or has seen the socket closed, fallen back
+    or not MPTCP. It cannot be detected before the first sample has seen the token of the original connection.
 
-    Thread rule: calls take turns, other threads run while the kernel works, and a signal handler or a
+    Thread rule: calls wait for each other, other threads run during system calls, and a signal handler or
     finalizer may call it in the middle of a call.
     """
 
@@ -224,15 +226,16 @@ class Sampler(Generic[V]):
         def __init__(self: Sampler[t.Any], socks: t.Iterable[t.SocketLike] = (), *, full: bool) -> None: ...
 
     def __init__(self, socks: t.Iterable[t.SocketLike] = (), *, full: bool = False) -> None:
-        """ValueError for a descriptor that comes twice; TypeError and ValueError as mptcp_info()."""
-        # A handler that runs in the middle of a call must not wait for that call: it may enter again.
+        """ValueError for a descriptor that occurs twice; TypeError and ValueError as mptcp_info()."""
+        # Reentrant: a signal handler in the middle of a call must not wait for that call.
         self._lock = _thread.RLock()
         _samplers.add(ref(self, _samplers.discard))
         self._full = bool(full)
         self._rows = Rows(_border.MPTCP_FULL_INFO if full else _border.MPTCP_INFO)
-        #: Each descriptor, and what _changes was as it was added.
+        #: Each descriptor, with the value of _changes when it was added.
         self._added: dict[int, int] = {}
-        #: How often the set was changed (counted behind each change), and how often when _rows was told.
+        #: _changes counts changes of the set, after each change. _asked is its value when _rows was last
+        #: updated.
         self._changes = self._asked = 0
         if hasattr(socks, "fileno") or hasattr(socks, "get_extra_info") or not hasattr(socks, "__iter__"):
             kind = type(socks).__name__
@@ -240,19 +243,22 @@ class Sampler(Generic[V]):
         for sock in socks:
             fd = _border.descriptor(sock)
             if fd in self._added:
-                raise ValueError(f"fd {fd} comes twice")
+                raise ValueError(f"fd {fd} occurs twice")
             self._added[fd] = 0
             self._changes = 1
 
     def add(self, sock: t.SocketLike) -> None:
-        """Sample this socket too, in a row after the others. One that is there is started anew."""
+        """Add a socket, in a row after the others.
+
+        If it is already there, what is known of its connection is forgotten.
+        """
         fd = _border.descriptor(sock)
         with self._lock:
             self._added[fd] = self._changes
             self._changes += 1
 
     def remove(self, sock: t.SocketLike) -> None:
-        """Sample it no longer. A closed socket is removed by the number that it had. KeyError if unknown."""
+        """Remove a socket. If it is closed, pass its former number. KeyError if it is not in the Sampler."""
         fd = _border.descriptor(sock)
         with self._lock:
             if self._added.pop(fd, None) is None:
@@ -272,9 +278,9 @@ class Sampler(Generic[V]):
         return _border.descriptor(sock) in self._added
 
     def sample(self) -> Sample[V]:
-        """Ask all sockets, in one C call during which other threads run.
+        """Read all sockets in one C call, during which other threads run.
 
-        With full=True, OSError EAGAIN if their subflows became more during each of several calls.
+        With full=True, OSError with EAGAIN if subflows were added during each of several calls.
         """
         with self._lock:
             changes = self._changes
@@ -284,18 +290,18 @@ class Sampler(Generic[V]):
             return Sample(self._full, *self._rows.read())
 
     def __reduce__(self) -> t.Any:
-        raise TypeError("a Sampler can be neither copied nor pickled: make another one of its sockets")
+        raise TypeError("a Sampler cannot be copied or pickled: create another one with the same sockets")
 
     def __repr__(self) -> str:
         return f"<Sampler of {len(self)} sockets{', full' if self._full else ''}>"
 
 
-# Those of this process. (weakref.WeakSet is this, and an import.)
+# All Samplers of this process. (As a weakref.WeakSet, but without its import.)
 _samplers: set[ref[Sampler[t.Any]]] = set()
 
 
 def _forked() -> None:
-    """In a child: who held a lock may be a thread that is not here, and would never give it back."""
+    """In a forked child: a thread that held a lock does not exist here, and would never release it."""
     for alive in list(_samplers):
         sampler = alive()
         if sampler is not None:
@@ -305,6 +311,6 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-# As mptcp_sockopt/__init__.py does for what it imports at once.
+# As mptcp_sockopt/__init__.py does for the names that it imports at once.
 for _public in (Sample, Sampler):
     _public.__module__ = "mptcp_sockopt"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What people see of results: a short repr() and an aligned table. Loaded when somebody looks at one."""
+"""How results are shown: a short repr() and an aligned table. Imported when a result is first printed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from . import _types as t
 
 
 def short(name: str, parts: t.Mapping[str, object], more: str = ", ...") -> str:
-    """A repr() of what matters. What is absent is left out; enums are shown by their names."""
+    """A repr() of the most important parts. Absent ones are left out; enums are shown by name."""
     shown = [
         f"{part}={value if hasattr(value, 'name') else repr(value)}"
         for part, value in parts.items()
@@ -17,7 +17,7 @@ def short(name: str, parts: t.Mapping[str, object], more: str = ", ...") -> str:
 
 
 def host_and_port(address: t.Address | None) -> str:
-    """As people write it."""
+    """An address in its usual notation."""
     if address is None:
         return "-"
     host, port = address[:2]
@@ -25,7 +25,7 @@ def host_and_port(address: t.Address | None) -> str:
 
 
 def aligned(rows: t.Iterable[t.Iterable[object]], left: t.Iterable[int]) -> list[str]:
-    """Rows of cells as indented lines; these columns begin at the left, the others end at the right."""
+    """Rows of cells as indented lines. The columns in left are left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     left = set(left)
@@ -40,7 +40,7 @@ def aligned(rows: t.Iterable[t.Iterable[object]], left: t.Iterable[int]) -> list
 
 
 def units_of(fields: t.Mapping[str, t.Any], names: t.Iterable[str]) -> list[str]:
-    """Of these fields, where they have one that says more than the name."""
+    """The units of these fields; empty for a label, whose unit adds nothing."""
     return ["" if fields[name].kind == "label" else fields[name].unit for name in names]
 
 
@@ -50,10 +50,10 @@ def listed(
     rows: t.Iterable[t.Iterable[object]],
     left: t.Iterable[int],
 ) -> list[str]:
-    """Rows below their names and units. What is absent is a dash."""
+    """Rows below a line of names and a line of units. Absent values are dashes."""
     return aligned([head, units, *(["-" if cell is None else cell for cell in row] for row in rows)], left)
 
 
 def table(title: str, rows: t.Iterable[t.Row], *more: str) -> str:
-    """Names, values and units, one below the other, and more lines behind them."""
+    """One line each for name, value and unit, followed by more lines."""
     return "\n".join([title, *aligned(rows, left=(0, 2)), *more])

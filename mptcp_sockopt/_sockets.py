@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Opening MPTCP sockets: the standard library's signatures, and TCP where the kernel has no MPTCP.
 
-Names are resolved with TCP's protocol number, because getaddrinfo(3) refuses 262. What comes back is a
-plain ``socket.socket``; there is no socket class of ours.
+Names are resolved with TCP's protocol number, because getaddrinfo(3) refuses 262. The result is a plain
+``socket.socket``, not a class of our own.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import sys
 from . import _border
 from . import _types as t
 
-# These say nothing of the protocol: a TCP socket would be refused as well.
+# Errors unrelated to the protocol: a TCP socket would fail as well.
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
 class Support(enum.Enum):
-    """Whether MPTCP sockets can be made here; truthy or falsy. ``value`` is a sentence for people.
+    """Whether MPTCP sockets can be created here. Truthy or falsy; ``value`` is a sentence for people.
 
     Thread rule: immutable, use it anywhere.
     """
 
-    YES = "MPTCP sockets can be made"
-    KERNEL_TOO_OLD = "this kernel is older than MPTCP (Linux 5.6)"
+    YES = "MPTCP sockets can be created"
+    KERNEL_TOO_OLD = "this kernel is too old for MPTCP (added in Linux 5.6)"
     NOT_BUILT_IN = "this kernel was built without MPTCP (CONFIG_MPTCP)"
-    DISABLED = "MPTCP is switched off in this network namespace (sysctl net.mptcp.enabled=0)"
-    FORBIDDEN = "a policy forbids MPTCP sockets to this process (seccomp, BPF or a security module)"
+    DISABLED = "MPTCP is disabled in this network namespace (sysctl net.mptcp.enabled=0)"
+    FORBIDDEN = "a policy forbids this process to create MPTCP sockets (seccomp, BPF or a security module)"
 
     def __bool__(self) -> bool:
         return self is Support.YES
 
 
-# What the kernel itself answers. A policy may answer with any errno.
+# The errnos of the kernel itself. A policy may use any errno.
 _REASONS = {
     errno.EINVAL: Support.KERNEL_TOO_OLD,
     errno.EPROTONOSUPPORT: Support.NOT_BUILT_IN,
@@ -44,11 +44,12 @@ _REASONS = {
 
 
 def is_supported() -> Support:
-    """Whether MPTCP sockets can be made in this network namespace, and if not, why.
+    """Whether MPTCP sockets can be created in this network namespace, and if not, why.
 
-    Asks by making one, of IPv4. Where that is refused and a TCP socket is not, the answer is falsy, and
-    create_socket() gives TCP. Any other failure, such as EMFILE, says nothing of MPTCP and is raised.
-    (A kernel may have MPTCP for IPv4 alone, CONFIG_MPTCP_IPV6: create_socket() gives TCP for AF_INET6 then.)
+    Creates an IPv4 MPTCP socket to find out. The result is falsy if that is refused while a TCP socket is
+    not; create_socket() then returns a TCP socket. Any other failure, such as EMFILE, is unrelated to MPTCP
+    and is raised. (A kernel built without CONFIG_MPTCP_IPV6 has MPTCP for IPv4 only; there,
+    create_socket(AF_INET6) returns a TCP socket.)
     """
     sock, refusal = _mptcp_or_tcp(socket.AF_INET, socket.SOCK_STREAM)
     sock.close()
@@ -64,11 +65,12 @@ def create_socket(
 ) -> socket.socket:
     """``socket(family, type, IPPROTO_MPTCP)``.
 
-    With fallback (the default) it is a TCP socket where MPTCP is refused, whoever refuses it: the kernel, its
-    sysctl, or a policy (seccomp, BPF, a security module), with any errno but those of a shortage. If TCP is
-    refused as well, TCP's error is raised. Without fallback every refusal is an OSError. Whether the *peer*
-    speaks MPTCP is another question: ask status().
-    nodelay sets TCP_NODELAY, as asyncio does for TCP; sockets accepted from a listener inherit it.
+    With fallback (the default), returns a TCP socket if MPTCP is refused by the kernel, its sysctl, or a
+    policy (seccomp, BPF, a security module), unless the errno means a shortage, such as EMFILE or ENOMEM. If
+    TCP is refused as well, TCP's error is raised. Without fallback, every refusal is an OSError. Whether the
+    *peer* speaks MPTCP is another question: see status().
+
+    nodelay sets TCP_NODELAY, as asyncio does for TCP. Sockets accepted from a listener inherit it.
     """
     if fallback:
         sock, _ = _mptcp_or_tcp(family, type)
@@ -80,7 +82,7 @@ def create_socket(
 
 
 def _mptcp_or_tcp(family: int, kind: int) -> tuple[socket.socket, int | None]:
-    """An MPTCP socket and None; or, where the protocol is refused, a TCP socket and the errno of that."""
+    """An MPTCP socket and None; or, if MPTCP is refused, a TCP socket and the errno of the refusal."""
     try:
         return _open(family, kind, _border.IPPROTO_MPTCP), None
     except OSError as error:
@@ -99,7 +101,7 @@ def _open(family: int, kind: int, protocol: int) -> socket.socket:
 
 
 def _name(names: type[enum.IntEnum], number: int) -> str:
-    """Of a constant; a number that has none is given as it is."""
+    """The name of a constant, or the number if it has no name."""
     try:
         return names(number).name
     except ValueError:
@@ -110,7 +112,7 @@ def _set_nodelay(sock: socket.socket) -> None:
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
-        # MPTCP sockets know it from Linux 5.17; it is a wish, not worth a connection.
+        # MPTCP sockets have it since Linux 5.17. It is an optimisation, not worth failing for.
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
             sock.close()
             raise
@@ -128,10 +130,10 @@ def create_connection(
     fallback: bool = True,
     nodelay: bool = True,
 ) -> socket.socket:
-    """``socket.create_connection()`` with MPTCP: tries every address that the name has.
+    """``socket.create_connection()`` with MPTCP: tries each address of the host in turn.
 
-    The last failure is raised or, with all_errors (Python 3.11), an ExceptionGroup of all. fallback and
-    nodelay as in create_socket().
+    If all fail, raises the last error or, with all_errors (Python 3.11), an ExceptionGroup of all errors.
+    fallback and nodelay: see create_socket().
     """
     if all_errors and sys.version_info < (3, 11):
         raise ValueError("all_errors needs Python 3.11")
@@ -160,12 +162,12 @@ def create_connection(
             return sock
     try:
         if not errors:
-            raise OSError(f"getaddrinfo({host!r}, {port!r}) gave no address")
+            raise OSError(f"getaddrinfo({host!r}, {port!r}) returned no address")
         if all_errors and sys.version_info >= (3, 11):
             raise ExceptionGroup("create_connection failed", errors)  # noqa: F821  # a builtin from 3.11
         raise errors[-1]
     finally:
-        errors.clear()  # break the cycle of exception, traceback and this frame
+        errors.clear()  # break the reference cycle of exception, traceback and this frame
 
 
 def create_server(
@@ -180,11 +182,11 @@ def create_server(
 ) -> socket.socket:
     """``socket.create_server()`` with MPTCP: bound, listening, SO_REUSEADDR set.
 
-    Plain TCP clients are served as well: what was accepted says status(), never ``sock.proto``, which
-    Python copies from the listener. fallback and nodelay as in create_socket().
+    The listener also accepts plain TCP clients. Call status() on each accepted socket to know: its ``proto``
+    is copied from the listener and proves nothing. fallback and nodelay: see create_socket().
     """
     if family not in (socket.AF_INET, socket.AF_INET6):
-        raise ValueError("family is AF_INET or AF_INET6")
+        raise ValueError("family must be AF_INET or AF_INET6")
     if dualstack_ipv6 and family != socket.AF_INET6:
         raise ValueError("dualstack_ipv6 needs family=AF_INET6")
     sock = create_socket(family, fallback=fallback, nodelay=nodelay)
@@ -208,6 +210,6 @@ def create_server(
     return sock
 
 
-# As mptcp_sockopt/__init__.py does for what it imports at once.
+# As mptcp_sockopt/__init__.py does for the names that it imports at once.
 for _public in (Support, create_connection, create_server, create_socket, is_supported):
     _public.__module__ = "mptcp_sockopt"

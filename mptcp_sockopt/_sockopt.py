@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""One function per socket option, and the three questions that take more than one call.
+"""One function per socket option, and is_mptcp(), status() and snapshot(), which may take several calls.
 
-``sock`` is, everywhere, a file descriptor, anything with ``fileno()``, or anything with
-``get_extra_info("socket")`` (an asyncio transport or StreamWriter). Wrong types are TypeError, closed objects
-ValueError, both before the kernel is asked; _errors.py says what the kernel's refusals become. An answer
-that no kernel gives is OSError with EPROTO, and EAGAIN means that the subflows became more, or the socket was
-connected again, during each of several reads. Every function may be called from any thread, and lets other
-threads run while the kernel works.
+Wherever a function takes ``sock``, this is a file descriptor, an object with ``fileno()``, or an object with
+``get_extra_info("socket")`` (an asyncio transport or StreamWriter). A wrong type raises TypeError and a
+closed object ValueError, both before the kernel is asked. _errors.py explains how the kernel's refusals
+become exceptions. OSError with EPROTO means that the answer is not one that a kernel can give. EAGAIN means
+that during each of several reads subflows were added, or the socket was connected again. All functions may be
+called from any thread, and let other threads run during the system call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# A global is found faster than an attribute, and these two are called a lot.
+# These two are called often, and a global is looked up faster than an attribute.
 _read_info = _border.read_info
 _read_full_info = _border.read_full_info
 
@@ -36,10 +36,10 @@ _read_full_info = _border.read_full_info
 
 
 def mptcp_info(sock: t.SocketLike) -> MPTCPInfo:
-    """``getsockopt(fd, SOL_MPTCP, MPTCP_INFO)``: the connection.
+    """``getsockopt(fd, SOL_MPTCP, MPTCP_INFO)``: counters and state of the connection.
 
-    Linux 5.16. Raises NotMPTCPError on a socket that speaks plain TCP, UnsupportedOptionError before
-    5.16. An unconnected or listening MPTCP socket answers, with zeros but for the limits and the ages.
+    Linux 5.16. Raises NotMPTCPError on a socket that speaks plain TCP, UnsupportedOptionError before 5.16. On
+    an unconnected or listening MPTCP socket, all fields are 0 except for limits and ages.
     """
     return _read_info(sock, MPTCPInfo)
 
@@ -47,17 +47,19 @@ def mptcp_info(sock: t.SocketLike) -> MPTCPInfo:
 def mptcp_tcpinfo(sock: t.SocketLike) -> tuple[TCPInfo, ...]:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_TCPINFO)``: the TCP state of every subflow.
 
-    In the kernel's order: the initial subflow, then by age; one that was removed while it was the initial
-    one stays, in state CLOSE. Empty on a fresh socket from 6.5. Linux 5.16; raises as mptcp_info().
+    In the kernel's order: the initial subflow first, then the others from oldest to newest. An initial
+    subflow that was removed stays in the list, in state CLOSE. From Linux 6.5 on, the result is empty on a
+    fresh socket. Linux 5.16; raises as mptcp_info().
     """
     return _border.read_elements(_border.descriptor(sock), _border.MPTCP_TCPINFO, TCPInfo)
 
 
 def mptcp_subflow_addrs(sock: t.SocketLike) -> tuple[SubflowAddrs, ...]:
-    """``getsockopt(fd, SOL_MPTCP, MPTCP_SUBFLOW_ADDRS)``: the two ends of every subflow.
+    """``getsockopt(fd, SOL_MPTCP, MPTCP_SUBFLOW_ADDRS)``: the two addresses of every subflow.
 
-    Ordered as mptcp_tcpinfo(), but another call: only mptcp_full_info() and snapshot() promise that
-    addresses and TCP states belong together. Linux 5.16; raises as mptcp_info().
+    In the same order as mptcp_tcpinfo(), but from a separate call: subflows may change between the two. Use
+    mptcp_full_info() or snapshot() for addresses and TCP states that belong together. Linux 5.16; raises as
+    mptcp_info().
     """
     return _border.read_elements(_border.descriptor(sock), _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
 
@@ -65,8 +67,8 @@ def mptcp_subflow_addrs(sock: t.SocketLike) -> tuple[SubflowAddrs, ...]:
 def mptcp_full_info(sock: t.SocketLike) -> MPTCPFullInfo:
     """``getsockopt(fd, SOL_MPTCP, MPTCP_FULL_INFO)``: connection and subflows in one call.
 
-    Linux 6.5; UnsupportedOptionError before, where snapshot() still answers. Raises otherwise as
-    mptcp_info().
+    Linux 6.5. Raises UnsupportedOptionError on older kernels, where snapshot() still works; otherwise raises
+    as mptcp_info().
     """
     return _read_full_info(sock, MPTCPFullInfo)
 
@@ -74,8 +76,8 @@ def mptcp_full_info(sock: t.SocketLike) -> MPTCPFullInfo:
 def is_mptcp(sock: t.SocketLike) -> bool:
     """``getsockopt(fd, SOL_TCP, TCP_IS_MPTCP)``: whether the socket is MPTCP and has not fallen back.
 
-    True on a fresh socket and on a listener too. The option is of Linux 6.10; older kernels are asked by
-    how they refuse it. OSError for what is neither a TCP nor an MPTCP socket.
+    Also True on a fresh socket and on a listener. The option is new in Linux 6.10; on older kernels, the
+    errno of the refusal tells. OSError if the socket is neither TCP nor MPTCP.
     """
     return _border.speaks_mptcp(_border.descriptor(sock), "is_mptcp()")
 
@@ -83,33 +85,33 @@ def is_mptcp(sock: t.SocketLike) -> bool:
 def getsockopt_into(
     sock: t.SocketLike, level: int, option: int, buffer: t.Buffer, length: int | None = None
 ) -> int:
-    """``getsockopt(fd, level, option, buffer, &length)``: the raw call, in and out through buffer.
+    """``getsockopt(fd, level, option, buffer, &length)``: the raw call, with your own buffer.
 
-    Offers length bytes of a writable buffer (all of it by default) and returns the length that the kernel
-    reported; no byte beyond length is touched. A failure is an OSError whose ``optlen`` is the length as
-    the kernel left it; SOL_MPTCP ones are classified as everywhere here. A length beyond the one offered is
-    EPROTO.
+    Passes length bytes of a writable buffer (by default the whole buffer) to the kernel, which reads and
+    writes them, and returns the length that the kernel reported. Never writes past length. A failure is an
+    OSError whose ``optlen`` is the length that the kernel left; at SOL_MPTCP it is NotMPTCPError or
+    UnsupportedOptionError, as elsewhere. If the kernel reports more than the length it was given, the error
+    is EPROTO.
 
-    ValueError for a length beyond the buffer, and for options that can write elsewhere whatever the
-    length: MPTCP_FULL_INFO with array pointers, TCP_ZEROCOPY_RECEIVE, TCP_AO_GET_KEYS, SO_GET_FILTER,
-    IP_MSFILTER, MCAST_MSFILTER, EBT_SO_GET_ENTRIES, EBT_SO_GET_INIT_ENTRIES. A negative length goes to the
-    kernel with a NULL buffer, because MPTCP_INFO would take it as "everything": MPTCP_INFO answers EFAULT,
-    IP_TOS EINVAL.
+    ValueError for a length beyond the buffer, and for options that can write outside the buffer:
+    MPTCP_FULL_INFO with array pointers, TCP_ZEROCOPY_RECEIVE, TCP_AO_GET_KEYS, SO_GET_FILTER, IP_MSFILTER,
+    MCAST_MSFILTER, EBT_SO_GET_ENTRIES, EBT_SO_GET_INIT_ENTRIES. A negative length is passed on with a NULL
+    buffer, because MPTCP_INFO would treat it as "no limit": MPTCP_INFO answers EFAULT, IP_TOS EINVAL.
     """
     fd = _border.descriptor(sock)
     view = memoryview(buffer)
     if view.readonly or not view.c_contiguous:
-        raise TypeError("a writable, contiguous buffer is needed")
+        raise TypeError("expected a writable, contiguous buffer")
     view = view.cast("B")
     if length is None:
         length = len(view)
     for name, number in (("level", level), ("option", option), ("length", length)):
         if not isinstance(number, int) or isinstance(number, bool):
-            raise TypeError(f"{name} is an int, not {type(number).__name__}")
+            raise TypeError(f"{name} must be an int, not {type(number).__name__}")
         if not -(2**31) <= number < 2**31:
             raise ValueError(f"{name} {number} does not fit a C int")
     if length > len(view):
-        raise ValueError(f"a length of {length} is beyond the buffer of {len(view)} bytes")
+        raise ValueError(f"length {length} is beyond the buffer of {len(view)} bytes")
     return _border.read_into(fd, level, option, view, length)
 
 
@@ -117,22 +119,26 @@ def getsockopt_into(
 
 
 class Status(enum.Enum):
-    """What a TCP-family socket is, from the socket alone.
+    """What a TCP or MPTCP socket is. Determined from the socket itself.
 
-    MPTCP        connected with MPTCP, and some subflow is not in state CLOSE: live, joining or closing
-    FALLBACK     an MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7); one that was
-                 reset before its first data says so too, and its tcp_info.state is CLOSE then: no sign
-                 of a middlebox. So does one whose SYN nobody answers, from the SYN on that goes without
-                 MPTCP (net.mptcp.syn_retrans_before_tcp_fallback), and after the ETIMEDOUT: no answer
-                 yet is told by tcp_info.state, SYN_SENT
-    TCP          a TCP socket, also one that an MPTCP listener accepted from a peer that did not ask for
-                 MPTCP, or whose option was lost on the way: a server cannot tell which
-    LISTENING    a listener, of TCP or MPTCP alike
-    CONNECTING   MPTCP, and the peer's key has not come yet; FALLBACK once a SYN went without MPTCP
-    UNCONNECTED  MPTCP, never connected, or disconnected
-    CLOSED       MPTCP, was connected, and no subflow is left: closed at both ends, or all its paths
-                 are gone, and then a new one may still come (net.mptcp.close_timeout, 60 s)
-    UNKNOWN      an MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation)
+        MPTCP        connected with MPTCP; at least one subflow is not in state CLOSE
+        FALLBACK     an MPTCP socket whose connection speaks plain TCP (RFC 8684, section 3.7)
+        TCP          a TCP socket, or one that an MPTCP listener accepted from a client without MPTCP
+        LISTENING    a listener, TCP or MPTCP
+        CONNECTING   MPTCP; the peer's key has not been received yet
+        UNCONNECTED  MPTCP; never connected, or disconnected
+        CLOSED       MPTCP; was connected, and has no subflow left
+        UNKNOWN      an MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation)
+
+    FALLBACK does not always mean that a middlebox interfered. A connection that was reset before its first
+    data is FALLBACK too; its tcp_info.state is CLOSE. So is a connect() that nobody answers, once the kernel
+    retries the SYN without MPTCP (net.mptcp.syn_retrans_before_tcp_fallback), and after its ETIMEDOUT. While
+    it waits for an answer, tcp_info.state is SYN_SENT.
+
+    TCP: a server cannot tell whether the client did not ask for MPTCP or the option was removed on the way.
+
+    CLOSED: both ends closed, or all paths were lost. In the second case a new subflow may still bring the
+    connection back (net.mptcp.close_timeout, 60 s by default).
 
     Thread rule: immutable, use it anywhere.
     """
@@ -147,7 +153,7 @@ class Status(enum.Enum):
     UNKNOWN = "unknown"
 
 
-# Found faster here than in their classes.
+# Globals are looked up faster than attributes of their classes.
 _LISTEN, _CLOSE = bytes([TCPState.LISTEN]), bytes([TCPState.CLOSE])
 _KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
 _LISTENING = Status.LISTENING
@@ -158,7 +164,7 @@ _OVER = Status.UNCONNECTED, Status.CLOSED
 def status(sock: t.SocketLike) -> Status:
     """What the socket is: MPTCP, fallen back, plain TCP ... See Status.
 
-    Answers for every TCP and MPTCP socket, whatever its state; OSError for any other descriptor.
+    Works on every TCP and MPTCP socket in any state. OSError for any other descriptor.
     """
     answer = _read_full_info(sock, MPTCPFullInfo, _status_by_asking)
     if isinstance(answer, MPTCPFullInfo):
@@ -168,14 +174,14 @@ def status(sock: t.SocketLike) -> Status:
 
 
 def _status_of(flags: int, states: bytes) -> Status:
-    """Of an MPTCP socket, whose subflows are in these TCP states."""
+    """The status of an MPTCP socket with these flags and these TCP states of its subflows."""
     if _LISTEN in states:
         return _LISTENING
     return (_CONNECTED if states.strip(_CLOSE) else _OVER)[flags & _KEY != 0]
 
 
 def _status_by_asking(fd: int, error: int, reason: int) -> Status:
-    """Where MPTCP_FULL_INFO is refused."""
+    """The status where MPTCP_FULL_INFO is refused."""
     refusal = _border.tcp_refusal(fd, "status()", "MPTCP_FULL_INFO", error, reason)
     if _border.listens(fd, "status()"):
         return Status.LISTENING
@@ -191,11 +197,11 @@ _WITHOUT_MPTCP = {
 
 
 def _read_older(fd: int, refusal: int, read: t.Callable[[int], T]) -> tuple[T | None, int]:
-    """What read(fd) makes of the older options if only MPTCP_FULL_INFO is refused; the refusal of all."""
+    """read(fd) by the older options, or None if those are refused too; and the refusal."""
     if refusal == _border.REFUSED_OPTION:
         try:
             return read(fd), refusal
-        except NotMPTCPError:  # it fell back meanwhile
+        except NotMPTCPError:  # it fell back in the meantime
             return None, _border.REFUSED_FALLBACK
         except UnsupportedOptionError:
             pass
@@ -212,13 +218,16 @@ def _states(tcp_infos: t.Iterable[TCPInfo]) -> bytes:
 
 
 class Snapshot(Record, Whole):
-    """All that one moment tells of a TCP-family socket. Thread rule: immutable, use it anywhere."""
+    """Status, counters and subflows of a TCP or MPTCP socket at one moment.
+
+    Thread rule: immutable, use it anywhere.
+    """
 
     __slots__ = {
         "time": "time.monotonic_ns() just before the read.",
         "status": "What the socket is (Status).",
-        "info": "The connection (MPTCPInfo); None where the socket speaks plain TCP.",
-        "subflows": "Every subflow that the kernel lists. A plain TCP socket is one, without an id.",
+        "info": "The connection (MPTCPInfo); None if the socket speaks plain TCP.",
+        "subflows": "Every subflow that the kernel lists. Plain TCP is shown as one subflow without an id.",
     }
 
     _elsewhere = MPTCPFullInfo._elsewhere
@@ -228,9 +237,9 @@ class Snapshot(Record, Whole):
     status: Status
     """What the socket is (Status)."""
     info: MPTCPInfo | None
-    """The connection (MPTCPInfo); None where the socket speaks plain TCP."""
+    """The connection (MPTCPInfo); None if the socket speaks plain TCP."""
     subflows: tuple[Subflow, ...]
-    """Every subflow that the kernel lists. A plain TCP socket is one, without an id."""
+    """Every subflow that the kernel lists. Plain TCP is shown as one subflow without an id."""
 
     def __init__(
         self, time: int, status: Status, info: MPTCPInfo | None, subflows: tuple[Subflow, ...]
@@ -247,9 +256,10 @@ class Snapshot(Record, Whole):
 
     @property
     def bytes_sent(self) -> int | None:
-        """Payload sent, each byte once, by MPTCP and TCP alike; None where the kernel does not say. (bytes)
+        """Payload sent, without retransmissions, on MPTCP and TCP alike. (bytes)
 
-        Of MPTCP ``info.bytes_sent`` (Linux 6.5), of TCP ``bytes_sent`` less ``bytes_retrans`` (4.19).
+        On MPTCP ``info.bytes_sent`` (Linux 6.5), on TCP ``bytes_sent`` minus ``bytes_retrans`` (4.19). None
+        on kernels that do not report it.
         """
         if self.info is not None:
             return self.info.bytes_sent
@@ -260,11 +270,11 @@ class Snapshot(Record, Whole):
 
     @property
     def bytes_acked(self) -> int | None:
-        """Payload that the peer has acknowledged, by MPTCP and TCP alike, without SYN and FIN. (bytes)
+        """Payload that the peer has acknowledged, without SYN and FIN, on MPTCP and TCP alike. (bytes)
 
-        Never more than ``bytes_sent``: what is acknowledged beyond it is a SYN, a FIN or a DATA_FIN. On plain
-        TCP, while data is in flight, it is one too many on the side that connected: no kernel says which side
-        that is. None, and releases, as bytes_sent.
+        Never more than ``bytes_sent``: any excess is a SYN, FIN or DATA_FIN. On plain TCP it is one byte too
+        high on the connecting side while data is in flight, because no kernel reports which side connected.
+        None on the same kernels as bytes_sent.
         """
         sent, counted = self.bytes_sent, self.info if self.info is not None else self._flow
         if sent is None or counted is None or counted.bytes_acked is None:
@@ -273,10 +283,10 @@ class Snapshot(Record, Whole):
 
     @property
     def bytes_received(self) -> int | None:
-        """Payload received in order, read or not, by MPTCP and TCP alike, without the peer's FIN. (bytes)
+        """Payload received in order, read or unread, without the peer's FIN, on MPTCP and TCP alike. (bytes)
 
-        A TCP socket in state CLOSE does not say whether a FIN came: there it may be one too many. None, and
-        releases, as bytes_sent.
+        On a TCP socket in state CLOSE it may be one byte too high: the kernel does not report whether a FIN
+        came. None on the same kernels as bytes_sent.
         """
         if self.info is not None:
             return self.info.bytes_received
@@ -287,11 +297,11 @@ class Snapshot(Record, Whole):
 
     @property
     def _flow(self) -> TCPInfo | None:
-        """The one subflow of plain TCP."""
+        """The TCP flow of a plain TCP socket."""
         return self.subflows[0].tcp_info if self.subflows else None
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All of it by name; clean as in ``TCPInfo.asdict()``."""
+        """Everything by name. clean: see ``TCPInfo.asdict()``."""
         return {
             "time": self.time,
             "status": self.status.value,
@@ -329,11 +339,12 @@ _AFTER_FIN = {TCPState.CLOSE_WAIT, TCPState.LAST_ACK, TCPState.CLOSING, TCPState
 
 
 def snapshot(sock: t.SocketLike) -> Snapshot:
-    """Status, connection and subflows at once, of any TCP-family socket on any kernel.
+    """Status, connection and subflows in one result, for any TCP or MPTCP socket on any kernel.
 
-    MPTCP_FULL_INFO where it exists; before 6.5 MPTCP_TCPINFO between two equal MPTCP_SUBFLOW_ADDRS, tried
-    four times, then OSError EAGAIN. Plain TCP and fallen-back sockets are one subflow without an id, from
-    TCP_INFO and the socket's names. OSError for what is neither a TCP nor an MPTCP socket.
+    Uses MPTCP_FULL_INFO. Before Linux 6.5, which has no such option, it reads MPTCP_TCPINFO between two reads
+    of MPTCP_SUBFLOW_ADDRS, which must be equal; after four attempts, OSError with EAGAIN. Plain TCP and
+    fallen-back sockets are shown as one subflow without an id, from TCP_INFO, getsockname() and
+    getpeername(). OSError if the socket is neither TCP nor MPTCP.
     """
     now = time.monotonic_ns()
     answer = _read_full_info(sock, MPTCPFullInfo, _snapshot_by_asking)
@@ -344,7 +355,7 @@ def snapshot(sock: t.SocketLike) -> Snapshot:
 
 
 def _snapshot_by_asking(fd: int, error: int, reason: int) -> Snapshot:
-    """Where MPTCP_FULL_INFO is refused."""
+    """The snapshot where MPTCP_FULL_INFO is refused."""
     refusal = _border.tcp_refusal(fd, "snapshot()", "MPTCP_FULL_INFO", error, reason)
     listening = _border.listens(fd, "snapshot()")
     now = time.monotonic_ns()
@@ -358,7 +369,7 @@ def _snapshot_by_asking(fd: int, error: int, reason: int) -> Snapshot:
 
 
 def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
-    """Before 6.5: two arrays from two calls belong together if the addresses are equal around them."""
+    """Before 6.5: two arrays belong together if the addresses did not change around the TCP states."""
     info = _border.read_info(fd, MPTCPInfo)
     before = _border.read_elements(fd, _border.MPTCP_SUBFLOW_ADDRS, SubflowAddrs)
     for _ in range(4):
@@ -367,14 +378,14 @@ def _older_mptcp_subflows(fd: int) -> tuple[MPTCPInfo, tuple[Subflow, ...]]:
         if before == after and len(after) == len(tcp_infos):
             return info, tuple(map(Subflow, [None] * len(after), after, tcp_infos))
         before = after
-    raise OSError(errno.EAGAIN, f"snapshot() on fd {fd}: its subflows change faster than they can be read")
+    raise OSError(errno.EAGAIN, f"snapshot() on fd {fd}: subflows change faster than they can be read")
 
 
 def _tcp_subflow(fd: int) -> tuple[Subflow, ...]:
     try:
         tcp_info = _border.read_tcp_info(fd, TCPInfo)
     except OSError as error:
-        # A living MPTCP socket on a kernel before 5.16 refuses even this.
+        # Before Linux 5.16, an MPTCP socket that has not fallen back refuses even TCP_INFO.
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
             raise
         return ()

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""One connection over time: what came, what went, and how much was carried in between.
+"""One connection over time: which subflows came and went, and how many bytes were carried in between.
 
-An Update is a pure function of two snapshots (_difference()); Tracker remembers the last one. What the
-kernel does with counters and ids, as seen on 6.18, decides what may be compared with what:
+An Update is a pure function of two snapshots (_difference()); a Tracker remembers the last one. What may be
+compared depends on what the kernel does with counters and ids, here on Linux 6.18:
 
     event                                   token    counters of the connection   initial subflow
     --------------------------------------  -------  ---------------------------  -------------------------
     its initial subflow is removed          stays    stay                         id 1, CLOSE, last counters
     both ends shut down, the peer closed    stays    stay                         may be id 0, CLOSE, zeros
-    a fastclose came                        0        stay                         id 0, CLOSE, zeros
+    a fastclose arrives                     0        stay                         id 0, CLOSE, zeros
     connect(AF_UNSPEC)                      0        zero, and no key             id 0, CLOSE, zeros
     connected again                         another  from zero                    id 0, from zero
     both ends of a fallback closed          -        zero                         CLOSE, zeros
 
-On 6.5.10 a removed initial subflow has id 0 and zeros too: what is known of it at last is what it had before.
-Additional subflows leave the list as they go, and their counters with them (mptcp_net-next issue 385); but
-one whose receive queue is not empty stays, in CLOSE with its last counters (docs/subflows.md).
-What is the same connection, and the same subflow, is decided in _growth.py.
+On 6.5.10 a removed initial subflow also has id 0 and zeros, so only its last snapshot has its counters.
+Additional subflows leave the kernel's list when they end, with their counters (mptcp_net-next issue 385). The
+exception is one with a non-empty receive queue: it stays, in CLOSE, with its last counters
+(docs/subflows.md). _growth.py decides which connection and which subflow is the same.
 """
 
 from __future__ import annotations
@@ -36,47 +36,51 @@ if TYPE_CHECKING:
     from ._growth import Growth
 
 _GONE = 1000
-_FALLBACK = Status.FALLBACK  # found faster here than in its class
-_CLOCK_MONOTONIC_COARSE = 6  # the time module has no name for it
+_FALLBACK = Status.FALLBACK  # a global is looked up faster
+_CLOCK_MONOTONIC_COARSE = 6  # missing in the time module
 
 
 class Tracker:
-    """``Tracker(sock).update()``: a connection over time, of any TCP-family socket on any kernel.
+    """``Tracker(sock).update()``: follow a TCP or MPTCP connection over time, on any kernel.
 
-    sock is kept, and asked anew at each update: once it is closed, update() raises ValueError. A number is
-    kept as a number; if another socket gets it, that is a new connection. A subflow that came and went
-    between two updates is not seen. On plain TCP, and after a fallback, the connection is its one TCP flow,
-    and the deltas are that flow's.
+    A Tracker keeps sock and asks for its descriptor at each update: once it is closed, update() raises
+    ValueError. If you pass a number, the number is kept; if another socket gets that number, it is a new
+    connection. A subflow that comes and goes between two updates is not seen. Plain TCP, also after a
+    fallback, is treated as a connection with one subflow, and the deltas are those of its TCP flow.
 
-    An MPTCP connection that was replaced between two updates is never continued. One of plain TCP, or that
-    fell back, is in one case. The same socket went through connect(AF_UNSPEC), kept the port that it was
-    bound to, and connected again, to the same peer, with the same options; and since the last update the new
-    connection did, by every counter in TCP_INFO but those of AccECN, at least what the old one had done in
-    all, and is as far or farther in the order of TCP's states. (Where a counter is only equal, its age tells,
-    from 50 ms on.) The kernel names no peer while a socket connects and once it is closed, after a fallback
-    with the second FIN: there the peer is not compared.
+    If an MPTCP connection is replaced by another between two updates, the Tracker always notices. With plain
+    TCP or after a fallback there is one exception, in which all of the following hold:
 
-    A signal handler or a finalizer that calls update() in the middle of an update() gets RuntimeError, and
-    changes nothing.
+    - The same socket went through connect(AF_UNSPEC), kept its bound port, and connected to the same peer
+      with the same TCP options. (The peer is not compared while a socket connects, nor once it is closed;
+      after a fallback, the second FIN closes it.)
+    - By every counter in TCP_INFO except AccECN's, the new connection did at least as much since the last
+      update as the old one in its whole life. (If a counter is equal, its age tells, from 50 ms on.)
+    - The new connection is in the same TCP state as the old one, or in a later one.
+
+    A signal handler or finalizer that calls update() in the middle of an update() gets RuntimeError, and
+    nothing changes.
+
     Thread rule: one thread at a time; what it returns is immutable.
     """
 
     __slots__ = ("_seen", "_sock", "_updating")
 
     def __init__(self, sock: t.SocketLike) -> None:
-        _border.descriptor(sock)  # what is none is refused here
+        _border.descriptor(sock)  # refuses anything that is not a socket
         self._sock = sock
-        # The last snapshot, its socket's inode, the time of the tick after it; every subflow that is gone.
+        # The last snapshot, the inode of its socket, the time of the next clock tick, and every subflow that
+        # is gone.
         self._seen: tuple[Snapshot | None, int, int, tuple[Subflow, ...]] = None, 0, 0, ()
         self._updating: tuple[Tracker, int] | None = None
 
     def update(self) -> Update:
-        """Take a snapshot(), and say what has changed since the previous one.
+        """Take a snapshot(), and report what has changed since the previous one.
 
         Raises as snapshot(), and RuntimeError in the middle of another update(). The next update then
-        compares with the last that succeeded.
+        compares with the last successful one.
         """
-        here = self, os.getpid()  # a copy, or a forked child's, is not in the middle of that update
+        here = self, os.getpid()  # a copy, or a forked child, is not in the middle of that update
         if self._updating == here:
             raise RuntimeError("Tracker.update() was called in the middle of an update() of the same Tracker")
         self._updating = here
@@ -95,9 +99,10 @@ class Tracker:
 
     @property
     def gone(self) -> tuple[Subflow, ...]:
-        """Every subflow that an update saw removed, the latest last; at most the latest 1,000.
+        """Every subflow that an update found removed, the most recent last; at most 1,000.
 
-        ids are unique within a connection. A socket that connected again has subflows of both here.
+        ids are unique within a connection. If the socket connected again, this has subflows of both
+        connections.
         """
         return self._seen[3]
 
@@ -111,13 +116,13 @@ class Tracker:
 def _difference(
     before: Snapshot | None, now: Snapshot, *, same_socket: bool = True, passed: int = 0
 ) -> Update:
-    """same_socket is of the two; passed are the ns that certainly lie between them, by the kernel's ticks."""
+    """same_socket: both snapshots are of one socket. passed: the least time between them, in ns."""
     growth: Growth | None = None
-    known: tuple[Subflow, ...] = ()  # what may still be there: in another connection nothing, whatever its id
+    known: tuple[Subflow, ...] = ()  # what may still exist: in another connection nothing, whatever its id
     was: list[Subflow] = []
     if before is not None:
         was = [subflow for subflow in before.subflows if subflow.live]
-        if now.info is None:  # plain TCP, from the start or from now on: the flow may be the same
+        if now.info is None:  # plain TCP, or fell back: the flow may be the same
             known = before.subflows if same_socket else ()
         elif before.info is not None:
             growth = connection_growth(before.info, now.info)
@@ -128,7 +133,7 @@ def _difference(
         growth = next((grown for new, _, grown in found if not nothing_happened(new)), None)
     continues = growth is not None
     live = [row for row in found if row[0].live]
-    # By id(): to hash a subflow is slow.
+    # By id(), because hashing a subflow is slow.
     latest = {id(old): new for new, old, _ in found if old is not None}
     going_on = {id(old) for _, old, _ in live}
     was_live = {id(old) for old in was}
@@ -144,7 +149,7 @@ def _difference(
         tuple(gone),
         tuple(
             [
-                # A subflow that was not there did all that it did since.
+                # A new subflow did everything since the last update.
                 SubflowDelta(new, elapsed, *(grown or (counters(new.tcp_info) if continues else UNKNOWN)))
                 for new, _, grown in live
             ]
@@ -153,11 +158,11 @@ def _difference(
 
 
 def _fell_before(before: Snapshot | None, now: Snapshot, continues: bool) -> bool:
-    """Whether this fallback was seen before. Once both its ends have closed, its counters are zeros."""
+    """Whether this fallback was seen before. Once both of its ends have closed, its counters are zero."""
     if before is None or before.status is not _FALLBACK:
         return False
     return continues or all(map(nothing_happened, now.subflows))
 
 
-# As mptcp_sockopt/__init__.py does for what it imports at once.
+# As mptcp_sockopt/__init__.py does for the names that it imports at once.
 Tracker.__module__ = "mptcp_sockopt"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What Tracker.update() returns: an Update, and in it a SubflowDelta for each path."""
+"""The result of Tracker.update(): an Update, with a SubflowDelta for each subflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._views import Subflow, TCPInfo, Whole, paths
 
 
 class _Delta(Record, Whole):
-    """What SubflowDelta and Update have in common."""
+    """The common part of SubflowDelta and Update."""
 
     __slots__: t.ClassVar[t.Mapping[str, str]] = {}
 
@@ -25,31 +25,31 @@ class _Delta(Record, Whole):
 
     @property
     def bytes_sent_rate(self) -> float | None:
-        """``bytes_sent`` in bytes/s; None where that is None, or no time has passed."""
+        """``bytes_sent`` in bytes/s; None if it is None, or if no time has passed."""
         return self.rate("bytes_sent")
 
     @property
     def bytes_acked_rate(self) -> float | None:
-        """``bytes_acked`` in bytes/s; None where that is None, or no time has passed."""
+        """``bytes_acked`` in bytes/s; None if it is None, or if no time has passed."""
         return self.rate("bytes_acked")
 
     @property
     def bytes_received_rate(self) -> float | None:
-        """``bytes_received`` in bytes/s; None where that is None, or no time has passed."""
+        """``bytes_received`` in bytes/s; None if it is None, or if no time has passed."""
         return self.rate("bytes_received")
 
     @property
     def bytes_retrans_rate(self) -> float | None:
-        """``bytes_retrans`` in bytes/s; None where that is None, or no time has passed."""
+        """``bytes_retrans`` in bytes/s; None if it is None, or if no time has passed."""
         return self.rate("bytes_retrans")
 
     def rate(self, counter: t.Counter) -> float | None:
-        """That delta in bytes/s: ``rate("bytes_acked")`` is ``bytes_acked_rate``.
+        """A delta in bytes/s: ``rate("bytes_acked")`` is ``bytes_acked_rate``.
 
-        None where the delta is None, or no time has passed. ValueError for a name that is no counter's.
+        None if the delta is None, or if no time has passed. ValueError if counter is not one of the four.
         """
         if counter not in COUNTERS:
-            raise ValueError(f"no counter {counter!r}: there are {', '.join(COUNTERS)}")
+            raise ValueError(f"no counter {counter!r}: choose from {', '.join(COUNTERS)}")
         delta: int | None = getattr(self, counter)
         return delta * 1e9 / self.elapsed if delta is not None and self.elapsed else None
 
@@ -57,7 +57,7 @@ class _Delta(Record, Whole):
         return {counter: getattr(self, counter) for counter in COUNTERS}
 
     def _rows(self) -> list[t.Row]:
-        """Name, value and unit of what is known."""
+        """Name, value and unit of everything that is known."""
         rates = {f"{counter}_rate": getattr(self, f"{counter}_rate") for counter in COUNTERS}
         rows: list[t.Row] = [("elapsed", self.elapsed, "ns")]
         rows += [(name, value, "bytes") for name, value in self._counted().items()]
@@ -70,21 +70,22 @@ class _Delta(Record, Whole):
 
 
 class SubflowDelta(_Delta):
-    """What one subflow in use did since the previous update.
+    """What one live subflow did since the previous update.
 
-    A path whose cable was cut is in use for minutes: until TCP gives it up (net.ipv4.tcp_retries2). What
-    tells, while there is something to send: ``bytes_acked_rate`` is 0, and in ``subflow.tcp_info``
+    A path whose cable was cut stays live for minutes, until TCP gives up on it (net.ipv4.tcp_retries2). If
+    there is data to send, you can detect it: ``bytes_acked_rate`` is 0, and in ``subflow.tcp_info``,
     ``unacked`` is not 0, ``backoff`` grows from 0, and ``last_ack_recv`` grows with the clock.
+
     Thread rule: immutable, use it anywhere.
     """
 
     __slots__ = {
         "subflow": "The subflow now (Subflow).",
-        "elapsed": "Time since the previous update, in ns; None at the first.",
-        "bytes_sent": "Growth of TCPInfo.bytes_sent, retransmissions included; None where unknown.",
-        "bytes_acked": "Of TCPInfo.bytes_acked; to the connection perhaps out of order.",
-        "bytes_received": "Of TCPInfo.bytes_received.",
-        "bytes_retrans": "Of TCPInfo.bytes_retrans.",
+        "elapsed": "Time since the previous update, in ns; None at the first update.",
+        "bytes_sent": "Growth of TCPInfo.bytes_sent, including retransmissions; None if unknown.",
+        "bytes_acked": "Growth of TCPInfo.bytes_acked. For the connection, this data may be out of order.",
+        "bytes_received": "Growth of TCPInfo.bytes_received.",
+        "bytes_retrans": "Growth of TCPInfo.bytes_retrans.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"subflow.tcp_info": TCPInfo.fields}
@@ -92,15 +93,15 @@ class SubflowDelta(_Delta):
     subflow: Subflow
     """The subflow now (Subflow)."""
     elapsed: int | None
-    """Time since the previous update, in ns; None at the first."""
+    """Time since the previous update, in ns; None at the first update."""
     bytes_sent: int | None
-    """Growth of TCPInfo.bytes_sent, retransmissions included; None where unknown."""
+    """Growth of TCPInfo.bytes_sent, including retransmissions; None if unknown."""
     bytes_acked: int | None
-    """Of TCPInfo.bytes_acked; to the connection perhaps out of order."""
+    """Growth of TCPInfo.bytes_acked. For the connection, this data may be out of order."""
     bytes_received: int | None
-    """Of TCPInfo.bytes_received."""
+    """Growth of TCPInfo.bytes_received."""
     bytes_retrans: int | None
-    """Of TCPInfo.bytes_retrans."""
+    """Growth of TCPInfo.bytes_retrans."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class SubflowDelta(_Delta):
         return self.subflow.id
 
     def asdict(self) -> dict[str, t.Any]:
-        """The deltas by name, rates in bytes/s among them, and the subflow's id."""
+        """The subflow's id, its deltas, and its rates in bytes/s, by name."""
         return {"id": self.id, **self._deltas()}
 
     def __repr__(self) -> str:
@@ -140,35 +141,38 @@ class SubflowDelta(_Delta):
 class Update(_Delta):
     """What a connection did since the previous update.
 
-    Deltas are the connection's own, never a sum of its subflows', and None where they are not known: at the
-    first update, and whenever ``continues`` is False. Goodput is ``bytes_acked_rate`` of what this
-    side sends, ``bytes_received_rate`` of what it receives.
+    Deltas are those of the connection, never the sum of its subflows. They are None if unknown: at the first
+    update, and whenever ``continues`` is False. Goodput is ``bytes_acked_rate`` for data that this side
+    sends, and ``bytes_received_rate`` for data that it receives.
+
     Thread rule: immutable, use it anywhere.
     """
 
     __slots__ = {
         "snapshot": "The socket now (Snapshot).",
-        "elapsed": "From the previous snapshot's time to this one's, in ns; None at the first update.",
-        "continues": "Whether the counters go on from the previous update. False at the first one, without a "
-        "connection, in another connection (the socket connected again, or another socket has its number), "
-        "in the update with fell_back, and where the kernel reset the counters.",
-        "fell_back": "Whether this update is the first that saw plain TCP on an MPTCP socket: True once for "
-        "each connection that fell back, at the first update if that was in its handshake. A reset that "
-        "comes before any data looks the same, and so does a SYN that nobody answers (Status.FALLBACK): "
-        "that no answer came yet is told by tcp_info.state.",
-        "bytes_sent": "Growth of MPTCPInfo.bytes_sent; of TCPInfo.bytes_sent, with retransmissions, on plain "
-        "TCP and after a fallback. None of MPTCP before Linux 6.5, as bytes_retrans.",
-        "bytes_acked": "Of MPTCPInfo.bytes_acked, or of TCPInfo.bytes_acked.",
-        "bytes_received": "Of MPTCPInfo.bytes_received, before Linux 6.5 with the peer's DATA_FIN as one "
-        "byte; or of TCPInfo.bytes_received, with its FIN as one.",
-        "bytes_retrans": "Of MPTCPInfo.bytes_retrans, also with one path and no loss; or of "
-        "TCPInfo.bytes_retrans.",
-        "added": "Subflows in use now (``live``) that were not: all of them at the first update.",
-        "removed": "Subflows that were in use and are not, with the last counters that could be read. What "
-        "they did since the previous update is in no SubflowDelta, nor is what plain TCP, or a connection "
-        "that fell back, sends on in LAST_ACK or CLOSING: that is in the deltas of the Update alone.",
-        "subflows": "A SubflowDelta for every subflow in use now, in the kernel's order. A path whose cable "
-        "was cut is among them for minutes; SubflowDelta says what tells.",
+        "elapsed": "Time from the previous snapshot to this one, in ns; None at the first update.",
+        "continues": "Whether the counters continue from the previous update. False at the first update, "
+        "without a connection, on another connection (the socket connected again, or another socket has its "
+        "number), in the update with fell_back, and if the kernel reset the counters.",
+        "fell_back": "Whether this update is the first to see plain TCP on an MPTCP socket: True once for "
+        "each connection that fell back; at the first update, if it fell back in its handshake. A reset "
+        "before any data looks the same, and so does a SYN without an answer: see Status.FALLBACK, and "
+        "tcp_info.state.",
+        "bytes_sent": "Growth of MPTCPInfo.bytes_sent. On plain TCP and after a fallback, of "
+        "TCPInfo.bytes_sent, including retransmissions. None on MPTCP before Linux 6.5, as bytes_retrans.",
+        "bytes_acked": "Growth of MPTCPInfo.bytes_acked, or of TCPInfo.bytes_acked.",
+        "bytes_received": "Growth of MPTCPInfo.bytes_received (before Linux 6.5, the peer's DATA_FIN counts "
+        "as one byte), or of TCPInfo.bytes_received (its FIN counts as one byte).",
+        "bytes_retrans": "Growth of MPTCPInfo.bytes_retrans, which can grow even with one path and no loss, "
+        "or of TCPInfo.bytes_retrans.",
+        "added": "Subflows that are ``live`` now and were not before; at the first update, all live "
+        "subflows.",
+        "removed": "Subflows that were live and are not any more, with the last counters that could be "
+        "read. What they did since the previous update is in no SubflowDelta. Nor is what plain TCP, or a "
+        "connection that fell back, still sends in LAST_ACK or CLOSING: only the deltas of the Update "
+        "include it.",
+        "subflows": "A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was "
+        "cut stays here for minutes; SubflowDelta says how to detect it.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
@@ -179,35 +183,35 @@ class Update(_Delta):
     snapshot: Snapshot
     """The socket now (Snapshot)."""
     elapsed: int | None
-    """From the previous snapshot's time to this one's, in ns; None at the first update."""
+    """Time from the previous snapshot to this one, in ns; None at the first update."""
     continues: bool
-    """Whether the counters go on from the previous update. False at the first one, without a connection, in
-    another connection (the socket connected again, or another socket has its number), in the update with
-    fell_back, and where the kernel reset the counters."""
+    """Whether the counters continue from the previous update. False at the first update, without a
+    connection, on another connection (the socket connected again, or another socket has its number), in the
+    update with fell_back, and if the kernel reset the counters."""
     fell_back: bool
-    """Whether this update is the first that saw plain TCP on an MPTCP socket: True once for each connection
-    that fell back, at the first update if that was in its handshake. A reset that comes before any data looks
-    the same, and so does a SYN that nobody answers (Status.FALLBACK): that no answer came yet is told by
-    tcp_info.state."""
+    """Whether this update is the first to see plain TCP on an MPTCP socket: True once for each connection
+    that fell back; at the first update, if it fell back in its handshake. A reset before any data looks the
+    same, and so does a SYN without an answer: see Status.FALLBACK, and tcp_info.state."""
     bytes_sent: int | None
-    """Growth of MPTCPInfo.bytes_sent; of TCPInfo.bytes_sent, with retransmissions, on plain TCP and after a
-    fallback. None of MPTCP before Linux 6.5, as bytes_retrans."""
+    """Growth of MPTCPInfo.bytes_sent. On plain TCP and after a fallback, of TCPInfo.bytes_sent, including
+    retransmissions. None on MPTCP before Linux 6.5, as bytes_retrans."""
     bytes_acked: int | None
-    """Of MPTCPInfo.bytes_acked, or of TCPInfo.bytes_acked."""
+    """Growth of MPTCPInfo.bytes_acked, or of TCPInfo.bytes_acked."""
     bytes_received: int | None
-    """Of MPTCPInfo.bytes_received, before Linux 6.5 with the peer's DATA_FIN as one byte; or of
-    TCPInfo.bytes_received, with its FIN as one."""
+    """Growth of MPTCPInfo.bytes_received (before Linux 6.5, the peer's DATA_FIN counts as one byte), or of
+    TCPInfo.bytes_received (its FIN counts as one byte)."""
     bytes_retrans: int | None
-    """Of MPTCPInfo.bytes_retrans, also with one path and no loss; or of TCPInfo.bytes_retrans."""
+    """Growth of MPTCPInfo.bytes_retrans, which can grow even with one path and no loss, or of
+    TCPInfo.bytes_retrans."""
     added: tuple[Subflow, ...]
-    """Subflows in use now (``live``) that were not: all of them at the first update."""
+    """Subflows that are ``live`` now and were not before; at the first update, all live subflows."""
     removed: tuple[Subflow, ...]
-    """Subflows that were in use and are not, with the last counters that could be read. What they did since
-    the previous update is in no SubflowDelta, nor is what plain TCP, or a connection that fell back, sends on
-    in LAST_ACK or CLOSING: that is in the deltas of the Update alone."""
+    """Subflows that were live and are not any more, with the last counters that could be read. What they did
+    since the previous update is in no SubflowDelta. Nor is what plain TCP, or a connection that fell back,
+    still sends in LAST_ACK or CLOSING: only the deltas of the Update include it."""
     subflows: tuple[SubflowDelta, ...]
-    """A SubflowDelta for every subflow in use now, in the kernel's order. A path whose cable was cut is among
-    them for minutes; SubflowDelta says what tells."""
+    """A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was cut stays here for
+    minutes; SubflowDelta says how to detect it."""
 
     def __init__(
         self,
@@ -241,11 +245,11 @@ class Update(_Delta):
 
     @property
     def status(self) -> Status:
-        """The snapshot's."""
+        """The status of the snapshot."""
         return self.snapshot.status
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All of it by name, rates in bytes/s among it; clean as in ``TCPInfo.asdict()``."""
+        """Everything by name, including rates in bytes/s. clean: see ``TCPInfo.asdict()``."""
         return {
             "snapshot": self.snapshot.asdict(clean=clean),
             "elapsed": self.elapsed,
@@ -258,7 +262,7 @@ class Update(_Delta):
         }
 
     def _changes(self) -> dict[str, list[int | None] | None]:
-        """The ids of subflows that came and that went."""
+        """The ids of added and removed subflows."""
         changes = {"added": self.added, "removed": self.removed}
         return {name: [path.id for path in paths] or None for name, paths in changes.items()}
 
@@ -273,6 +277,6 @@ class Update(_Delta):
         return table(type(self).__name__, rows, *paths(delta.subflow for delta in self.subflows))
 
 
-# As mptcp_sockopt/__init__.py does for what it imports at once.
+# As mptcp_sockopt/__init__.py does for the names that it imports at once.
 for _public in (SubflowDelta, Update):
     _public.__module__ = "mptcp_sockopt"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What is said once, and taken from here: the version (also by the metadata and the compiled module), and
-the Linux release that the layouts of csrc/mptcp_abi.h and the cases of the self test follow."""
+"""The package version, and KERNEL: the Linux release that csrc/mptcp_abi.h and the self test follow.
+
+The metadata and the compiled module take the version from here.
+"""
 
 __version__ = "0.2.0.dev0"
 KERNEL = "7.3"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the readers return: the kernel's structs as views, and one path of a connection as a record.
+"""The results of the readers: the kernel's structs as views, and one subflow as a record.
 
-How a view decodes is in _fields.py; ``MPTCPInfo`` and ``TCPInfo`` have rooms of their own.
+_fields.py defines how a view decodes. ``MPTCPInfo`` and ``TCPInfo`` have modules of their own.
 
 Thread rule of every class here: immutable, so any thread may use it at any time.
 """
@@ -24,11 +24,12 @@ TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 
 
 class SubflowAddrs(View):
-    """``struct mptcp_subflow_addrs``: the two ends of a subflow (Linux 5.16).
+    """``struct mptcp_subflow_addrs``: the two addresses of a subflow (Linux 5.16).
 
-    Addresses are tuples as ``socket.getsockname()`` gives them. The kernel leaves scope_id and flowinfo 0,
-    also for link-local addresses. Families may differ from subflow to subflow: on an IPv6 socket that
-    talks IPv4 the initial one is v4-mapped, one that the path manager added may be plain IPv4.
+    Addresses are tuples, as ``socket.getsockname()`` returns them. The kernel leaves scope_id and flowinfo 0,
+    even for link-local addresses. Subflows may have different families: on an IPv6 socket that uses IPv4, the
+    initial subflow has v4-mapped addresses, while one added by the path manager may be plain IPv4.
+
     Thread rule: immutable, use it anywhere.
     """
 
@@ -41,18 +42,18 @@ class SubflowAddrs(View):
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
-        """Families and scope_ids; ports and flowinfo are big-endian on every machine."""
+        """Converts families and scope_ids; ports and flowinfo are big-endian on every machine."""
         raw = turned(raw, layouts.FAMILIES)
         return turned(raw, layouts.scope_ids(raw))
 
     @property
     def local(self) -> t.Address | None:
-        """This side's address; None for a family that is neither AF_INET nor AF_INET6."""
+        """This side's address; None if the family is neither AF_INET nor AF_INET6."""
         return layouts.address(self, layouts.LOCAL)
 
     @property
     def remote(self) -> t.Address | None:
-        """The peer's address, zero on a listener; None as for local."""
+        """The peer's address, all zero on a listener; None as for local."""
         return layouts.address(self, layouts.REMOTE)
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
@@ -69,9 +70,9 @@ class SubflowAddrs(View):
 
 
 class Whole(metaclass=Shown):
-    """What has an MPTCPInfo or a TCPInfo as a part: there is where the attributes of those are."""
+    """Base class of results that contain an MPTCPInfo or TCPInfo. A misplaced attribute gets a hint."""
 
-    #: The names that each part has.
+    #: The attributes of each part.
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {}
 
     if not TYPE_CHECKING:
@@ -83,23 +84,23 @@ class Subflow(Record, Whole):
     """One path of a connection. Thread rule: immutable, use it anywhere."""
 
     __slots__ = {
-        "id": "Its number in the connection: 1 is the initial one, but 0 in a socket that connects "
-        "again (after a failed connect(), or connect(AF_UNSPEC)) and once it was reset; never used again; "
-        "with gaps where a join failed. The peer numbers its own way. None before 6.5, and on plain TCP.",
-        "addrs": "Its two ends (SubflowAddrs).",
-        "tcp_info": "What TCP knows of it (TCPInfo).",
+        "id": "Its number in the connection. The initial subflow is 1, but 0 on a socket that connects again "
+        "(after a failed connect(), or connect(AF_UNSPEC)) and after a reset. Never reused; a failed join "
+        "leaves a gap; the peer has its own numbers. None before Linux 6.5, and on plain TCP.",
+        "addrs": "Its two addresses (SubflowAddrs).",
+        "tcp_info": "Its TCP state and counters (TCPInfo).",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"tcp_info": TCPInfo.fields}
 
     id: int | None
-    """Its number in the connection: 1 is the initial one, but 0 in a socket that connects again (after a
-    failed connect(), or connect(AF_UNSPEC)) and once it was reset; never used again; with gaps where a join
-    failed. The peer numbers its own way. None before 6.5, and on plain TCP."""
+    """Its number in the connection. The initial subflow is 1, but 0 on a socket that connects again (after a
+    failed connect(), or connect(AF_UNSPEC)) and after a reset. Never reused; a failed join leaves a gap; the
+    peer has its own numbers. None before Linux 6.5, and on plain TCP."""
     addrs: SubflowAddrs
-    """Its two ends (SubflowAddrs)."""
+    """Its two addresses (SubflowAddrs)."""
     tcp_info: TCPInfo
-    """What TCP knows of it (TCPInfo)."""
+    """Its TCP state and counters (TCPInfo)."""
 
     def __init__(self, id: int | None, addrs: SubflowAddrs, tcp_info: TCPInfo) -> None:
         _set_id(self, id)
@@ -108,27 +109,27 @@ class Subflow(Record, Whole):
 
     @property
     def local(self) -> t.Address | None:
-        """This side's address, as getsockname() gives it."""
+        """This side's address, as getsockname() returns it."""
         return self.addrs.local
 
     @property
     def remote(self) -> t.Address | None:
-        """The peer's address, as getpeername() gives it."""
+        """The peer's address, as getpeername() returns it."""
         return self.addrs.remote
 
     @property
     def live(self) -> bool:
-        """Whether its handshake is complete, and at most one end has closed it, so that TCP may still
-        take new data for it or bring new data by it: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 or CLOSE_WAIT.
+        """Whether it can carry data: its state is ESTABLISHED, FIN_WAIT1, FIN_WAIT2 or CLOSE_WAIT.
 
-        Not while it joins (SYN_SENT), nor in SYN_RECV, though Fast Open has data there; not at its end,
-        though LAST_ACK and CLOSING still send what was queued; not in a listener; False too where the answer
-        is too short to say. A path that has gone silent is live until TCP gives it up. See docs/subflows.md.
+        That is, its handshake is complete and at most one end has closed it. False while it joins (SYN_SENT),
+        in SYN_RECV (even if Fast Open has data there), on a listener, at its end (even if LAST_ACK or CLOSING
+        still sends queued data), and if the answer is too short to contain the state. A path that went silent
+        stays live until TCP gives up on it. See docs/subflows.md.
         """
         return self.tcp_info.state in LIVE_STATES
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All of it by name; clean as in ``TCPInfo.asdict()``."""
+        """Everything by name. clean: see ``TCPInfo.asdict()``."""
         tcp_info = self.tcp_info.asdict(clean=clean)
         return {"id": self.id, "live": self.live, **self.addrs.asdict(), "tcp_info": tcp_info}
 
@@ -147,7 +148,7 @@ _COLUMNS = ("state", "rtt", "bytes_acked", "bytes_received", "total_retrans")
 
 
 def paths(subflows: t.Iterable[Subflow]) -> list[str]:
-    """Lines of a table of subflows, one each, below an empty one; none for none."""
+    """Lines of a table with one line for each subflow, after an empty line; [] without subflows."""
     from ._shown import host_and_port, listed, units_of
 
     rows = [
@@ -170,7 +171,7 @@ _subflow_id = layouts.subflow_id
 
 
 def _can_be(path: Subflow) -> bool:
-    """Whether it has two ends of one family, and a state: else the arrays lie elsewhere."""
+    """Whether both addresses are of one known family and the state is valid. If not, the layout is wrong."""
     local, remote = layouts.families(path.addrs)
     known = local == remote and local in layouts.KNOWN_FAMILIES
     return known and 0 < path.tcp_info.state <= _border.MOST_STATE
@@ -183,9 +184,10 @@ def _refuse_turned_head(view: type[View], full_info: t.Raw) -> None:
 class MPTCPFullInfo(View, Whole):
     """``struct mptcp_full_info`` and its two arrays, from one call (Linux 6.5).
 
-    The bytes are the struct as the kernel wrote it, with the two user pointers zeroed, then the
-    ``mptcp_subflow_info`` elements, then the ``tcp_info`` elements. Both arrays are of one moment, under
-    the socket lock; ``info`` was taken just before.
+    The bytes are: the struct as the kernel wrote it, with the two user pointers zeroed; the
+    ``mptcp_subflow_info`` elements; the ``tcp_info`` elements. The kernel fills both arrays under one socket
+    lock, so they are of the same moment; ``info`` was taken just before.
+
     Thread rule: immutable, use it anywhere.
     """
 
@@ -206,14 +208,14 @@ class MPTCPFullInfo(View, Whole):
                 path.tcp_info._check()
                 fits = fits and _can_be(path)
         if not fits:
-            raise ValueError(f"{type(self).__name__} of {len(self)} bytes: its header does not fit them")
+            raise ValueError(f"{type(self).__name__} of {len(self)} bytes: its header does not fit the data")
 
     @classmethod
     def _turned(cls, raw: bytes) -> bytes:
         raw = turned(raw[:_INFO_AT], layouts.FULL_INFO.values()) + raw[_INFO_AT:]
         _refuse_turned_head(cls, raw)
         if not layouts.is_full_info(raw):
-            raise ValueError(f"{cls.__name__} of {len(raw)} bytes: its header does not fit them")
+            raise ValueError(f"{cls.__name__} of {len(raw)} bytes: its header does not fit the data")
         at, count, element, addrs, tcp_info = _shape(raw)
         parts = [raw[:_INFO_AT], MPTCPInfo._turned(raw[_INFO_AT:at])]
         for start in range(at, at + count * element, element):
@@ -225,7 +227,7 @@ class MPTCPFullInfo(View, Whole):
 
     @property
     def num_subflows(self) -> int:
-        """The kernel's count of all subflows, a removed initial one included."""
+        """The kernel's count of all subflows, including a removed initial one."""
         return layouts.num_subflows(self)
 
     @property
@@ -235,20 +237,20 @@ class MPTCPFullInfo(View, Whole):
 
     @property
     def info(self) -> MPTCPInfo:
-        """The connection itself."""
+        """The connection (MPTCPInfo)."""
         return _trusted_info(self[_INFO_AT : _shape(self)[0]])
 
     @property
     def subflows(self) -> tuple[Subflow, ...]:
-        """All subflows in the kernel's order: the initial one, then by age. Decoded at each access."""
+        """All subflows: the initial one, then from oldest to newest. Decoded at each access."""
         return self._subflows(*_shape(self))
 
     def _flags_and_states(self) -> tuple[int, bytes]:
-        """``info.flags``, and the TCP state of each subflow, a byte each."""
+        """``info.flags``, and the TCP state of each subflow as one byte."""
         return layouts.flags_and_states(self, _shape(self))
 
     def _parts(self) -> tuple[int, bytes, MPTCPInfo, tuple[Subflow, ...]]:
-        """_flags_and_states(), ``info`` and ``subflows``, for the price of one look at the header."""
+        """_flags_and_states(), ``info`` and ``subflows``, decoding the header only once."""
         shape = _shape(self)
         flags, states = layouts.flags_and_states(self, shape)
         return flags, states, _trusted_info(self[_INFO_AT : shape[0]]), self._subflows(*shape)
@@ -257,8 +259,8 @@ class MPTCPFullInfo(View, Whole):
         addrs_at, infos_at = at + addrs, at + count * element
         found = []
         for _ in range(count):
-            # Subflow(id, SubflowAddrs(...), TCPInfo(...)), without the checks of each: the kernel wrote these
-            # bytes, or __new__ checked them.
+            # Subflow(id, SubflowAddrs(...), TCPInfo(...)) without checks: the kernel wrote these bytes, or
+            # __new__ checked them.
             subflow = _new_object(Subflow)
             _set_id(subflow, _subflow_id(self, at)[0])
             _set_addrs(subflow, _trusted_addrs(self[addrs_at : addrs_at + _ADDRS_SIZE]))
@@ -270,7 +272,7 @@ class MPTCPFullInfo(View, Whole):
         return tuple(found)
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
-        """All of it by name; clean as in ``TCPInfo.asdict()``."""
+        """Everything by name. clean: see ``TCPInfo.asdict()``."""
         return {
             "num_subflows": self.num_subflows,
             "live_count": self.live_count,

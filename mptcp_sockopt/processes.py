@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Whose sockets are they? Who listens on a port, which processes hold a socket, and what it says of itself.
+"""Who listens on a port, which processes hold a socket, and access to sockets of other processes.
 
-    listeners(port)      the TCP and MPTCP listeners of a port
-    tcp_sockets(port)    every TCP socket that has a port, whatever its state
+    listeners(port)      the TCP and MPTCP listeners on a port
+    tcp_sockets(port)    every TCP socket with a local port, in any state
     owners(inodes)       the processes that hold these sockets
     iter_sockets(pid)    the sockets that a process holds
-    borrow(owner)        a duplicate of one of them, for as long as a ``with`` block
-    in_netns(netns, f)   what f() finds in another network namespace
+    borrow(owner)        a duplicate of one of them, inside a ``with`` block
+    in_netns(netns, f)   call f() in another network namespace
 
-A socket is known by its inode, which ``os.fstat(sock.fileno()).st_ino`` gives of one's own, and the rows of
-mptcp_diag() and listeners() of all: it is the same number in every process and network namespace.
-``import mptcp_sockopt`` does not import this module. Its functions may be called from any thread.
+A socket is identified by its inode. For your own sockets, ``os.fstat(sock.fileno()).st_ino`` returns it; for
+all others, it is in the rows of mptcp_diag() and listeners(). It is the same in every process and network
+namespace. ``import mptcp_sockopt`` does not import this module. Its functions may be called from any thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from . import _types as t  # noqa: F401  # the annotations of TCPSocket are looked up here
+from . import _types as t  # noqa: F401  # the annotations of TCPSocket are resolved here
 from ._border import lingers, listens
 from ._ports import Listener, TCPSocket, listeners, tcp_sockets
 
@@ -43,31 +43,32 @@ __all__ = [
     "tcp_sockets",
 ]
 
-# They answer to the name that users import them by.
+# help() and pickles show their public name.
 for _thing in (Listener, TCPSocket, listeners, tcp_sockets):
     _thing.__module__ = __name__
 del _thing
 
 
 class Owner(NamedTuple):
-    """A descriptor of a socket, in some process. Thread rule: immutable, use it anywhere."""
+    """A descriptor of a socket in a process. Thread rule: immutable, use it anywhere."""
 
     pid: int
     fd: int
     command: str
-    """/proc/PID/comm, 15 bytes at most; what is not printable ASCII is ``?``."""
+    """/proc/PID/comm: at most 15 bytes; anything but printable ASCII is shown as ``?``."""
     inode: int
-    """Of the socket."""
+    """The inode of the socket."""
     tid: int
-    """The thread it was seen in: pid, or another if the leader, the thread with the number pid, has ended."""
+    """The thread in which it was found: pid, or another thread if the main thread (whose number is pid) has
+    ended."""
 
 
 class Owners(Mapping[int, tuple[Owner, ...] | None]):
-    """What owners() found: for each inode a tuple of Owner, by pid and fd.
+    """The result of owners(): for each inode, a tuple of Owner, sorted by pid and fd.
 
-    It is empty where every process was looked into and none is seen to have the socket: the kernel has it, or
-    a message (SCM_RIGHTS) that was not received yet, or a thread that has a table of its own, or nobody any
-    more. It is None where it may have an owner that cannot be seen; ``missing`` then says why.
+    The tuple is empty if every process was examined and none has the socket. Then the kernel has it, or it is
+    in a message (SCM_RIGHTS) that was not received yet, or a thread with its own descriptor table has it, or
+    it no longer exists. The value is None if there may be an owner that cannot be seen; ``missing`` says why.
 
     Thread rule: immutable, use it anywhere.
     """
@@ -79,7 +80,7 @@ class Owners(Mapping[int, tuple[Owner, ...] | None]):
 
     @property
     def missing(self) -> str | None:
-        """Why owners may be missing, of any of the sockets: a sentence. None: every process was seen."""
+        """Why owners of some socket may be missing, as a sentence. None if every process was examined."""
         return self._missing
 
     def __getitem__(self, inode: int) -> tuple[Owner, ...] | None:
@@ -96,12 +97,12 @@ class Owners(Mapping[int, tuple[Owner, ...] | None]):
 
 
 def owners(inodes: Iterable[int]) -> Owners:
-    """Which processes hold these sockets: a walk through /proc, some 5 us for each descriptor of the machine.
+    """Which processes hold these sockets. Walks through /proc: about 5 us for each descriptor on the machine.
 
-    Network namespaces make no difference. A process can be looked into with its uid, or with CAP_SYS_PTRACE
-    (as for ptrace(2)); one outside of the PID namespace is not in /proc. A descriptor that is handed from one
-    process to another during the walk may be missed. Threads share the descriptors of their process; those
-    that have a table of their own (unshare(CLONE_FILES)) are looked at only when the leader has ended.
+    Works across network namespaces. Examining a process needs its uid or CAP_SYS_PTRACE, as for ptrace(2);
+    processes outside the PID namespace are not in /proc. A descriptor that one process passes to another
+    during the walk may be missed. Threads share the descriptors of their process. Threads with a table of
+    their own (unshare(CLONE_FILES)) are examined only if the main thread has ended.
     """
     found: dict[int, list[Owner]] = {inode: [] for inode in inodes}
     refused, pids = 0, _pids()
@@ -112,18 +113,18 @@ def owners(inodes: Iterable[int]) -> Owners:
         except PermissionError:
             refused += 1
         except (FileNotFoundError, ProcessLookupError):
-            pass  # it ended meanwhile
+            pass  # it has ended
     missing = _why_unseen(refused, len(pids))
     nobody = None if missing else ()
     return Owners({inode: tuple(held) or (nobody if inode else ()) for inode, held in found.items()}, missing)
 
 
 def iter_sockets(pid: int | None = None) -> Iterator[Owner]:
-    """The sockets, of any family, that a process holds, or every process that can be looked into.
+    """The sockets, of any family, that a process holds; without pid, those of all processes.
 
-    A socket comes once for each descriptor. ProcessLookupError where there is no such process,
-    PermissionError where it cannot be looked into; without a pid, such processes are left out (owners() says
-    whether there are any).
+    A socket is listed once for each descriptor. ProcessLookupError if there is no such process,
+    PermissionError if it may not be examined. Without pid, such processes are skipped; owners() reports
+    whether there are any.
     """
     if pid is None:
         for pid in _pids():
@@ -142,7 +143,7 @@ def _pids() -> list[int]:
     try:
         return sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
     except FileNotFoundError:
-        return []  # there is no such folder
+        return []  # /proc is not mounted
 
 
 def _sockets_of(pid: int, wanted: Container[int] | None = None) -> Iterator[Owner]:
@@ -156,10 +157,10 @@ def _sockets_of(pid: int, wanted: Container[int] | None = None) -> Iterator[Owne
 
 
 def _tables(pid: int) -> Iterator[tuple[int, str, list[int]]]:
-    """A thread, its folder in /proc, and its descriptors.
+    """For each descriptor table of a process: a thread, its folder in /proc, and its descriptors.
 
-    That is the leader, whose table is that of all threads; or, if it has ended (it has no table then, and its
-    folder is root's), each of the others.
+    That is the main thread, which shares its table with the others. If it has ended, it has no table, and its
+    folder belongs to root: then each of the other threads.
     """
     folder = f"/proc/{pid}/fd"
     try:
@@ -174,7 +175,7 @@ def _tables(pid: int) -> Iterator[tuple[int, str, list[int]]]:
     for tid in _numbers(f"/proc/{pid}/task"):
         folder = f"/proc/{pid}/task/{tid}/fd"
         if tid != pid:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                 yield tid, folder, _numbers(folder)
 
 
@@ -183,7 +184,7 @@ def _numbers(folder: str) -> list[int]:
 
 
 def _inode(path: str) -> int:
-    """Of the socket that a descriptor is of; 0 if it is of something else, or was closed meanwhile."""
+    """The inode of the socket behind a descriptor; 0 if it is not a socket, or has been closed."""
     try:
         link = os.readlink(path)
     except FileNotFoundError:
@@ -199,34 +200,34 @@ def _has_ended(pid: int) -> bool:
 
 def _command(pid: int) -> str:
     with open(f"/proc/{pid}/comm", errors="replace") as file:
-        return re.sub(r"[^ -~]", "?", file.read().rstrip("\n"))  # any process may put anything there
+        return re.sub(r"[^ -~]", "?", file.read().rstrip("\n"))  # a process can write anything there
 
 
-# Of the first PID namespace, which every process is in: PROC_PID_INIT_INO of the kernel's proc_ns.h.
+# The initial PID namespace, which contains every process: PROC_PID_INIT_INO in the kernel's proc_ns.h.
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 _CAP_SYS_PTRACE = 19
 
 
 def _why_unseen(refused: int, seen: int) -> str | None:
-    """Why a socket that no process seems to have may have an owner: what is known, and no more."""
+    """Why a socket may have an owner that was not found: only what is known for certain."""
     if not os.path.exists("/proc/self"):
         return (
-            "/proc is another PID namespace's" if os.path.exists("/proc/version") else "/proc is not mounted"
+            "/proc belongs to another PID namespace"
+            if os.path.exists("/proc/version")
+            else "/proc is not mounted"
         )
     reasons = []
     if option := _hides_processes():
         reasons.append(f"/proc hides processes from this user ({option})")
     if refused:
-        reasons.append(
-            f"this user may not look into {refused} of {seen} processes (for want of ptrace rights)"
-        )
+        reasons.append(f"this user may not examine {refused} of {seen} processes (no ptrace permission)")
     if os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
-        reasons.append("processes outside of this PID namespace are not in /proc")
+        reasons.append("processes outside this PID namespace are not in /proc")
     return "; ".join(reasons) or None
 
 
 def _hides_processes() -> str:
-    """The option with which /proc was mounted, if it hides some from this user. (hidepid=1 hides none.)"""
+    """The mount option of /proc that hides processes from this user, or "". (hidepid=1 hides none.)"""
     with open("/proc/self/status") as file:
         (capabilities,) = re.findall(r"^CapEff:\s*(\w+)", file.read(), re.MULTILINE)
     if int(capabilities, 16) >> _CAP_SYS_PTRACE & 1:
@@ -234,7 +235,7 @@ def _hides_processes() -> str:
     with open("/proc/self/mounts", errors="replace") as file:
         mounts = [line.split()[3] for line in file if line.split()[1] == "/proc"]
     options = dict(word.partition("=")[::2] for word in ",".join(mounts[-1:]).split(","))
-    how, spared = options.get("hidepid"), int(options.get("gid", 0))  # the group that sees them all
+    how, spared = options.get("hidepid"), int(options.get("gid", 0))  # the group that sees all processes
     if how in ("4", "ptraceable") or (
         how in ("2", "invisible") and spared not in {os.getegid(), *os.getgroups()}
     ):
@@ -243,38 +244,39 @@ def _hides_processes() -> str:
 
 
 def _refused(error: OSError) -> str:
-    return f"{os.strerror(error.errno or 0)} (it takes its uid or CAP_SYS_PTRACE, as for ptrace(2))"
+    return f"{os.strerror(error.errno or 0)} (needs its uid or CAP_SYS_PTRACE, as for ptrace(2))"
 
 
 # ---------------------------------------------------------------------------------------------- borrowed
 
-_PIDFD_GETFD = 438  # Linux 5.6; the same number on every architecture but alpha
-_PIDFD_THREAD = os.O_EXCL  # Linux 6.9; the kernel defines it so
+_PIDFD_GETFD = 438  # Linux 5.6; the same number on every architecture except alpha
+_PIDFD_THREAD = os.O_EXCL  # Linux 6.9; the kernel defines it this way
 _CLONE_NEWNET = 0x40000000
-# It keeps the interpreter during a call. None of these waits, but getting it back may take long.
+# PyDLL keeps the GIL during a call. None of these calls waits, but getting the GIL back may take long.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
 @contextlib.contextmanager
 def borrow(owner: Owner) -> Iterator[int]:
-    """``with borrow(owner) as fd``: a duplicate of that socket, closed when the block ends.
+    """``with borrow(owner) as fd``: a duplicate of a socket of another process, closed when the block ends.
 
-    fd is an int, for the functions of this library. pidfd_getfd(2), Linux 5.6; across network namespaces. It
-    takes the process's uid or CAP_SYS_PTRACE, as for ptrace(2); a security module (Yama) may refuse too.
+    fd is an int, for the functions of this library. Uses pidfd_getfd(2), Linux 5.6, and works across network
+    namespaces. Needs the process's uid or CAP_SYS_PTRACE, as for ptrace(2); a security module (Yama) may
+    still refuse.
 
-    Read and leave. Both descriptors are of one socket: an option that is set here is set there, and **while
-    the duplicate is held, the owner's close() does not end the connection**, the end of the block does. Do
-    not make a ``socket.socket(fileno=fd)`` of it: where socket.setdefaulttimeout() was called, that makes
-    the owner's socket non-blocking.
+    Read from it and let go. Both descriptors are of the same socket, so an option that you set here is set
+    for the owner. **While you hold the duplicate, the owner's close() does not end the connection**; the end
+    of the block does. Do not create a ``socket.socket(fileno=fd)`` from it: if socket.setdefaulttimeout() is
+    in use, this makes the owner's socket non-blocking.
 
-    A socket with SO_LINGER is refused with ECANCELED, unless it listens. Of two close() calls only the last
-    lingers: the owner's would return at once, and ours would wait in its place. Only the socket itself tells
-    whether SO_LINGER is set, so it is duplicated, asked, and closed, within microseconds. If the owner closes
-    it in just that time, our close() does wait, for as long as SO_LINGER says at most.
+    A socket with SO_LINGER set is refused with ECANCELED, unless it is a listener. Only the last of several
+    close() calls lingers: while we hold a duplicate, the owner's would return at once, and ours would wait
+    instead. To find out, borrow() must duplicate the socket, ask it, and close it, which takes microseconds.
+    If the owner closes it in just that time, our close() waits, for the SO_LINGER time at most.
 
-    OSError with the kernel's errno: ESRCH and EBADF if the process or the descriptor is gone, EPERM if this
-    is not allowed, ENOSYS before Linux 5.6. EINVAL before 6.9 for a process whose leader has ended. ESTALE if
-    the descriptor is no longer of that socket.
+    OSError with the kernel's errno: ESRCH or EBADF if the process or the descriptor is gone, EPERM if this is
+    not permitted, ENOSYS before Linux 5.6, EINVAL before Linux 6.9 for a process whose main thread has ended.
+    ESTALE if the descriptor is no longer this socket.
     """
     fd = _duplicate(owner)
     try:
@@ -302,21 +304,21 @@ def _open(owner: Owner) -> int:
     except OSError as error:
         number = error.errno or errno.EIO
     if number == errno.EINVAL and owner.tid != owner.pid:
-        reason = "its leader has ended, and opening another thread (PIDFD_THREAD) takes Linux 6.9"
+        reason = "its main thread has ended, and opening another thread (PIDFD_THREAD) needs Linux 6.9"
     else:
         reason = f"pidfd_open: {_NOT_THERE.get(number) or os.strerror(number)}"
     raise _failure(owner, number, reason)
 
 
-_NOT_THERE = {errno.ENOSYS: "it takes Linux 5.6, and no seccomp filter that hides it"}
+_NOT_THERE = {errno.ENOSYS: "needs Linux 5.6, and no seccomp filter that blocks it"}
 
 
 def _check(fd: int, owner: Owner) -> None:
     status = os.fstat(fd)
     if not stat.S_ISSOCK(status.st_mode) or status.st_ino != owner.inode:
-        raise _failure(owner, errno.ESTALE, "the descriptor is no longer of that socket")
+        raise _failure(owner, errno.ESTALE, "the descriptor is no longer that socket")
     if lingers(fd) and not listens(fd, "borrow()"):
-        raise _failure(owner, errno.ECANCELED, "SO_LINGER is set: to hold it would change what close() does")
+        raise _failure(owner, errno.ECANCELED, "SO_LINGER is set: a duplicate would change what close() does")
 
 
 def _failure(owner: Owner, number: int, reason: str) -> OSError:
@@ -327,13 +329,13 @@ def _failure(owner: Owner, number: int, reason: str) -> OSError:
 
 
 def in_netns(netns: int | str | os.PathLike[str], function: Callable[[], T]) -> T:
-    """Call function in another network namespace: what it returns or raises.
+    """Call function in another network namespace; returns or raises what it does.
 
     netns is the number of a process or thread (``in_netns(owner.tid, mptcp_diag)``), or a file such as
-    ``/run/netns/NAME``. setns(2) moves a thread that is made for this call alone, and ends with it; no other
-    thread is moved. Sockets that function makes stay in that namespace. It takes CAP_SYS_ADMIN, in the user
-    namespace of the caller and in the one that owns the network namespace; for a process, also the right to
-    look into it. OSError with the kernel's errno otherwise.
+    ``/run/netns/NAME``. setns(2) moves only a thread that is created for this call and ends with it. Sockets
+    that function creates stay in that namespace. Needs CAP_SYS_ADMIN in the caller's user namespace and in
+    the one that owns the network namespace; for a process, also permission to examine it. Otherwise OSError
+    with the kernel's errno.
     """
     path = f"/proc/{netns}/ns/net" if isinstance(netns, int) else os.fspath(netns)
 
@@ -345,7 +347,7 @@ def in_netns(netns: int | str | os.PathLike[str], function: Callable[[], T]) -> 
             os.close(fd)
         return function()
 
-    from concurrent.futures import ThreadPoolExecutor  # which imports much
+    from concurrent.futures import ThreadPoolExecutor  # an expensive import
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(inside).result()
@@ -354,5 +356,5 @@ def in_netns(netns: int | str | os.PathLike[str], function: Callable[[], T]) -> 
 def _setns(fd: int, path: str) -> None:
     if _libc.setns(fd, _CLONE_NEWNET):
         number = ctypes.get_errno()
-        reason = " (it takes CAP_SYS_ADMIN)" if number == errno.EPERM else ""
+        reason = " (needs CAP_SYS_ADMIN)" if number == errno.EPERM else ""
         raise OSError(number, f"setns: {os.strerror(number)}{reason}", path)

@@ -395,7 +395,7 @@ def test_a_compiled_module_of_another_version_is_an_import_error(tmp_path: Path)
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert found.returncode == 1
-    assert f"mptcp_sockopt 9.9 was found with a compiled module of {mp.__version__}" in found.stderr
+    assert f"mptcp_sockopt 9.9 found a compiled module of version {mp.__version__}" in found.stderr
 
 
 def test_a_missing_compiled_module_is_an_import_error(tmp_path: Path) -> None:

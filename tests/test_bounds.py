@@ -199,7 +199,7 @@ class Answers:
 @pytest.mark.parametrize("wrong", [True, False])
 def test_a_bool_is_no_descriptor(wrong: bool) -> None:
     """Though it is an int; and it has no fileno() that the words could be about."""
-    with pytest.raises(TypeError, match="a socket or a file descriptor is needed, not bool"):
+    with pytest.raises(TypeError, match="expected a socket or a file descriptor, not bool"):
         mp.status(wrong)
 
 

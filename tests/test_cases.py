@@ -204,11 +204,11 @@ def test_a_fin_that_came_is_counted(family: int, monkeypatch: pytest.MonkeyPatch
         (_cases.counters, "mptcp_info", flip(72), "bytes_acked is .*, 100 were written and no FIN"),
         (_cases.addrs, "mptcp_subflow_addrs", flip(3), "no subflow is"),  # the port of this side
         (_cases.addrs, "mptcp_subflow_addrs", flip(131), "no subflow is"),  # the port of the peer
-        (_cases.addrs, "mptcp_subflow_addrs", flip(127), "bytes behind the address are not 0"),
-        (_cases.addrs, "mptcp_subflow_addrs", flip(255), "bytes behind the address are not 0"),
+        (_cases.addrs, "mptcp_subflow_addrs", flip(127), "bytes after the address are not 0"),
+        (_cases.addrs, "mptcp_subflow_addrs", flip(255), "bytes after the address are not 0"),
         (_cases.full_info, "mptcp_full_info", put(0, 1), "size_tcpinfo_user is"),
         (_cases.full_info, "mptcp_full_info", put(16, 2, 1), "2 subflows"),
-        (_cases.full_info, "mptcp_full_info", flip(40), "one subflow, and 85 besides the initial"),
+        (_cases.full_info, "mptcp_full_info", flip(40), "one subflow, but 85 additional ones"),
         (_cases.full_info, "mptcp_full_info", flip(40 + 12), "token is"),
         (_cases.full_info, "mptcp_full_info", flip(40 + 16), "write_seq is"),
         (_cases.full_info, "mptcp_full_info", flip(40 + 32), "rcv_nxt is"),
@@ -281,7 +281,7 @@ def test_what_should_be_refused_is_not_to_be_taken(
         return doctored
 
     for doctored, found in (
-        (take, "the kernel took it"),
+        (take, "the kernel accepted it"),
         (refuse(errno.EFAULT, 0), "refused with EFAULT, not EINVAL"),
         (refuse(errno.EINVAL, 1), r"the length came back as \d+, not -?\d+"),
     ):
@@ -307,7 +307,7 @@ def test_what_should_be_refused_is_not_to_be_taken(
         ("header_alone", put(4, 0), 0, "num_subflows is 0"),
         ("header_alone", put(8, 0), 0, "size_kernel is 0"),
         ("header_alone", put(12, 1), 0, "size_user is 1, not 0"),
-        ("header_alone", flip(16), 0, "something was written behind the header"),
+        ("header_alone", flip(16), 0, "something was written after the header"),
         ("larger_header", nothing, 2, "the length is 18, not 16"),
         ("larger_header", put(0, 16), 0, "size_subflow_data is 16, not 18"),
         ("gap", nothing, -1, "the length is 17, not 18"),
@@ -315,10 +315,10 @@ def test_what_should_be_refused_is_not_to_be_taken(
         ("gap", flip(16), 0, "the gap was written"),
         ("gap", flip(17), 0, r"the byte is \d+, not"),
         ("gap", flip(18), 0, "more than one byte was written"),
-        ("info_length", nothing, 1, "the length is 1, room was for 0 of"),
-        ("info_length", nothing, -1, "the length is -1, room was for 0 of"),
+        ("info_length", nothing, 1, "the length is 1, 0 of"),
+        ("info_length", nothing, -1, "the length is -1, 0 of"),
         ("info_length", flip(1000), 0, "more than 0 bytes were written"),
-        ("full_info_length", nothing, 1, "the length is 41, room was for 40 of"),
+        ("full_info_length", nothing, 1, "the length is 41, 40 of"),
         ("full_info_length", flip(1000), 0, "more than 40 bytes were written"),
         ("tos_round_trip", nothing, 3, "the length is 4, not 1"),
         ("tos_round_trip", flip(0), 0, "set to 0x"),

@@ -26,7 +26,7 @@ THIS: Literal["little", "big"] = "little" if OTHER == "big" else "big"
 @pytest.mark.parametrize("length", [41, 42, 43, 45, 90, 97, 1001])
 def test_a_length_that_no_compiler_gives_is_a_value_error(length: int) -> None:
     """struct mptcp_info is padded to 4 bytes by every kernel, in MPTCP_FULL_INFO too."""
-    with pytest.raises(ValueError, match=f"MPTCPInfo of {length} bytes: that is no multiple of 4"):
+    with pytest.raises(ValueError, match=f"MPTCPInfo of {length} bytes: not a multiple of 4"):
         mp.MPTCPInfo(bytes(length))
     with pytest.raises(ValueError, match="its header does not fit"):
         mp.MPTCPFullInfo(full_info(1, info=length))
@@ -172,13 +172,13 @@ def test_a_row_of_a_dump_of_the_other_byte_order() -> None:
     raw[80:84] = (2).to_bytes(4, OTHER)
     with pytest.raises(ValueError, match="MPTCPInfo: these bytes are of the other byte order"):
         mp.MPTCPDiagMsg(raw)
-    with pytest.raises(ValueError, match="no multiple of 4"):
+    with pytest.raises(ValueError, match="not a multiple of 4"):
         mp.MPTCPDiagMsg(raw[:-1])
 
 
 @pytest.mark.parametrize("order", ["native", "", "BIG", 1])
 def test_there_are_two_byte_orders(order: object) -> None:
-    with pytest.raises(ValueError, match="byteorder is 'little' or 'big', not"):
+    with pytest.raises(ValueError, match="byteorder must be 'little' or 'big', not"):
         mp.MPTCPInfo(bytes(96), byteorder=order)  # type: ignore[arg-type]
 
 

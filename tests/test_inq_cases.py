@@ -43,10 +43,10 @@ def test_every_case_is_planned() -> None:
     [
         ("waiting", "SIOCINQ", lambda n: n + 1, r"SIOCINQ is \d+, \d+ bytes were sent"),
         ("waiting", "SIOCINQ", lambda n: max(n - 1, 0), r"SIOCINQ is \d+, \d+ bytes were sent"),
-        ("waiting", "SIOCINQ", lambda n: n or 1, "SIOCINQ is 1 when all is read"),
+        ("waiting", "SIOCINQ", lambda n: n or 1, "SIOCINQ is 1 after everything was read"),
         ("sending", "SIOCOUTQ", lambda n: 1 << 14, r"SIOCOUTQ is 16384, \d+ bytes were sent"),
         ("sending", "SIOCOUTQ", lambda n: -22, r"SIOCOUTQ is -22, \d+ bytes were sent"),
-        ("sending", "SIOCOUTQ", lambda n: n or 1, "SIOCOUTQ is 1 when all is read"),
+        ("sending", "SIOCOUTQ", lambda n: n or 1, "SIOCOUTQ is 1 after everything was read"),
         ("sending", "SIOCOUTQNSD", lambda n: 1 << 14, r"SIOCOUTQNSD is 16384, SIOCOUTQ \d+"),
         ("sending", "SIOCOUTQNSD", lambda n: -1, r"SIOCOUTQNSD is -1, SIOCOUTQ \d+"),
     ],
@@ -105,12 +105,12 @@ def test_a_read_without_a_number_is_seen(family: int) -> None:
     """As of a socket that was not told to say it."""
     with tcp_pair(family) as (client, server):
         client.sendall(b"xy")
-        with pytest.raises(_ktap.Failure, match="no TCP_CM_INQ came with 1 bytes"):
+        with pytest.raises(_ktap.Failure, match="no TCP_CM_INQ was received with 1 bytes"):
             _inq_cases.read(server, 1)
 
 
 def test_an_end_that_does_not_come_is_seen(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read then: it would be waited for."""
     monkeypatch.setattr(_inq_cases, "eventually", lambda truth: False)
-    with pytest.raises(_ktap.Failure, match="the end of the stream did not come"):
+    with pytest.raises(_ktap.Failure, match="the end of the stream did not arrive"):
         _inq_cases.ending(family, _inq_cases.Kind(client=False, server=False))

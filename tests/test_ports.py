@@ -84,7 +84,7 @@ def test_the_queue_of_a_listener(family: int) -> None:
 def test_what_is_no_port(port: int) -> None:
     """ValueError, before the kernel is asked for another."""
     for look in (processes.listeners, processes.tcp_sockets):
-        with pytest.raises(ValueError, match="is no port"):
+        with pytest.raises(ValueError, match="is not a port number"):
             look(port)
 
 

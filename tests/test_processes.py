@@ -98,7 +98,7 @@ def test_no_owner_is_not_an_unseen_owner(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(processes, "_FIRST_PID_NAMESPACE", "pid:[1]")
     found = processes.owners([number, 0])
     assert dict(found) == {number: None, 0: ()}  # 0 is nobody's
-    assert "outside of this PID namespace" in (found.missing or "")
+    assert "outside this PID namespace" in (found.missing or "")
 
 
 def test_another_users_processes_are_not_seen() -> None:
@@ -113,7 +113,7 @@ def test_another_users_processes_are_not_seen() -> None:
             found = processes.owners([number])
             assert found[number] is None
             refused = re.fullmatch(
-                r"this user may not look into (\d+) of (\d+) processes \(for want of ptrace rights\).*",
+                r"this user may not examine (\d+) of (\d+) processes \(no ptrace permission\).*",
                 found.missing or "",
             )
             assert refused
@@ -155,9 +155,9 @@ def in_a_pid_namespace(function: Callable[[], T], *, kind: str, options: str, be
     return testing.in_child(outside)
 
 
-OUTSIDE = "processes outside of this PID namespace are not in /proc"
+OUTSIDE = "processes outside this PID namespace are not in /proc"
 # Of root, as what made this child is.
-GUARD = r"this user may not look into 1 of 2 processes \(for want of ptrace rights\)"
+GUARD = r"this user may not examine 1 of 2 processes \(no ptrace permission\)"
 HIDES = "/proc hides processes from this user"
 
 
@@ -190,7 +190,7 @@ def test_a_proc_that_hides_processes(options: str, user: str, reason: str) -> No
 
 @pytest.mark.parametrize(
     ("kind", "before", "reason"),
-    [("tmpfs", False, "/proc is not mounted"), ("proc", True, "/proc is another PID namespace's")],
+    [("tmpfs", False, "/proc is not mounted"), ("proc", True, "/proc belongs to another PID namespace")],
 )
 def test_a_proc_that_shows_nothing(kind: str, before: bool, reason: str) -> None:
     """Then nobody knows."""
@@ -284,7 +284,7 @@ def test_a_kernel_without_pidfd_thread(mptcp: None) -> None:
             (owner,) = processes.owners([number])[number] or ()
             error = refusal(owner)
             assert (error.errno, error.filename) == (errno.EINVAL, f"/proc/{it.pid}/fd/{fd}")
-            assert re.search(r"its leader has ended.*Linux 6\.9", str(error))
+            assert re.search(r"its main thread has ended.*Linux 6\.9", str(error))
 
     where_refused(refusals, look)
 

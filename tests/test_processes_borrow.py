@@ -71,7 +71,7 @@ def test_a_borrowed_socket_is_closed_whatever_happens() -> None:
             error = refusal(other)
             assert (error.errno, error.strerror) == (
                 errno.ESTALE,
-                "the descriptor is no longer of that socket",
+                "the descriptor is no longer that socket",
             )
             assert error.filename == f"/proc/{os.getpid()}/fd/{other.fd}"
         assert descriptors() == before

@@ -146,7 +146,7 @@ def test_a_column_that_an_older_kernel_does_not_report_is_refused(full: bool, mp
     assert sample.column("token").tolist() == rows.column("token").tolist()
     assert sample.column("csum_enabled").tolist() == [0, 0]
     for name in ("retransmits", "bytes_sent", "last_ack_recv"):
-        with pytest.raises(ValueError, match=f"this kernel does not report {name}: it came with Linux 6"):
+        with pytest.raises(ValueError, match=f"this kernel does not report {name}, which Linux 6"):
             sample.column(name)
     row = sample[0]
     info = row.info if full else row
@@ -280,7 +280,7 @@ def test_older_kernels(family: int) -> None:
                 if not sound:
                     assert row.option == ("MPTCP_FULL_INFO" if full else "MPTCP_INFO")
             for name in () if sound else ("token", "num_subflows" if full else "subflows"):
-                with pytest.raises(ValueError, match=f"does not report {name}: it lacks the option"):
+                with pytest.raises(ValueError, match=f"does not report {name}, because it lacks the option"):
                     sample.column(name)
 
     where_refused([FULL_INFO, IS_MPTCP], lambda: look(True, False))
@@ -318,7 +318,7 @@ def test_full_rows_of_this_kernel(mptcp_ends: Pair) -> None:
             assert (row.option, row.errno) == ("MPTCP_FULL_INFO", errno.EOPNOTSUPP)
         assert sample.errnos.tolist() == [errno.EOPNOTSUPP] * 2
         for name in ("token", "bytes_sent", "num_subflows"):
-            with pytest.raises(ValueError, match=f"does not report {name}: it lacks the option"):
+            with pytest.raises(ValueError, match=f"does not report {name}, because it lacks the option"):
                 sample.column(name)
 
 

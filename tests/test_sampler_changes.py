@@ -329,7 +329,7 @@ def test_bad_input() -> None:
             ):
                 with pytest.raises(kind):
                     call(bad)
-        with pytest.raises(ValueError, match=f"fd {sock.fileno()} comes twice"):
+        with pytest.raises(ValueError, match=f"fd {sock.fileno()} occurs twice"):
             mp.Sampler([sock, sock.fileno()])
         with pytest.raises(TypeError):
             mp.Sampler(sock)  # type: ignore[call-overload]

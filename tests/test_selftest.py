@@ -232,7 +232,7 @@ def test_where_mptcp_falls_back_it_skips(mptcp: None) -> None:
         return [(one.returncode, one.stdout) for one in found]
 
     (code, output), given_up, strict, again = in_private_network(look)
-    why = r"(MPTCP connections fall back to TCP|no MPTCP connection can be had) over 127\.0\.0\.1: .*"
+    why = r"(MPTCP connections fall back to TCP|no MPTCP connection can be made) over 127\.0\.0\.1: .*"
     assert re.fullmatch(rf"TAP version 13\n1\.\.0 # SKIP {why}\n", output), output
     assert code == 4
     assert again[0] == 0
@@ -284,7 +284,9 @@ def test_without_netlink_its_cases_are_skipped(number: int, mptcp: None) -> None
     refusal = ("socket", {0: int(socket.AF_NETLINK)}, number)
     found = where_refused([refusal], lambda: run(*COMMAND))
     skips = re.findall(r"^ok \d+ (.*) # SKIP (.*)$", found.stdout, re.M)
-    reason = f"no netlink socket can be made here: [Errno {number}] socket(AF_NETLINK): {os.strerror(number)}"
+    reason = (
+        f"no netlink socket can be created here: [Errno {number}] socket(AF_NETLINK): {os.strerror(number)}"
+    )
     assert [name for name, why in skips if why == reason] == [
         "sock_diag: a token finds its connection",
         *(name for name, _ in selftest.SANDBOX),

@@ -205,7 +205,7 @@ def test_a_dump_has_a_largest_size(mptcp: None, monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(OSError, match="the sockets take more than"):
                 sock_diag.dump(established, 2 * rows, rows + 1)
         assert caught.value.errno == errno.EMSGSIZE
-        with pytest.raises(ValueError, match="a limit of 32767 bytes"):
+        with pytest.raises(ValueError, match=r"limit must be at least [0-9]+ bytes, not 32767"):
             mp.mptcp_diag(limit=(1 << 15) - 1)
         return str(caught.value)
 

@@ -75,7 +75,7 @@ def test_another_dead_subflow_is_seen(mptcp: None, monkeypatch: pytest.MonkeyPat
         except _ktap.Skip as reason:
             raise Missing(str(reason)) from None
         monkeypatch.setattr(mp, "snapshot", doctored)
-        with pytest.raises(_ktap.Failure, match="those that are not live are"):
+        with pytest.raises(_ktap.Failure, match="subflows that are not live"):
             _path_cases.initial_removed(socket.AF_INET)
 
     testing.in_child(look)
@@ -161,7 +161,7 @@ def test_a_byte_that_the_subflows_lost_or_doubled_is_seen(
 @pytest.mark.parametrize(
     ("lie", "found"),
     [
-        (lambda ports, info, _: ((ports[1], ports[0]), info), "it finds ports"),
+        (lambda ports, info, _: ((ports[1], ports[0]), info), "the lookup found ports"),
         (lambda ports, info, other: (ports, other), "token is"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_token_that_nobody_has_must_be_refused(family: int, monkeypatch: pytes
         return answers[-1]
 
     monkeypatch.setattr(_socket_cases, "by_token", doctored)
-    with pytest.raises(_ktap.Failure, match="a token that nobody has finds a connection"):
+    with pytest.raises(_ktap.Failure, match="the lookup of an unused token found a connection"):
         _socket_cases.look_up(family)
 
 

@@ -336,7 +336,7 @@ def test_a_length_beyond_the_buffer_is_a_value_error(mptcp_ends: Pair) -> None:
     for level, option in ((2**31, 1), (284, -(2**31) - 1)):
         with pytest.raises(ValueError, match="does not fit"):
             mp.getsockopt_into(mptcp_ends[0], level, option, bytearray(96))
-    with pytest.raises(TypeError, match="option is an int"):
+    with pytest.raises(TypeError, match="option must be an int"):
         mp.getsockopt_into(mptcp_ends[0], 284, "1", bytearray(96))  # type: ignore[arg-type]
 
 

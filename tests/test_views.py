@@ -332,8 +332,8 @@ def test_a_column_that_is_none_is_refused() -> None:
     rows = memoryview(bytes(280))
     for view, name, length, reason in (
         (mp.MPTCPInfo, "nonsense", 96, "no field 'nonsense'"),
-        (mp.MPTCPInfo, "bytes_sent", 48, "came with Linux 6.5"),
-        (mp.MPTCPInfo, "retransmits", 48, "came with Linux 6.5"),
+        (mp.MPTCPInfo, "bytes_sent", 48, "which Linux 6.5 added"),
+        (mp.MPTCPInfo, "retransmits", 48, "which Linux 6.5 added"),
         (mp.TCPInfo, "snd_wscale", 280, "bit-field"),
     ):
         with pytest.raises(ValueError, match=reason):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The border: the one folder that sees cffi, the kernel's layout and netlink. Others see the names here.
+"""The border: the only package that uses cffi, the kernel's struct layouts and netlink.
 
-Below it stands the kernel's layout (csrc/mptcp_abi.h), above it Python objects.
+Other modules import the names below. Under the border is the kernel's layout (csrc/mptcp_abi.h), above it are
+Python objects.
 """
 
 from .abi import IPPROTO_MPTCP as IPPROTO_MPTCP
@@ -34,5 +35,5 @@ from .sockopt import read_into as read_into
 from .sockopt import read_names as read_names
 from .sockopt import read_tcp_info as read_tcp_info
 
-#: Its other rooms that are open, imported by those who need them.
+#: Its public modules; whoever needs one imports it.
 ROOMS = ("layouts", "listeners", "netlink", "packets", "rows", "sock_diag")

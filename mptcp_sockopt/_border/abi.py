@@ -12,19 +12,19 @@ try:
     from _mptcp_sockopt import lib as lib
 except ImportError as error:
     raise ImportError(
-        f"mptcp_sockopt needs its compiled module _mptcp_sockopt: install the package, on Linux ({error})",
+        f"mptcp_sockopt needs its compiled module _mptcp_sockopt: install the package on Linux ({error})",
         name=error.name,
     ) from error
 
 _compiled_version = ffi.string(lib.mptcp_sockopt_version()).decode()
 if _compiled_version != __version__:
     raise ImportError(
-        f"mptcp_sockopt {__version__} was found with a compiled module of {_compiled_version}: "
-        "one of the two is another checkout or an older install; install again (pip install .)",
+        f"mptcp_sockopt {__version__} found a compiled module of version {_compiled_version}: "
+        "one of them is from another checkout or an older install; install again (pip install .)",
         name="_mptcp_sockopt",
     )
 
-# Taken from the header by the C compiler: option numbers, flags, states.
+# From the header, through the C compiler: option numbers, flags, states.
 IPPROTO_MPTCP: int = lib.IPPROTO_MPTCP
 SOL_MPTCP: int = lib.SOL_MPTCP
 MPTCP_INFO: int = lib.MPTCP_INFO
@@ -38,7 +38,7 @@ MOST_STATE: int = lib.MOST_STATE
 
 
 def numbers(prefix: str) -> dict[str, int]:
-    """The header's constants that begin with prefix, without it."""
+    """The header's constants whose names begin with prefix; names without it."""
     return {name[len(prefix) :]: getattr(lib, name) for name in dir(lib) if name.startswith(prefix)}
 
 
@@ -62,12 +62,12 @@ class Place:
 
     @property
     def format(self) -> str:
-        """For the struct module; native byte order, as the kernel's."""
+        """Format for the struct module, in native byte order, like the kernel's."""
         return "=" + {1: "B", 2: "H", 4: "I", 8: "Q"}[self.size]
 
 
 def layout(struct_name: str, prefix: str = "") -> dict[str, Place]:
-    """The fields of a C struct that begin with prefix, by the rest of their name, in order."""
+    """The fields of a C struct whose names begin with prefix, in order; names without it."""
     return {
         name[len(prefix) :]: Place(
             field.offset,
@@ -80,10 +80,10 @@ def layout(struct_name: str, prefix: str = "") -> dict[str, Place]:
 
 
 def packed(*places: Place) -> struct.Struct:
-    """Of fields that follow one another."""
+    """A Struct for adjacent fields."""
     return struct.Struct("=" + "".join(place.format[1:] for place in places))
 
 
 def in_words(size: int) -> int:
-    """How many 64-bit words hold size bytes."""
+    """The number of 64-bit words that hold size bytes."""
     return (size + 7) // 8

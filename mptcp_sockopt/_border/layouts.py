@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Where things lie in answers that are more than one struct: MPTCP_FULL_INFO, the ends of a subflow, a record
-of a dump. All by reflection from the header; what the parts mean is not known here."""
+"""Layouts of answers with several structs: MPTCP_FULL_INFO, the addresses of a subflow, a record of a dump.
+
+All offsets come from the header by reflection. This module does not know what the fields mean.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from .. import _types as t
 from .abi import LEAST_MPTCP_INFO, MPTCP_INFO_ROOM, Place, ffi, layout, packed
 
 _MPTCP_INFO = layout("mptcp_info")
-#: Bytes of today's mptcp_info.
+#: The size of today's mptcp_info, in bytes.
 MPTCP_INFO_SIZE = max(place.end for place in _MPTCP_INFO.values())
-MPTCP_INFO_ALIGNED = 4  # 8 of a 64-bit kernel
+MPTCP_INFO_ALIGNED = 4  # 8 on a 64-bit kernel
 
 
 # ------------------------------------------------------------------------------------ the ends of a subflow
@@ -28,24 +30,24 @@ _scope_id = packed(_IN6["scope_id"]).unpack_from
 ADDRS_SIZE = _ADDRS["ss_remote"].end
 KNOWN_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 LOCAL, REMOTE = _ADDRS["ss_local"].offset, _ADDRS["ss_remote"].offset
-#: The fields that are in the machine's byte order, whatever the families.
+#: The fields in the machine's byte order, whatever the family.
 FAMILIES = [Place(start + _FAMILY.offset, _FAMILY.size) for start in (LOCAL, REMOTE)]
 
 
 def families(addrs: t.Raw) -> tuple[int, int]:
-    """Of both ends."""
+    """The families of both addresses."""
     return _family(addrs, LOCAL)[0], _family(addrs, REMOTE)[0]
 
 
 def scope_ids(addrs: t.Raw) -> list[Place]:
-    """The fields of IPv6 that are in the machine's byte order. (Ports and flowinfo never are.)"""
+    """The fields of IPv6 addresses that are in the machine's byte order. (Ports and flowinfo are not.)"""
     place = _IN6["scope_id"]
     pairs = zip((LOCAL, REMOTE), families(addrs), strict=True)
     return [Place(at + place.offset, place.size) for at, family in pairs if family == socket.AF_INET6]
 
 
 def address(addrs: t.Raw, start: int) -> t.Address | None:
-    """The end at LOCAL or REMOTE; None for a family that is neither AF_INET nor AF_INET6."""
+    """The address at LOCAL or REMOTE; None if its family is neither AF_INET nor AF_INET6."""
 
     def part(place: Place) -> bytes:
         return addrs[start + place.offset : start + place.end]
@@ -63,9 +65,9 @@ def address(addrs: t.Raw, start: int) -> t.Address | None:
 
 # ------------------------------------------------------------------------------------------ MPTCP_FULL_INFO
 
-#: The fields of its header, in front of mptcp_info.
+#: The fields of its header, which mptcp_info follows.
 FULL_INFO = layout("mptcp_full_info")
-#: Where mptcp_info starts in it.
+#: The offset of mptcp_info.
 INFO_AT = FULL_INFO.pop("mptcp_info").offset
 NUM_SUBFLOWS = FULL_INFO["num_subflows"]
 #: The two user pointers.
@@ -74,7 +76,7 @@ SUBFLOW_ID = layout("mptcp_subflow_info")["id"]
 _FLAGS_AT = INFO_AT + _MPTCP_INFO["mptcpi_flags"].offset
 _flags = packed(_MPTCP_INFO["mptcpi_flags"]).unpack_from
 _STATE_AT: int = ffi.offsetof("struct tcp_info", "tcpi_state")
-_LARGEST = 1 << 16  # of an element: more than any struct has, less than a turned number
+_LARGEST = 1 << 16  # bytes of an element: more than any struct, less than a number in the wrong byte order
 _head = packed(*(place for place in FULL_INFO.values() if place.end <= POINTERS.start)).unpack_from
 _num_subflows = packed(NUM_SUBFLOWS).unpack_from
 #: The id of the mptcp_subflow_info at an offset: (id,).
@@ -87,17 +89,21 @@ def num_subflows(full_info: t.Raw | memoryview) -> int:
 
 
 def small_number(full_info: t.Raw) -> tuple[int, int]:
-    """A number of the header that is never large, and the size of its field."""
+    """A number in the header that is always small, and the size of its field."""
     return _head(full_info)[2], FULL_INFO["size_sfinfo_kernel"].size
 
 
 def full_info_shape(full_info: t.Raw) -> tuple[int, int, int, int, int]:
-    """Where mptcp_info ends in a compacted answer (csrc/mptcp_sockopt.h), how many elements of each array
-    follow, the size of the first array's and the offset of the ends in it, the size of the second's."""
+    """The layout of a compacted answer (see csrc/mptcp_sockopt.h), as five numbers.
+
+    These are: the end of mptcp_info, the number of elements in each of the two arrays that follow, the
+    element size of the first array, the offset of the addresses in its elements, and the element size of the
+    second array.
+    """
     _, tcp_info, element_of_kernel, element, count, room = _head(full_info)
     if count > room:
         count = room
-    # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with them at 4 from a 32-bit one.
+    # 264 bytes with the addresses at 8 from a 64-bit kernel, 260 with the addresses at 4 from a 32-bit one.
     addrs = element_of_kernel - ADDRS_SIZE
     if addrs > 8:
         addrs = 8
@@ -105,13 +111,13 @@ def full_info_shape(full_info: t.Raw) -> tuple[int, int, int, int, int]:
 
 
 def flags_and_states(full_info: t.Raw, shape: tuple[int, int, int, int, int]) -> tuple[int, bytes]:
-    """mptcpi_flags, and the tcpi_state of each subflow, a byte each. shape is full_info_shape()."""
+    """mptcpi_flags, and tcpi_state of each subflow as one byte. shape: see full_info_shape()."""
     at, count, element, _, tcp_info = shape
     return _flags(full_info, _FLAGS_AT)[0], full_info[at + count * element + _STATE_AT :: tcp_info]
 
 
 def is_full_info(full_info: t.Raw) -> bool:
-    """Whether the header fits the length, with sizes that a kernel can have, and give."""
+    """Whether the header is consistent with the length, and has sizes that a kernel can report."""
     tcp_info_of_kernel, _, element_of_kernel, *_ = _head(full_info)
     info_end, count, element, addrs, tcp_info = full_info_shape(full_info)
     info = info_end - INFO_AT
@@ -136,17 +142,17 @@ def _in_id(name: str) -> Place:
     return Place(_ID_AT + _ID[name].offset, _ID[name].size)
 
 
-#: The fields of inet_diag_msg without those of the socket's id, but for the interface.
+#: The fields of inet_diag_msg without the socket's id, except the interface.
 DIAG_MSG = {**_MSG, "ifindex": _in_id("if")}
-#: Where mptcp_info starts in a record.
+#: The offset of mptcp_info in a record.
 DIAG_INFO_AT: int = ffi.sizeof(ffi.typeof("struct inet_diag_msg"))
 _COOKIE = _in_id("cookie")
 _WORD = _COOKIE.size // 2
-#: Its two words, in the machine's byte order.
+#: The two words of the cookie, each in the machine's byte order.
 COOKIE = [Place(_COOKIE.offset, _WORD), Place(_COOKIE.offset + _WORD, _WORD)]
 _cookie = packed(*COOKIE).unpack_from
 _HOSTS, _PORTS = [_in_id("src"), _in_id("dst")], [_in_id("sport"), _in_id("dport")]
-#: What they are where the kernel does not tell it.
+#: Their value if the kernel does not report the cookie.
 NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
 
 
@@ -156,7 +162,7 @@ def cookie(record: t.Raw) -> int | None:
 
 
 def diag_end(record: t.Raw, *, remote: bool) -> t.Address:
-    """An end of the socket; flowinfo, which the kernel does not tell, is 0."""
+    """The local or remote address of the socket; flowinfo, which the kernel does not report, is 0."""
     host, port, interface = (
         record[place.offset : place.end] for place in (_HOSTS[remote], _PORTS[remote], DIAG_MSG["ifindex"])
     )

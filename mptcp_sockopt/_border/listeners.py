@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The MPTCP listeners of the network namespace: the kernel has two tables of them, and each misses some."""
+"""The MPTCP listeners in the network namespace. The kernel lists them in two tables, both incomplete."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .abi import ffi, in_words, layout, lib, packed
 from .layouts import COOKIE, DIAG_INFO_AT, DIAG_MSG, NO_COOKIE
 from .sock_diag import LIMIT, MPTCP, allocate, dump, dump_tcp, stride_of, too_much
 
-# Bytes of tcp_info since Linux 6.2. A kernel that gives them can list MPTCP listeners: it could since 5.19.
+# The size of tcp_info since Linux 6.2. A kernel that returns it can list MPTCP listeners (since 5.19).
 _TCP_INFO_OF_6_2 = layout("tcp_info", "tcpi_")["rehash"].end
-# And since 6.18, which tells the ULP of a listener to anybody: it did since 6.15.
+# And since 6.18. A kernel that returns it shows the ULP of a listener to every caller (since 6.15).
 _TCP_INFO_OF_6_18 = layout("tcp_info", "tcpi_")["raw_276"].end
 _COOKIE = slice(COOKIE[0].offset, COOKIE[-1].end)
 _NO_COOKIE = packed(*COOKIE).pack(*NO_COOKIE)
 _INODE_AT = DIAG_MSG["inode"].offset
-# Of struct tcp_socket: the inode, which ends its first part, is_mptcp, privileged, tcp_info.
+# Of struct tcp_socket: the inode (the last field of its first part), is_mptcp, privileged, tcp_info.
 _LISTENER = struct.Struct(f"={_INODE_AT}xIBBH4x")
-_RACES = 4  # reads of both tables, where one says nothing of what the other told
+_RACES = 4  # how often both tables are read, if they do not tell whether something is missing
 
 
 def _inodes(stride: int) -> struct.Struct:
@@ -27,17 +27,17 @@ def _inodes(stride: int) -> struct.Struct:
 
 
 class _Union:
-    """The listeners that MPTCP's dump told, and those that TCP's table says are MPTCP's too, by inode.
+    """The listeners in MPTCP's dump, and those in TCP's table that are marked as MPTCP, by inode.
 
-    Of TCP's table nothing else is kept, but what tells whether it withholds something.
+    Of TCP's table, only these are kept, plus what shows whether the kernel withholds something.
     """
 
     def __init__(self, records: bytearray, stride: int) -> None:
         self._stride = stride
-        self._told: dict[int, int] = {}  # where each is; two datagrams may tell the same one
+        self._told: dict[int, int] = {}  # offsets by inode; two datagrams may list the same listener
         again = False
         for at, (inode,) in enumerate(_inodes(stride).iter_unpack(records)):
-            again = again or not inode or inode in self._told  # without an inode: it is being closed
+            again = again or not inode or inode in self._told  # no inode: it is being closed
             self._told[inode] = at * stride
         if again:
             self._told.pop(0, None)
@@ -47,20 +47,20 @@ class _Union:
         self.start()
 
     def start(self) -> None:
-        """Before TCP's table comes, or comes again."""
+        """Called before TCP's table is read, or read again."""
         del self.records[len(self._told) * self._stride :]
         self._tells = self._confirmed = False
         self._others = 0
         self._shortest = lib.MOST_STRUCT
 
     def take(self, table: memoryview) -> None:
-        """Some of TCP's listeners (struct tcp_socket)."""
+        """Take some of TCP's listeners (struct tcp_socket)."""
         records, told = self.records, self._told
         size = _LISTENER.size
         for n, (inode, is_mptcp, privileged, tcp_info) in enumerate(_LISTENER.iter_unpack(table)):
             at = told.get(inode)
             if at is not None:
-                # What TCP's table says, but the cookie of the MPTCP socket.
+                # As in TCP's table, except for the cookie of the MPTCP socket.
                 record = bytearray(table[n * size : n * size + DIAG_INFO_AT])
                 record[_COOKIE] = records[at + _COOKIE.start : at + _COOKIE.stop]
                 records[at : at + DIAG_INFO_AT] = record
@@ -78,31 +78,31 @@ class _Union:
                 self._shortest = tcp_info
 
     def missing(self) -> str | None:
-        """Why some may be missing; "" if these two tables do not tell."""
+        """Why some listeners may be missing; None if none is, "" if these two tables do not show it."""
         if self._tells or not self._others:
             return None
         before_6_15 = (
-            f"whether {self._others} more TCP listeners are MPTCP's is told to CAP_NET_ADMIN alone before "
-            "Linux 6.15"
+            "before Linux 6.15, only CAP_NET_ADMIN can see "
+            f"whether {self._others} more TCP listeners are MPTCP"
         )
-        # One of MPTCP's was there without the name of its ULP: this kernel withholds it.
+        # An MPTCP listener was listed without its ULP: this kernel withholds it.
         if self._confirmed:
             return before_6_15
         if self._shortest >= _TCP_INFO_OF_6_18:
             return None
         if self._told:
             return ""
-        # The dump of MPTCP listeners, which always tells the first of a bucket, told nothing.
+        # The dump of MPTCP listeners, which always lists the first one of a bucket, was empty.
         return None if self._shortest >= _TCP_INFO_OF_6_2 else before_6_15
 
 
 def listeners(
     info_length: int, limit: int = LIMIT, before: memoryview | bytes = b""
 ) -> tuple[memoryview, int, str | None]:
-    """The records before, and of the MPTCP listeners; bytes of mptcp_info in each, and a sentence if some may
-    be missing.
+    """The records before, followed by those of the MPTCP listeners.
 
-    info_length: bytes of mptcp_info that this kernel was seen to give, or 0. limit is for all records.
+    Also returns the size of mptcp_info in each record, and a sentence if some listeners may be missing.
+    info_length: the size of mptcp_info on this kernel, or 0 if unknown. limit is for all records.
     """
     records, info_length, missing = _listeners(info_length, limit, len(before))
     whole = memoryview(ffi.buffer(allocate("uint64_t[]", in_words(len(before) + len(records)) + 1)))
@@ -114,24 +114,24 @@ def listeners(
 
 
 def mptcp_listeners() -> tuple[frozenset[int], str | None]:
-    """The inodes of the MPTCP listeners, which the TCP ones inside of them have too, and as listeners()."""
+    """The inodes of the MPTCP listeners, which their inner TCP sockets share; missing as listeners()."""
     records, info_length, missing = _listeners(0, LIMIT, 0)
     return frozenset([inode for (inode,) in _inodes(stride_of(info_length)).iter_unpack(records)]), missing
 
 
 def _listeners(info_length: int, limit: int, before: int) -> tuple[bytearray, int, str | None]:
-    """As listeners(), where before bytes of limit are taken already.
+    """As listeners(), where the first before bytes of limit are in use.
 
-    The kernel's dump of MPTCP listeners skips some where several are in one bucket of its table, and does not
-    know the address of those that its path manager made. But inside of every MPTCP listener is one of TCP,
-    with the same inode, and TCP's table misses none. So this is the union, by inode.
+    The kernel's dump of MPTCP listeners skips some if several are in one bucket of its table, and lacks the
+    address of those that its path manager created. But every MPTCP listener contains a TCP socket with the
+    same inode, and TCP's table is complete. So we build the union of both, by inode.
     """
     missing: str | None = ""
     for _ in range(_RACES):
         rows, seen = dump(1 << lib.TCP_LISTEN, limit, before)
         info_length = seen or info_length or lib.LEAST_MPTCP_INFO
         records = bytearray(rows)
-        del rows  # what is large is never there longer than it is needed
+        del rows  # large: free it as early as possible
         union = _Union(records, stride_of(info_length))
         if not _tcp_listeners(limit, union):
             missing = "listeners that share a port may be missing: this kernel has no tcp_diag"
@@ -143,12 +143,15 @@ def _listeners(info_length: int, limit: int, before: int) -> tuple[bytearray, in
         if missing != "":
             break
     if missing == "":
-        missing = "listeners may be missing: they came and went while they were listed"
+        missing = "listeners may be missing: sockets were opened and closed during the dump"
     return records, info_length, missing
 
 
 def _tcp_listeners(limit: int, union: _Union) -> bool:
-    """Into union; False where the kernel cannot. They are no rows, and have a bound of their own."""
+    """Read TCP's listeners into union; False if the kernel cannot list them.
+
+    They are not rows, so they have a limit of their own.
+    """
     try:
         dump_tcp(1 << lib.TCP_LISTEN, union, limit=max(limit, LIMIT), what="TCP's listeners", call=MPTCP)
     except UnsupportedOptionError:

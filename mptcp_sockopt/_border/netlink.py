@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Netlink in Python, for what is not asked often: one request and its answer; path manager, interfaces.
+"""Netlink in Python, for rare requests: one request and its answer; path manager, interfaces.
 
-Each call is about the network namespace of the calling process. OSError has the kernel's errno, or EPROTO for
-an answer that is none.
+Each call acts on the network namespace of the calling thread. OSError has the kernel's errno, or EPROTO for a
+malformed answer.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Headers: length first, then the kind.
+# Headers begin with the length, then the kind.
 _MESSAGE, _ATTRIBUTE = packed(*layout("nlmsghdr").values()), packed(*layout("nlattr").values())
 _GENERIC, _IFADDR = packed(*layout("genlmsghdr").values()), packed(*layout("ifaddrmsg").values())
 _IFINFO = packed(*layout("ifinfomsg").values())
-_DATAGRAMS = 100  # an answer is one message and an acknowledgement, in a datagram or two
+_DATAGRAMS = 100  # an answer is one message and an acknowledgement, in one or two datagrams
 
 
 class NoNetlinkError(OSError):
-    """No netlink socket is made here; with the errno of socket(2)."""
+    """No netlink socket can be created here; errno is that of socket(2)."""
 
 
 @contextlib.contextmanager
@@ -51,12 +51,12 @@ def nest(kind: int, *inside: bytes) -> bytes:
 
 
 def number(kind: int, layout: str, value: int) -> bytes:
-    """An attribute that is a number in native byte order: B, H, I or i."""
+    """An attribute with a number in native byte order: B, H, I or i."""
     return attribute(kind, struct.pack(f"={layout}", value))
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Values by their kind; OSError (EPROTO) for bytes that are no attributes."""
+    """Values by kind; OSError (EPROTO) if the bytes are malformed."""
     found = {}
     while data:
         kind, value, data = _cut(data, _ATTRIBUTE)
@@ -65,9 +65,9 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 
 def call(netlink: socket.socket, kind: int, payload: bytes, flags: int = 0) -> bytes:
-    """One request; the payload of its answer, empty if that was the acknowledgement alone.
+    """One request; returns the payload of its answer, which is empty for a plain acknowledgement.
 
-    OSError with the kernel's errno if it refuses, EPROTO if what comes back is no answer.
+    OSError with the kernel's errno if it refuses, EPROTO for a malformed answer.
     """
     length = _MESSAGE.size + len(payload)
     flags |= lib.NLM_F_REQUEST | lib.NLM_F_ACK
@@ -89,14 +89,14 @@ def call(netlink: socket.socket, kind: int, payload: bytes, flags: int = 0) -> b
 
 
 def numbers(layout: str, data: bytes) -> tuple[int, ...]:
-    """What data begins with; OSError (EPROTO) if it is shorter."""
+    """The numbers at the start of data; OSError (EPROTO) if it is shorter."""
     if len(data) < struct.calcsize(layout):
         raise _broken(f"{len(data)} bytes for {layout}")
     return struct.unpack_from(layout, data)
 
 
 def _cut(data: bytes, header: struct.Struct) -> tuple[int, bytes, bytes]:
-    """The first message or attribute: its kind, what is in it, and what follows."""
+    """The first message or attribute: its kind, its payload, and the rest of the data."""
     if len(data) < header.size:
         raise _broken(f"{len(data)} bytes left, less than a header")
     length, kind, *_ = header.unpack_from(data)
@@ -113,7 +113,7 @@ def _broken(found: str) -> OSError:
 
 
 def generic(family: str, command: int, payload: bytes = b"") -> bytes:
-    """One command to a family of generic netlink; the payload of its answer, behind its header."""
+    """Send one command to a generic netlink family; returns the payload of its answer, after its header."""
     with connected(lib.NETLINK_GENERIC) as netlink:
         name = attribute(lib.CTRL_ATTR_FAMILY_NAME, family.encode() + b"\0")
         request = _GENERIC.pack(lib.CTRL_CMD_GETFAMILY, 1, 0) + name
@@ -123,7 +123,7 @@ def generic(family: str, command: int, payload: bytes = b"") -> bytes:
 
 
 def set_limits(subflows: int, add_addr_accepted: int = 0) -> None:
-    """Allow that many additional subflows and accepted ADD_ADDR a connection; 8 is the most."""
+    """Allow up to this many additional subflows and accepted ADD_ADDR for each connection; at most 8."""
     generic(
         "mptcp_pm",
         lib.MPTCP_PM_CMD_SET_LIMITS,
@@ -149,8 +149,9 @@ def add_endpoint(
 ) -> None:
     """``ip mptcp endpoint add ADDRESS [dev INTERFACE] subflow``: new connections get a subflow from address.
 
-    With signal, they announce the address to the peer, which may connect to it (``signal [port PORT]``; for a
-    port, the kernel makes a listener of its own). The subflow of a backup is used when no other is left.
+    With signal, new connections announce address to the peer instead, which may connect to it (``signal [port
+    PORT]``; for a port, the kernel creates a listener). The subflow of a backup endpoint is used only if no
+    other is left.
     """
     flags = lib.MPTCP_PM_ADDR_FLAG_SIGNAL if signal else lib.MPTCP_PM_ADDR_FLAG_SUBFLOW
     parts = [number(lib.MPTCP_PM_ADDR_ATTR_FLAGS, "I", flags | lib.MPTCP_PM_ADDR_FLAG_BACKUP * backup)]
@@ -162,7 +163,7 @@ def add_endpoint(
 
 
 def delete_endpoint(id: int) -> None:
-    """``ip mptcp endpoint del id ID``: it goes, and its subflows. The kernel numbers them from 1."""
+    """``ip mptcp endpoint del id ID``: remove an endpoint and its subflows. ids start at 1."""
     _endpoint(lib.MPTCP_PM_CMD_DEL_ADDR, number(lib.MPTCP_PM_ADDR_ATTR_ID, "B", id))
 
 
@@ -172,7 +173,7 @@ def delete_initial_address(address: str) -> None:
 
 
 def flush_endpoints() -> None:
-    """``ip mptcp endpoint flush``: all endpoints go, and their subflows."""
+    """``ip mptcp endpoint flush``: remove all endpoints and their subflows."""
     generic("mptcp_pm", lib.MPTCP_PM_CMD_FLUSH_ADDRS)
 
 
@@ -189,7 +190,7 @@ def _name(interface: str) -> bytes:
 
 
 def add_address(address: str, interface: str = "lo", prefix: int = 0) -> None:
-    """``ip address add ADDRESS/PREFIX dev INTERFACE nodad``; by default a host's own, /32 or /128."""
+    """``ip address add ADDRESS/PREFIX dev INTERFACE nodad``; by default, prefix is that of a single host."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     host = socket.inet_pton(family, address)
     index = socket.if_nametoindex(interface)
@@ -204,11 +205,11 @@ def bring_up(interface: str) -> None:
 
 
 def add_veth(name: str, peer: str, namespace: int) -> None:
-    """``ip link add NAME up type veth peer name PEER netns NAMESPACE``, which is a descriptor.
+    """``ip link add NAME up type veth peer name PEER netns NAMESPACE``; namespace is a descriptor.
 
-    The peers of all pairs have one link-layer address, and no ARP. Then the kernel addresses every frame to
-    just that (the neighbour of an interface without ARP has the interface's own), and nobody waits for a
-    neighbour when two of them are joined.
+    The peers of all pairs have the same link-layer address and no ARP. On an interface without ARP, the
+    kernel sends every frame to the interface's own address. So two peers can be joined without waiting for
+    neighbour discovery.
     """
     up, noarp = lib.IFF_UP, lib.IFF_NOARP
     other = _IFINFO.pack(0, 0, 0, 0, noarp, noarp) + _name(peer)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Small questions to one socket, and the way from an errno to an exception."""
+"""Small questions to one socket, and the conversion of errnos to exceptions."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ OPTION_NAMES = {
     MPTCP_SUBFLOW_ADDRS: "MPTCP_SUBFLOW_ADDRS",
     MPTCP_FULL_INFO: "MPTCP_FULL_INFO",
 }
-#: How often a read is tried that has not enough room, because the subflows become more.
+#: How often a read is tried if its buffer is too small because subflows are being added.
 ATTEMPTS = 4
-#: How often a socket that speaks MPTCP may refuse an option: it may be connected again in between.
+#: How often an MPTCP socket may refuse an option, because it may have been connected again in between.
 TRIES: int = lib.MOST_REFUSALS
 
 _ASKED: dict[int, str] = {getattr(lib, f"ASK_{name}"): name for name in numbers("ASK_")}
 
 
-# Globals, because an attribute of lib is found slowly, and TCP sockets are asked these every second.
+# Globals, because attributes of lib are looked up slowly, and TCP sockets may be asked every second.
 _socket_ask, _mptcp_refusal = lib.socket_ask, lib.mptcp_refusal
 _ASK_SO_ACCEPTCONN: int = lib.ASK_SO_ACCEPTCONN
 _REFUSED_OTHER: int = lib.REFUSED_OTHER
@@ -46,7 +46,7 @@ _REFUSING = (-errno.EOPNOTSUPP, -errno.ENOPROTOOPT)
 
 
 def _answer(fd: int, call: str, answer: int) -> int:
-    """What socket_ask() and its like returned, or the OSError of the option that failed."""
+    """The result of socket_ask() and similar functions, or the OSError of the option that failed."""
     if answer < 0:
         option, number = _ASKED[-answer >> 12], -answer & lib.MOST_ERRNO
         raise OSError(number, f"{call} on fd {fd}: {reason_of(number)} (getsockopt({option}))")
@@ -62,14 +62,18 @@ def tcp_protocol(fd: int, call: str) -> int:
 
 
 def refusal(fd: int, error: int, level: int = SOL_MPTCP) -> int:
-    """Why an option was refused with error (-errno): REFUSED_TCP and its like, 0 where the errno says it all,
-    and less than 0, as socket_ask(), where that cannot be told."""
+    """Why an option was refused with error (-errno): REFUSED_TCP or similar; 0 if the errno says it all.
+
+    Negative, as socket_ask(), if that cannot be determined.
+    """
     return _mptcp_refusal(fd) if error in _REFUSING and level == SOL_MPTCP else 0
 
 
 def tcp_refusal(fd: int, call: str, option: str, error: int, reason: int) -> int:
-    """refusal() of a TCP-family socket: REFUSED_TCP, REFUSED_FALLBACK or REFUSED_OPTION. OSError for any
-    other socket, and for any other error."""
+    """refusal() of a TCP or MPTCP socket: REFUSED_TCP, REFUSED_FALLBACK or REFUSED_OPTION.
+
+    OSError for any other socket, and for any other error.
+    """
     if error not in _REFUSING:
         tcp_protocol(fd, call)
         raise failure(fd, option, error)
@@ -79,16 +83,16 @@ def tcp_refusal(fd: int, call: str, option: str, error: int, reason: int) -> int
 
 
 def is_doubtful(reason: int, option: str, left: int) -> bool:
-    """Whether to ask once more, which may be done left - 1 times.
+    """Whether to try once more, which may be done left - 1 times.
 
-    The refusal and the question why are two calls. A socket that speaks MPTCP has refused: either this kernel
-    lacks the option, or the socket was connected again in between.
+    The refusal and the question for its reason are two calls. If a socket that speaks MPTCP has refused,
+    either this kernel lacks the option or the socket was connected again in between.
     """
     return reason == REFUSED_OPTION and left > 1 and _has_option(option) is not False
 
 
 def again(fd: int, option: str, error: int, left: int) -> int:
-    """left - 1 where the refusal is doubtful; else its exception."""
+    """left - 1 if the refusal is doubtful; otherwise raises its exception."""
     reason = refusal(fd, error)
     if is_doubtful(reason, option, left):
         return left - 1
@@ -96,21 +100,21 @@ def again(fd: int, option: str, error: int, left: int) -> int:
 
 
 def _has_option(name: str) -> bool | None:
-    """Whether this kernel knows an option, from a socket that nobody connects; None: no such socket."""
+    """Whether this kernel knows an option, from a socket that is never connected; None if there is none."""
     number = {known: number for number, known in OPTION_NAMES.items()}.get(name)
     try:
         fresh = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
     except OSError:
         return None
     with fresh:
-        # The shortest answer is enough to know.
+        # The shortest answer is enough.
         size = ffi.new("int *", 0)
         error = lib.sockopt_get(fresh.fileno(), SOL_MPTCP, number or 0, ffi.new("uint64_t *"), size)
     return None if number is None else error not in _REFUSING
 
 
 def speaks_mptcp(fd: int, call: str) -> bool:
-    """TCP_IS_MPTCP of a TCP-family socket, on any kernel, see _errors.py. OSError for any other."""
+    """TCP_IS_MPTCP of a TCP or MPTCP socket, on any kernel; see _errors.py. OSError for any other."""
     answer = _socket_ask(fd, lib.ASK_TCP_IS_MPTCP)
     if answer < 0:
         tcp_protocol(fd, call)
@@ -119,15 +123,17 @@ def speaks_mptcp(fd: int, call: str) -> bool:
 
 
 def listens(fd: int, call: str) -> bool:
-    """SO_ACCEPTCONN. OSError where the kernel refuses to tell."""
+    """SO_ACCEPTCONN. OSError if the kernel refuses it."""
     return _answer(fd, call, _socket_ask(fd, _ASK_SO_ACCEPTCONN)) != 0
 
 
 def failure(fd: int, option: str, error: int, reason: int = 0) -> OSError:
-    """The exception for a read of option that returned error: -errno, or 0 for what never had room. reason is
-    of refusal()."""
+    """The exception for a read of option that returned error.
+
+    error: -errno, or 0 if the buffer was always too small. reason: see refusal().
+    """
     if not error:
-        why = f"its subflows became more during each of {ATTEMPTS} reads"
+        why = f"subflows were added during each of {ATTEMPTS} reads"
         return OSError(errno.EAGAIN, f"getsockopt({option}) on fd {fd}: {why}")
     if reason < 0:
         return failed(fd, option, -reason & lib.MOST_ERRNO, -reason >> 12)
@@ -142,20 +148,20 @@ _REFUSALS: dict[int, tuple[type[OSError], str]] = {
     REFUSED_TCP: (NotMPTCPError, "this is a plain TCP socket"),
     REFUSED_FALLBACK: (NotMPTCPError, "this MPTCP socket fell back to TCP"),
     REFUSED_OPTION: (UnsupportedOptionError, "this kernel lacks the option"),
-    lib.ANOTHER_CONNECTION: (OSError, "this is another connection than the one that was added"),
+    lib.ANOTHER_CONNECTION: (OSError, "this is not the connection that was added"),
 }
 
 
 def reason_of(number: int) -> str:
-    """An errno in words. EPROTO is ours: no option here is refused with it."""
+    """An errno in words. EPROTO is our own: the kernel refuses none of these options with it."""
     return "the kernel's answer is out of bounds" if number == errno.EPROTO else os.strerror(number)
 
 
 def failed(fd: int, option: str, number: int, refusal: int = 0) -> OSError:
-    """The exception for an errno, and for why it was refused: as of socket_rows."""
+    """The exception for an errno and the reason of the refusal, as in socket_rows."""
     kind, reason = _REFUSALS.get(refusal) or (OSError, reason_of(number))
     if refusal in _ASKED:
-        reason = f"refused, and why is not known: getsockopt({_ASKED[refusal]}): {reason}"
+        reason = f"refused for an unknown reason: getsockopt({_ASKED[refusal]}): {reason}"
     problem = kind(number, f"getsockopt({option}) on fd {fd}: {reason}")
     if isinstance(problem, MPTCPError):
         problem.option = option

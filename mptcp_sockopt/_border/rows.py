@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Many sockets: raw reads by one C call, into leased memory.
+"""Many sockets: raw reads in one C call, into leased memory.
 
-As sockopt.py it knows descriptors, buffers and lengths, and no field by its meaning.
+Like sockopt.py, it knows descriptors, buffers and lengths, but not the meaning of any field.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ if TYPE_CHECKING:
 _allocate = ffi.new_allocator(should_clear_after_alloc=False)
 _get_rows = lib.mptcp_get_rows
 _INT = ffi.sizeof("int")
-_SPARE = 2  # blocks that are kept: a caller often holds the last answer and the one before
-_ATTEMPTS = 8  # a connection may grow, and the scratch and the row must both become larger for it
+_SPARE = 2  # blocks that are kept: callers often hold the last two answers
+_ATTEMPTS = 8  # if a connection grows, both the scratch memory and the row must grow
 
 
 class Rows:
-    """MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets, as csrc/mptcp_sockopt.h says of socket_rows.
+    """MPTCP_INFO or MPTCP_FULL_INFO (option) of many sockets; see socket_rows in csrc/mptcp_sockopt.h.
 
-    The memory of an answer is leased: it comes back when the last view of it is gone, and the next answer
-    is written there. (malloc does as well up to 32 MB; from there on its new pages cost as much as the
-    read.) Thread rule: one thread at a time. A signal handler or a finalizer may call any of it in the
-    middle of any other call: each works on what it took at its start, and leaves behind what is whole.
+    The memory of an answer is leased: it is returned when the last view of it is gone, and the next answer is
+    written there. (malloc is as good up to 32 MB. Above that, its new pages cost as much as the read.)
+
+    Thread rule: one thread at a time. A signal handler or a finalizer may call any method in the middle of
+    another call: each works on what it found at its start, and always leaves a consistent state.
     """
 
     def __init__(self, option: int) -> None:
         self._option = option
         if option == MPTCP_INFO:
             names, self._room = ["mptcp_info"], lib.MPTCP_INFO_ROOM
-        else:  # with one subflow
+        else:  # room for one subflow
             names, self._room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], BUFFER_SIZE
         self._narrow = self._stride = _whole_words(sum(ffi.sizeof(f"struct {name}") for name in names))
         self._scratch = _new_scratch(self._room)
@@ -54,7 +55,7 @@ class Rows:
         self._come_back = come_back
 
     def put(self, added: Mapping[int, int]) -> None:
-        """The descriptors to ask. Where the number beside one has changed, its token is forgotten."""
+        """Set the descriptors to read. If the number of a descriptor has changed, its token is forgotten."""
         added = dict(added)
         before, fds, _, known = self._asked
         tokens = dict(zip(fds, known, strict=True))
@@ -63,7 +64,7 @@ class Rows:
         self._asked = added, fds, ffi.new("int[]", fds), ffi.new("uint64_t[]", kept)
 
     def read(self) -> tuple[tuple[int, ...], int, int, memoryview]:
-        """The descriptors, time.monotonic_ns() before the call, the stride, and the block of socket_rows."""
+        """The descriptors, time.monotonic_ns() just before, the stride, and the block as in socket_rows."""
         _, fds, numbers, tokens = self._asked
         spare, count = self._spare, len(fds)
         for _ in range(_ATTEMPTS):
@@ -80,7 +81,7 @@ class Rows:
             now = time.monotonic_ns()
             longest = _get_rows(asked)
             if longest <= stride:
-                if stride > self._narrow and longest * 2 < stride:  # the connection that needed it is gone
+                if stride > self._narrow and longest * 2 < stride:  # the long connection is gone
                     self._stride = max(self._narrow, _whole_words(longest))
                     self._scratch = _new_scratch(max(self._room, 2 * longest))
                 return fds, now, stride, memoryview(ffi.buffer(lease, size)).toreadonly()
@@ -88,11 +89,11 @@ class Rows:
                 self._scratch = _new_scratch(longest + lib.mptcp_full_info_room(MORE))
             else:
                 self._stride = _whole_words(longest)
-        raise OSError(errno.EAGAIN, f"Sampler: subflows became more during each of {_ATTEMPTS} reads")
+        raise OSError(errno.EAGAIN, f"Sampler: subflows were added during each of {_ATTEMPTS} reads")
 
 
 def _whole_words(size: int) -> int:
-    """size as a multiple of 8."""
+    """size, rounded up to a multiple of 8."""
     return in_words(size) * 8
 
 

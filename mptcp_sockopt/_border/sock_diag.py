@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The MPTCP and TCP sockets of the network namespace, by sock_diag(7): dumps, which C parses.
+"""The MPTCP and TCP sockets in the network namespace, from sock_diag(7) dumps, which C parses.
 
-As sockopt.py it knows descriptors, buffers and errnos, and no field by its meaning.
+Like sockopt.py, it knows descriptors, buffers and errnos, but not the meaning of any field.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Sink(Protocol):
-        """Where a dump of TCP sockets goes, as it comes."""
+        """Receives a dump of TCP sockets as it arrives."""
 
         def start(self) -> None:
             """The dump begins, or begins again."""
@@ -30,33 +30,34 @@ if TYPE_CHECKING:
             """Some sockets, each a struct tcp_socket."""
 
 
-# What asks: errors name it.
+# The caller, as named in errors.
 MPTCP, _TCP = "mptcp_diag()", "sock_diag of TCP"
 _ATTEMPTS = 10
-_FIRST_SIZE = 1 << 18  # some 1,400 records; what is not written to costs nothing
-#: Bytes of rows, if the caller says nothing else.
+_FIRST_SIZE = 1 << 18  # about 1,400 records; untouched memory costs nothing
+#: Bytes of rows, by default.
 LIMIT: int = lib.MOST_RECORDS
-# First buffers that are not in use, as in sockopt.py: one that was written to before is 5 % of a small dump.
-# No more than these are kept, however many threads once asked at a time.
+# First buffers that are not in use, as in sockopt.py: reusing one saves 5 % of a small dump. Only this many
+# are kept, no matter how many threads read at once.
 _free: deque[Any] = deque(maxlen=2)
-# No two requests have the same: what an earlier answer left in a buffer is never taken for this one's.
+# Every request has its own number, so an old answer in a buffer is never mistaken for the current one.
 _sequences = count(1)
-# The first kernels with MPTCP take a dump of all families for one of TCP sockets, see csrc/mptcp_diag.h.
-# Their INET_DIAG_INFO is the tcp_info of Linux 5.4, which ended with this field.
+# The first kernels with MPTCP take a dump of all families for one of TCP sockets; see csrc/mptcp_diag.h.
+# Their INET_DIAG_INFO is the tcp_info of Linux 5.4, whose last field is this.
 _TCP_INFO = layout("tcp_info", "tcpi_")["snd_wnd"].end
 
 allocate = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 def stride_of(info_length: int) -> int:
-    """From record to record, where mptcp_info takes that many bytes."""
+    """The distance between records with this much mptcp_info."""
     return DIAG_INFO_AT + in_words(info_length) * 8
 
 
 class _Dump:
     """struct mptcp_diag_dump, and the memory that it points to.
 
-    With a sink, records go there as they come, and none is kept. Either way they are at most limit bytes.
+    With a sink, records are passed on as they arrive and none is kept. In both cases they take at most limit
+    bytes.
     """
 
     def __init__(self, limit: int, sink: Sink | None = None, port: int = 0) -> None:
@@ -79,16 +80,16 @@ class _Dump:
         return memoryview(ffi.buffer(self._records, self.c.used))
 
     def take(self) -> memoryview:
-        """The records, without much more memory than they take; to be called last."""
+        """The records, using little more memory than they need. Must be the last call."""
         rows = self.rows()
-        if self.c.size > _FIRST_SIZE:  # it was doubled, or less: almost half of it is used
+        if self.c.size > _FIRST_SIZE:  # it was at most doubled, so almost half of it is used
             return rows.toreadonly()
         copy = memoryview(bytes(rows))
         _free.append(self._records)
         return copy
 
     def ask(self, fd: int, family: int, states: int) -> int:
-        """Add what one request brings; 0 or -errno."""
+        """Send a request and add what it returns; 0 or -errno."""
         self.c.sequence = next(_sequences) % 2**32
         if self._sink:
             self.c.tcp = states
@@ -107,7 +108,7 @@ class _Dump:
             if self.is_full:
                 return -errno.EMSGSIZE
             if self.c.size - self.c.used < lib.MPTCP_DIAG_DATAGRAM:
-                # A datagram more than the limit is room enough to see that it is exceeded.
+                # One datagram above the limit is enough to detect that it is exceeded.
                 most = self.limit + lib.MPTCP_DIAG_DATAGRAM
                 size = 2 * self.c.size
                 self._use(allocate("uint64_t[]", in_words(size if size < self.limit else most)))
@@ -123,17 +124,17 @@ class _Dump:
 
 
 def dump(states: int, limit: int = LIMIT, before: int = 0) -> tuple[memoryview, int]:
-    """Records of the MPTCP sockets in these states (1 << state), as csrc/mptcp_diag.h says.
+    """Records of the MPTCP sockets in these states (1 << state), as described in csrc/mptcp_diag.h.
 
-    The records, and how many bytes of mptcp_info are in each (0 if there are no records). Of limit, before
-    bytes are taken already.
+    Returns the records, and the size of mptcp_info in each (0 without records). The first before bytes of
+    limit are in use.
     """
     if limit < _FIRST_SIZE:
-        raise ValueError(f"a limit of {limit} bytes: the smallest is {_FIRST_SIZE}")
+        raise ValueError(f"limit must be at least {_FIRST_SIZE} bytes, not {limit}")
     left = limit - before
     for _ in range(_ATTEMPTS):
         result, found = _attempt(states, socket.AF_UNSPEC, limit=left)
-        # Nothing found proves nothing: it may be a kernel that looked for TCP sockets.
+        # An empty result proves nothing: this kernel may have looked for TCP sockets.
         if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
             result, found = _attempt(states, socket.AF_INET, socket.AF_INET6, limit=left)
         if result == 0 and not found.c.interrupted:
@@ -142,17 +143,17 @@ def dump(states: int, limit: int = LIMIT, before: int = 0) -> tuple[memoryview, 
     raise _disturbed(result)
 
 
-# What is worth another dump, and how it is told. 0 is a whole dump of a table that changed meanwhile.
+# Results after which another dump is tried, and their messages. 0: a complete dump of a table that changed.
 _DISTURBED = {
     0: "the sockets changed during",
-    -errno.EAGAIN: "the end did not come in",
+    -errno.EAGAIN: "the end was missing in",
     -errno.ENOBUFS: "messages were lost in",
 }
 
 
 def _raise_unless_disturbed(result: int, found: _Dump, what: str, limit: int, call: str = MPTCP) -> None:
     if found.c.barren > lib.MOST_BARREN:
-        raise OSError(errno.EPROTO, f"{call}: datagrams came that brought nothing")
+        raise OSError(errno.EPROTO, f"{call}: too many datagrams without data")
     if found.is_full:
         raise too_much(what, limit, call)
     if result not in _DISTURBED:
@@ -171,16 +172,17 @@ def _disturbed(result: int, call: str = MPTCP) -> OSError:
 def _attempt(
     states: int, *families: int, limit: int, sink: Sink | None = None, port: int = 0, call: str = MPTCP
 ) -> tuple[int, _Dump]:
-    """One dump for each family, on a new netlink socket, which has no other dump under way.
+    """One dump for each family, on a new netlink socket, so that no other dump is in progress on it.
 
-    0 or -errno, and what came. With a sink, of the TCP sockets that have that local port (0: any).
+    Returns 0 or -errno, and what was received. With a sink, dumps TCP sockets with this local port (0: any).
     """
     try:
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
     except OSError as error:
         if error.errno == errno.EPROTONOSUPPORT:  # a kernel without sock_diag
             raise _failure(error.errno, call) from None
-        # Any other, EAFNOSUPPORT too, is no word of the kernel about its sockets: seccomp, a security module.
+        # Any other errno, even EAFNOSUPPORT, says nothing about the kernel: it is seccomp or a security
+        # module.
         raise OSError(error.errno, f"{call}: socket(AF_NETLINK): {error.strerror}") from None
     result, found = 0, _Dump(limit, sink, port)
     with netlink:
@@ -189,10 +191,10 @@ def _attempt(
     return result, found
 
 
-# The request for all families is not known, or its answer is not of one kind (TCP's has sockets without
-# INET_DIAG_INFO).
+# The kernel does not know the request for all families, or its answer is of mixed kinds (TCP's includes
+# sockets without INET_DIAG_INFO).
 _DOUBTFUL = (-errno.EINVAL, -errno.EOPNOTSUPP, -errno.EPROTO)
-# How a kernel without sock_diag, without inet_diag, without MPTCP diag, or before 5.7 refuses.
+# The errnos of kernels without sock_diag, without inet_diag, without MPTCP diag, or before 5.7.
 _LACKING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
 
 
@@ -201,8 +203,8 @@ def _failure(number: int, call: str) -> OSError:
         return OSError(number, f"{call}: {reason_of(number)}")
     problem = UnsupportedOptionError(
         number,
-        f"{call}: this kernel cannot list its MPTCP sockets: it wants Linux 5.9 with "
-        "CONFIG_INET_MPTCP_DIAG, or its module mptcp_diag where the kernel finds it",
+        f"{call}: this kernel cannot list its MPTCP sockets: this needs Linux 5.9 with "
+        "CONFIG_INET_MPTCP_DIAG, built in or as the module mptcp_diag",
     )
     problem.option = "mptcp_diag"
     return problem
@@ -212,7 +214,7 @@ def _failure(number: int, call: str) -> OSError:
 
 
 def dump_tcp(states: int, sink: Sink, *, port: int = 0, limit: int = LIMIT, what: str, call: str) -> None:
-    """The TCP sockets in these states, into sink. Together they take at most limit bytes."""
+    """Read the TCP sockets in these states into sink. Together they take at most limit bytes."""
     result = 0
     for _ in range(_ATTEMPTS):
         sink.start()
@@ -224,7 +226,7 @@ def dump_tcp(states: int, sink: Sink, *, port: int = 0, limit: int = LIMIT, what
 
 
 class _Table:
-    """All of it, as it came."""
+    """Keeps everything, as it arrives."""
 
     def start(self) -> None:
         self.rows = bytearray()
@@ -234,8 +236,10 @@ class _Table:
 
 
 def tcp_sockets(states: int, port: int) -> list[dict[str, Any]]:
-    """The TCP sockets with that local port (0: any) that are in these states (1 << state): the fields of
-    inet_diag_msg under the kernel's names, and what else was told."""
+    """The TCP sockets with this local port (0: any) in these states (1 << state).
+
+    Each is a dict: the fields of inet_diag_msg under the kernel's names, and what else the kernel reports.
+    """
     table = _Table()
     dump_tcp(states, table, port=port, what="the sockets", call=_TCP)
     return [_fields(one) for one in ffi.from_buffer("struct tcp_socket[]", table.rows)]

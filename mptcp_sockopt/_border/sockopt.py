@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One socket: reads into buffers.
 
-What must live here: descriptors, buffers, lengths. What this file must not know: the name or the meaning of
-any field.
+This module knows descriptors, buffers and lengths. It must not know the name or meaning of any field.
 """
 
 from __future__ import annotations
@@ -30,15 +29,16 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     V = TypeVar("V")
 
-# Free lists, because the GIL is dropped during a read: a buffer in use belongs to its call alone. (pop and
-# append of a deque are atomic.) They keep no more than these, however many threads once read at a time.
+# Free lists: the GIL is released during a read, so a buffer in use must belong to one call. (deque.pop and
+# deque.append are atomic.) At most this many are kept, no matter how many threads read at once.
 _KEPT = 4
-# 8 KiB hold nine subflows, the most that the in-kernel path manager makes; a larger buffer is made for its
-# call and not kept.
+# 8 KiB hold nine subflows, the maximum of the in-kernel path manager. A larger buffer is created for one call
+# and not kept.
 BUFFER_SIZE = 8192
-# A larger buffer has room for a few that come before the next call; who has more all the time is a liar.
+# A larger buffer has room for a few subflows that are added before the next call. Needing more every time is
+# an error.
 MORE = 8
-# By the name of the option: what a C function gets back is what it was given before.
+# By option name: a C function gets back only buffers that it was given before.
 _free: dict[str, deque[tuple[Any, memoryview]]] = defaultdict(partial(deque, maxlen=_KEPT))
 
 
@@ -49,9 +49,9 @@ def _new_buffer(size: int) -> tuple[Any, memoryview]:
 
 _new_bytes: t.MakeView = bytes.__new__  # type: ignore[assignment]  # views are bytes
 
-# Buffers of MPTCP_INFO, each with a view of it as long as the last answer: the next one is as long.
+# Buffers for MPTCP_INFO, each with a view of the last answer's length: the next answer has the same length.
 _free_info: deque[tuple[Any, memoryview, int]] = deque(maxlen=_KEPT)
-_NO_LENGTH: int = lib.MPTCP_INFO_ROOM + 1  # of a new one: neither an answer nor -errno
+_NO_LENGTH: int = lib.MPTCP_INFO_ROOM + 1  # of a new buffer: neither an answer nor -errno
 _pop_info = _free_info.pop
 _push_info = _free_info.append
 _get_info = lib.mptcp_get_info
@@ -60,8 +60,8 @@ _get_info = lib.mptcp_get_info
 def read_info(sock: object, make: type[V], left: int = TRIES) -> V:
     """MPTCP_INFO, as the kernel wrote it.
 
-    The call that is made most. What it costs beside the system call is counted by benchmarks/groups.py,
-    and is why it names its globals and does by itself what descriptor() and the other reads share.
+    The most frequent call. benchmarks/groups.py measures its cost beyond the system call. That is why it uses
+    globals, and repeats what descriptor() and the other reads have in common.
     """
     if type(sock) is int:
         fd = sock
@@ -84,7 +84,7 @@ def read_info(sock: object, make: type[V], left: int = TRIES) -> V:
     if length != size:
         if length < 0:
             _push_info(buffer)
-            checked(sock, fd)  # refused before the kernel was asked: what is no descriptor
+            checked(sock, fd)  # the exception of an invalid descriptor comes first
             return read_info(fd, make, again(fd, "MPTCP_INFO", length, left))
         view = memoryview(ffi.buffer(pointer, length))
         buffer = pointer, view, length
@@ -102,7 +102,7 @@ _get_subflow_data = lib.mptcp_get_subflow_data
 
 
 def read_elements(fd: int, option: int, make: type[V], left: int = TRIES) -> tuple[V, ...]:
-    """MPTCP_TCPINFO or MPTCP_SUBFLOW_ADDRS: one element for each subflow, however many there are."""
+    """MPTCP_TCPINFO or MPTCP_SUBFLOW_ADDRS: one element for each subflow, for any number of subflows."""
     free = _free[OPTION_NAMES[option]]
     try:
         buffer = free.pop()
@@ -125,7 +125,7 @@ def read_elements(fd: int, option: int, make: type[V], left: int = TRIES) -> tup
 
 
 _get_full_info = lib.mptcp_get_full_info
-# As _free_info, each with a view of the whole besides.
+# As _free_info; each also has a view of the whole buffer.
 _free_full: deque[tuple[Any, memoryview, memoryview, int]] = deque(maxlen=_KEPT)
 _pop_full = _free_full.pop
 _push_full = _free_full.append
@@ -141,8 +141,11 @@ def read_full_info(
     refused: Callable[[int, int, int], R] = _refuse_full_info,
     left: int = TRIES,
 ) -> V | R:
-    """MPTCP_FULL_INFO, compacted as csrc/mptcp_sockopt.h says; else refused() says what instead, of the
-    descriptor, -errno (0: never enough room) and refusal(). Written for speed, as read_info()."""
+    """MPTCP_FULL_INFO, compacted as described in csrc/mptcp_sockopt.h.
+
+    If it is refused, returns refused(descriptor, -errno, refusal()); -errno is 0 if the buffer was always too
+    small. Written for speed, as read_info().
+    """
     if type(sock) is int:
         fd = sock
     else:
@@ -186,7 +189,7 @@ def read_full_info(
 def read_struct(
     fd: int, option: str, get: Callable[[int, Any], int], room: int, make: type[V], level: int = SOL_MPTCP
 ) -> V:
-    """An option that answers one struct, by the C function for it, which fills at most room bytes."""
+    """An option that returns one struct, read by its C function get, which writes at most room bytes."""
     free = _free[option]
     try:
         pointer, view = buffer = free.pop()
@@ -202,7 +205,7 @@ def read_struct(
 
 
 def read_tcp_info(fd: int, make: type[V]) -> V:
-    """TCP_INFO of a plain TCP socket, or of the first subflow."""
+    """TCP_INFO of a plain TCP socket, or of the initial subflow."""
     return read_struct(fd, "TCP_INFO", lib.tcp_get_info, lib.TCP_INFO_ROOM, make, socket.SOL_TCP)
 
 
@@ -211,7 +214,7 @@ _socket_name = lib.socket_name
 
 
 def read_names(fd: int, make: type[V]) -> V:
-    """getsockname and getpeername of a TCP-family socket, in the form of a subflow element."""
+    """getsockname() and getpeername() of a TCP or MPTCP socket, in the form of a subflow's addresses."""
     names = ffi.new(_NAMES)
     for peer, call in enumerate(("getsockname", "getpeername")):
         error = _socket_name(fd, peer, names)
@@ -220,11 +223,11 @@ def read_names(fd: int, make: type[V]) -> V:
     return _new_bytes(make, ffi.buffer(names))
 
 
-# What the kernel writes for these is not bounded by the length that it is given.
+# For these options, the length does not limit what the kernel writes.
 _UNBOUNDED = {
     (socket.SOL_TCP, 35): "TCP_ZEROCOPY_RECEIVE carries pointers",
-    (socket.SOL_TCP, 41): "the length of TCP_AO_GET_KEYS is that of one element of many",
-    (socket.SOL_SOCKET, 26): "the length of SO_GET_FILTER counts instructions of 8 bytes",
+    (socket.SOL_TCP, 41): "TCP_AO_GET_KEYS takes the length of one element and writes many",
+    (socket.SOL_SOCKET, 26): "SO_GET_FILTER takes its length in instructions of 8 bytes",
     (socket.SOL_IP, 41): "IP_MSFILTER takes its length from inside the buffer",
     (socket.SOL_IP, 48): "MCAST_MSFILTER takes its length from inside the buffer",
     (socket.SOL_IP, 129): "EBT_SO_GET_ENTRIES carries pointers",
@@ -236,16 +239,18 @@ _UNBOUNDED = {
 def read_into(fd: int, level: int, option: int, view: memoryview, length: int, left: int = TRIES) -> int:
     """getsockopt(2) through the bytes of view; returns the length that the kernel reported.
 
-    ValueError for an option that can write elsewhere whatever the length.
+    ValueError for an option that can write outside of it.
     """
     if (level, option) in _UNBOUNDED:
-        raise ValueError(f"refused, for it can write outside the buffer: {_UNBOUNDED[level, option]}")
-    # The kernel gets a copy that no other thread can change between the check and the call.
+        raise ValueError(f"refused, because it can write outside the buffer: {_UNBOUNDED[level, option]}")
+    # The kernel gets a copy, which no other thread can change between the check and the call.
     copy = ffi.new("uint64_t[]", max(1, (length + 7) // 8))
     inside = memoryview(ffi.buffer(copy))[: max(0, length)]
     inside[:] = view[: len(inside)]
     if (level, option) == (SOL_MPTCP, MPTCP_FULL_INFO) and any(inside[POINTERS]):
-        raise ValueError("refused, for it can write outside the buffer: array pointers in MPTCP_FULL_INFO")
+        raise ValueError(
+            "refused, because it can write outside the buffer: array pointers in MPTCP_FULL_INFO"
+        )
     inout = ffi.new("int *", length)
     error = lib.sockopt_get(fd, level, option, copy, inout)
     reported: int = inout[0]
@@ -255,20 +260,20 @@ def read_into(fd: int, level: int, option: int, view: memoryview, length: int, l
         name = f"level {level}, option {option}"
         if level == SOL_MPTCP:
             name = OPTION_NAMES.get(option, name)
-        message = f"getsockopt({name}) on fd {fd}: the kernel answered {reported} of {len(inside)} bytes"
+        message = f"getsockopt({name}) on fd {fd}: the kernel reported {reported} of {len(inside)} bytes"
         problem = OSError(errno.EPROTO, message)
         if error:
             reason = refusal(fd, error, level)
             if is_doubtful(reason, name, left):
                 return read_into(fd, level, option, view, length, left - 1)
             problem = failure(fd, name, error, reason)
-        problem.optlen = reported  # type: ignore[attr-defined]  # of OSError, documented at getsockopt_into
+        problem.optlen = reported  # type: ignore[attr-defined]  # documented at getsockopt_into()
         raise problem
     return reported
 
 
 def lingers(fd: int) -> bool:
-    """SO_LINGER: the first of its two ints says whether it is set."""
+    """SO_LINGER: whether it is set, which is the first of its two ints."""
     linger = ffi.new("int[2]")
     view = memoryview(ffi.buffer(linger))
     read_into(fd, socket.SOL_SOCKET, socket.SO_LINGER, view, len(view))

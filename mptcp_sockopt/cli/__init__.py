@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line: ``mptcp-sockopt``, or ``python -m mptcp_sockopt``.
 
-One table says which commands there are. The room of a command is imported when the command is chosen, and
-gets the words behind its name. entry() and the parsers of words serve the project's other commands too.
+COMMANDS lists the commands. A command's module is imported only when the command is chosen, and gets the
+arguments after its name. entry() and the argument parsers are also used by the project's other commands.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from ._table import Command as Command
 from ._table import choose as choose
 from ._table import parsed as parsed
 
-# Each room has main(argv) -> exit code.
+# Each module has main(argv), which returns the exit code.
 COMMANDS = (
     Command(
         "selftest",
         "mptcp_sockopt.selftest.__main__",
-        "test this machine's kernel: the kernel's own checks, and more",
+        "test this machine's kernel: the kernel's own checks and more",
     ),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that argv names; its exit code, however it ends."""
+    """Run the command that argv names; returns its exit code, no matter how it ends."""
     return entry(lambda: _run(argv), "mptcp-sockopt")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""How a command ends, and what its words may be: exit codes, Ctrl-C, what cannot be written, numbers, ports.
+"""How a command ends: exit codes, Ctrl-C, output that cannot be written. And parsers for numbers and ports.
 
-Public as names of ``mptcp_sockopt.cli``, for every command of this project.
+``mptcp_sockopt.cli`` exports these names for every command of this project.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-PASS, FAIL, USAGE, CANNOT = 0, 1, 2, 3  # exit codes of measuring commands
-BUG = 70  # and of a fault of this program (EX_SOFTWARE of sysexits.h), which is no answer
+PASS, FAIL, USAGE, CANNOT = 0, 1, 2, 3  # exit codes of commands that measure
+BUG = 70  # exit code for an error in this program (EX_SOFTWARE in sysexits.h)
 
 
 class CannotRun(Exception):  # noqa: N818  # an outcome: exit code 3
-    """What is missing here, in a sentence: a privilege, a kernel feature, a program."""
+    """What is missing here, as a sentence: a privilege, a kernel feature, a program."""
 
 
 def entry(main: Callable[[], int], name: str) -> int:
-    """Call main; its exit code, however it ends. The caller hands it to sys.exit().
+    """Call main; returns its exit code, no matter how it ends. The caller passes it to sys.exit().
 
-    Ctrl-C and a closed pipe end it quietly, with the codes that a shell gives for their signals. SystemExit
-    is argparse's, once help, version or a usage error is written. What else is raised, ended_by() ends.
+    Ctrl-C and a closed pipe end it quietly, with the exit codes that a shell uses for their signals.
+    SystemExit comes from argparse, after it printed help, version or a usage error. ended_by() handles all
+    other exceptions.
     """
     try:
         try:
@@ -50,15 +51,16 @@ def entry(main: Callable[[], int], name: str) -> int:
 
 
 def ended_by(error: Exception, name: str) -> int:
-    """The one rule of how what nobody expected ends a command; says it, and gives the exit code.
+    """How an unexpected exception ends a command: prints a message and returns the exit code.
 
-    A room deals with the errors that are an answer of its measure, or of a server. Any other that the system
-    gives is something that is missing here. What is left is a fault of this program, and shows its traceback.
+    Commands handle the errors that are a result of their measurement, or of a server. Any other OSError or
+    MemoryError means that this machine lacks something. Everything else is an error in this program, and is
+    shown with its traceback.
     """
     missing = isinstance(error, (CannotRun, OSError, MemoryError))
-    with contextlib.suppress(OSError):  # nobody is there to hear it
+    with contextlib.suppress(OSError):  # nobody reads standard error
         if missing:
-            # Without standard error, print() would choose standard output by itself.
+            # If standard error is closed (None), print() would silently use standard output.
             print(f"{name}: cannot run here: {reason(error)}", file=sys.stderr or sys.stdout)
         else:
             traceback.print_exception(error)
@@ -66,7 +68,7 @@ def ended_by(error: Exception, name: str) -> int:
 
 
 def reason(error: BaseException) -> str:
-    """What is missing, in a sentence, by what the system refused."""
+    """What is missing, as a sentence, from what the system refused."""
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"{error}: `ulimit -n` is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}, and more are needed"
     return str(error) or type(error).__name__
@@ -76,26 +78,26 @@ def reason(error: BaseException) -> str:
 
 
 def need_streams(answers: str) -> None:
-    """CannotRun without the stream, stdout or stderr, that a command answers on.
+    """CannotRun if the stream that a command answers on ("stdout" or "stderr") is closed.
 
-    In place of any other that is closed there is /dev/null from now on: a socket with its number would be
-    written to, or kept where all but 0, 1 and 2 is closed.
+    If another standard stream is closed, /dev/null takes its place from now on. Otherwise a socket would get
+    its number, and would be written to, or inherited where everything but 0, 1 and 2 is closed.
     """
     if getattr(sys, answers) is None:
-        raise CannotRun(f"{answers} is closed, where the answer goes")
+        raise CannotRun(f"{answers} is closed, so the result cannot be written")
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number: this one
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for the rest of the process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # stays open until the process ends
 
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """BrokenPipeError where nobody reads standard output, CannotRun where it cannot be written."""
+    """Turns write errors into BrokenPipeError if nobody reads standard output, and else into CannotRun."""
     try:
         yield
     except BrokenPipeError:
@@ -105,13 +107,13 @@ def writing() -> Iterator[None]:
 
 
 def _flush() -> None:
-    if sys.stdout:  # else it is closed
+    if sys.stdout:  # None if closed
         with writing():
             sys.stdout.flush()
 
 
 def _give_up_writing() -> None:
-    """What could not be written stays in a buffer: keep the interpreter from trying again at its exit."""
+    """Discard buffered output that could not be written: the interpreter would try again at exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
@@ -126,7 +128,7 @@ N = TypeVar("N", int, float)
 
 
 def positive(kind: type[N], most: N | None = None) -> Callable[[str], N]:
-    """A number above 0, and at most so large."""
+    """A parser for numbers above 0, and up to most."""
 
     def parse(text: str) -> N:
         number = _number(kind, text, lambda number: 0 < number < float("inf"), "is not a number above 0")
@@ -138,14 +140,14 @@ def positive(kind: type[N], most: N | None = None) -> Callable[[str], N]:
 
 
 def between(kind: type[N], least: N, most: N) -> Callable[[str], N]:
-    """A number from least to most."""
+    """A parser for numbers from least to most."""
     otherwise = f"is not a number from {least} to {most}"
     return lambda text: _number(kind, text, lambda number: least <= number <= most, otherwise)
 
 
 def port(text: str) -> int:
-    """A port number, 1 to 65535."""
-    return _number(int, text, lambda number: 0 < number < 65536, "is no port, 1 to 65535")
+    """Parse a port number, 1 to 65535."""
+    return _number(int, text, lambda number: 0 < number < 65536, "is not a port number (1 to 65535)")
 
 
 def _number(kind: type[N], text: str, holds: Callable[[N], bool], otherwise: str) -> N:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A table of commands: its --help, which was chosen, and its words. Nothing of a command is imported."""
+"""A table of commands: its --help, and which command and arguments were given. Imports no command."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ WIDTH = 79
 
 
 class Command(NamedTuple):
-    """A row of the table."""
+    """A command in the table."""
 
     name: str
     module: str
-    """Its room, as a dotted name: imported when the command is chosen."""
+    """The dotted name of its module, which is imported when the command is chosen."""
     purpose: str
 
 
@@ -31,9 +31,9 @@ def choose(
     version: str,
     epilog: str = "",
 ) -> tuple[Command, list[str]]:
-    """The command that the first word of argv names, and the words behind it.
+    """The command that argv names, and the arguments after it.
 
-    SystemExit, as argparse has it, for --help, --version, and what is no command.
+    SystemExit, as usual for argparse, for --help, --version, and an unknown command.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
@@ -48,7 +48,7 @@ def choose(
         "command",
         metavar="COMMAND",
         choices=[command.name for command in commands],
-        help="one of those below; COMMAND --help says more",
+        help="one of the commands below; see COMMAND --help",
     )
     chosen = parsed(parser, words[:1]).command
     (command,) = [command for command in commands if command.name == chosen]
@@ -56,10 +56,10 @@ def choose(
 
 
 def parsed(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """The options; or SystemExit when help, version or a usage error is printed.
+    """The parsed options; SystemExit after printing help, version or a usage error.
 
-    argparse is silent about what it cannot write. So that entry(), which flushes, hears of it, it waits in a
-    buffer, also where Python was told to have none (-u).
+    argparse ignores errors when it writes. So its output stays in a buffer, even with python -u, until
+    entry() flushes it and sees the error.
     """
     unbuffered = isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.write_through
     if unbuffered:

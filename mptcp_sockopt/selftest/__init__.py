@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The self test, over public names alone: ``python -m mptcp_sockopt.selftest``."""
+"""The self test: ``python -m mptcp_sockopt.selftest``. Uses only public names of mptcp_sockopt."""

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The self test: its plan, its processes, its command line.
 
-A server process and a client process over loopback, and on the side sockets that are not connected,
-plain, or fallen back, what waits in them, and connections of several subflows in a private network
-namespace, where one can be made. docs/selftest.md has the table of the kernel's own checks.
+A server process and a client process connect over loopback. A third process tests unconnected, plain TCP and
+fallen-back sockets, and queue sizes. A fourth tests connections with several subflows in a private network
+namespace, if one can be created. docs/selftest.md lists the kernel's own checks.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import encodings.idna  # noqa: F401  # getaddrinfo() would load it when a descriptor may be lacking
+import encodings.idna  # noqa: F401  # getaddrinfo() would import it later, perhaps without a free descriptor
 import functools
 import random
 import socket
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Case: TypeAlias = tuple[str, Callable[..., None]]
     Numbered: TypeAlias = list[tuple[int, Callable[..., None]]]
 
-SECONDS = 15  # for all of a family, of time to run in: nothing else here has a clock
+SECONDS = 15  # of running time for all cases of a family: the only time limit here
 WORDS: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 
@@ -59,7 +59,7 @@ SANDBOX = titled("private namespace: ", _path_cases.CASES)
 
 
 class Plan:
-    """Names and numbers of a family's cases, in the order of the output; "before" and "after" the payload."""
+    """Names and numbers of a family's cases, in output order; "before" and "after" refer to the payload."""
 
     def __init__(self, prefix: str = "", start: int = 0) -> None:
         self.names: list[str] = []
@@ -96,13 +96,13 @@ def client_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word:
         server.close()
         end = End(sock)
         run_cases(settle, plan.client_before, end)
-        hear(word, b"xmit")  # the server has run its cases without data
+        hear(word, b"xmit")  # the server has run its cases before any data
         word.sendall(len(payload).to_bytes(4, "big"))
         sock.sendall(payload)
         end.sent = len(payload)
         echo = receive(sock, len(payload))
         end.received = len(echo)
-        check(echo == payload, "the echo is not what was sent")
+        check(echo == payload, "the echo differs from what was sent")
         run_cases(settle, plan.client_after, end)
 
 
@@ -115,7 +115,7 @@ def server_script(settle: _ktap.Settle, plan: Plan, server: socket.socket, word:
         size = int.from_bytes(receive(word, 4), "big")
         sock.sendall(receive(sock, size))
         end.sent = end.received = size
-        check(sock.recv(1) == b"", "more came than was announced")
+        check(sock.recv(1) == b"", "received more than was announced")
         end.fin = 1
         run_cases(settle, plan.server_after, end)
 
@@ -131,7 +131,7 @@ def receive(sock: socket.socket, size: int) -> bytes:
 
 def hear(word: socket.socket, expected: bytes) -> None:
     found = receive(word, len(expected))
-    check(found == expected, f"the other end said {found!r}")
+    check(found == expected, f"the other process said {found!r}")
 
 
 def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
@@ -144,31 +144,31 @@ def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
     run_cases(settle, plan.sandbox, family)
 
 
-# --------------------------------------------------------------------------------------------- the door
+# --------------------------------------------------------------------------------------------------- entry
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mptcp-sockopt selftest",
-        description=f"Test this kernel's MPTCP socket-option layer: every check of the kernel's own "
-        f"mptcp_sockopt.c, mptcp_inq.c and look-up by token (tools/testing/selftests/net/mptcp, as of "
-        f"Linux {KERNEL}), and those that they lack.",
-        epilog="Prints TAP 13 as the kernel's self tests do. Exit status: 0 pass, 1 fail, 2 usage, 4 skip "
-        '(nothing can be tested here; the plan says why), 3 no verdict ("Bail out!" says what the machine '
+        description=f"Test this kernel's MPTCP socket options: every check of the kernel's own "
+        f"mptcp_sockopt.c, mptcp_inq.c and lookup by token (tools/testing/selftests/net/mptcp, as of "
+        f"Linux {KERNEL}), and more.",
+        epilog="Prints TAP 13, like the kernel's self tests. Exit status: 0 pass, 1 fail, 2 usage, 4 skip "
+        '(nothing can be tested here; the plan says why), 3 no result ("Bail out!" says what the machine '
         "ran out of).",
     )
     for flag, family, words in (
-        ("-4", socket.AF_INET, "over 127.0.0.1 (the default)"),
-        ("-6", socket.AF_INET6, "over ::1; with -4, over both"),
+        ("-4", socket.AF_INET, "test over 127.0.0.1 (default)"),
+        ("-6", socket.AF_INET6, "test over ::1; with -4, over both"),
     ):
         parser.add_argument(flag, dest="families", action="append_const", const=family, help=words)
     parser.add_argument(
-        "--strict", action="store_true", help="a case that cannot run is a failure, not a skip"
+        "--strict", action="store_true", help="a case that cannot run counts as a failure, not a skip"
     )
     parser.add_argument(
-        "--exit-zero-on-skip", action="store_true", help="0 instead of 4, as prove(1) wants it"
+        "--exit-zero-on-skip", action="store_true", help="exit status 0 instead of 4, for prove(1)"
     )
-    parser.add_argument("--list", action="store_true", help="name the cases, and run none")
+    parser.add_argument("--list", action="store_true", help="list the cases and exit")
     parser.add_argument(
         "--version",
         action="version",
@@ -178,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; its exit code, however it ends."""
+    """Run the self test; returns its exit code, no matter how it ends."""
     return _ktap.guard(lambda: run(argv))
 
 
@@ -207,7 +207,7 @@ def run(argv: Sequence[str] | None) -> int:
 def scripts_of(
     plan: Plan, family: int, reason: str | None, stack: contextlib.ExitStack
 ) -> dict[str, _ktap.Script]:
-    """By their names; the stack closes what they share."""
+    """The scripts of a family, by name; the stack closes what they share."""
     if reason:
         return {f"{WORDS[family]}": lambda settle: plan.skip(reason, settle)}
     server = mp.create_server((LOOPBACK[family], 0), family=family, fallback=False)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The cases of the self test that look at one end of a connection.
+"""Self test cases that look at one end of a connection.
 
-Those of the kernel's own mptcp_sockopt.c first. Unlike that program they sum what they read, allow for
-retransmissions, and do not mind a path manager that adds subflows. Uses public names of mptcp_sockopt only.
+The checks of the kernel's own mptcp_sockopt.c come first. Unlike that program, they add up what they read,
+allow for retransmissions, and tolerate a path manager that adds subflows. Uses only public names of
+mptcp_sockopt.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
-PATIENCE = 5.0  # seconds, for what the kernel has under way
+PATIENCE = 5.0  # seconds to wait for the kernel
 _PAUSE = 0.005
 
 
 class End:
-    """One end of the connection under test, and what has crossed it."""
+    """One end of the connection under test, and how many bytes it has sent and received."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.start = mp.mptcp_info(sock)
         self.sent = 0
         self.received = 0
-        self.fin = 0  # the peer's, which takes a sequence number of its own
+        self.fin = 0  # 1 after the peer's FIN, which takes a sequence number
 
 
 def eventually(truth: Callable[[], bool]) -> bool:
-    """Whether it comes true while we wait for what the kernel has under way.
+    """Whether truth() becomes true while we wait for the kernel.
 
-    Looks are counted, not seconds: time in which this process is stopped brings none.
+    Counts attempts, not seconds: time in which this process is stopped does not use them up.
     """
     for _ in range(round(PATIENCE / _PAUSE)):
         if truth():
@@ -52,16 +53,16 @@ def eventually(truth: Callable[[], bool]) -> bool:
 
 
 def room(sock: socket.socket) -> int:
-    """Bytes that surely wait in this socket until they are read, however small net.ipv4.tcp_rmem is.
+    """How many bytes are certain to fit in this socket's receive queue, even with a small net.ipv4.tcp_rmem.
 
-    SO_RCVBUF counts the kernel's memory, which is several times the payload, and the window is half of it.
-    Beyond that the sender waits, and what had no room is sent, and counted, again.
+    SO_RCVBUF counts kernel memory, which is several times the payload, and the window is half of it. Beyond
+    that, the sender has to wait, and data that did not fit is sent, and counted, again.
     """
     return max(4, sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 8)
 
 
 def size_within(room: int, least: int, most: int) -> int:
-    """A random size, at least 2: between these two, or less where room is less."""
+    """A random size between least and most, but less if room is less; at least 2."""
     return random.randrange(min(least, room // 2), min(most, room))
 
 
@@ -92,22 +93,22 @@ def info(end: End) -> None:
     check(moved == end.sent, f"write_seq moved by {moved}, {end.sent} bytes were written")
     want = end.received + end.fin
     moved = (now.rcv_nxt - end.start.rcv_nxt) % 2**64
-    check(moved == want, f"rcv_nxt moved by {moved}, {end.received} bytes and {end.fin} FIN came")
+    check(moved == want, f"rcv_nxt moved by {moved}, {end.received} bytes and {end.fin} FIN were received")
 
 
-@named("MPTCP_INFO: as long as the room, or as it is")
+@named("MPTCP_INFO: cut to the requested length")
 def info_length(end: End) -> None:
     cut_to_the_room(end.sock, mp.MPTCP_INFO, 0)
 
 
 def cut_to_the_room(sock: socket.socket, option: int, least: int) -> int:
-    """Every length from least on is taken, and says how much was written; the longest one."""
+    """Check that every length from least on is accepted, and just as much is written; returns the longest."""
     whole = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, bytearray(1024))
     for asked in (least, least + 1, whole - 1, whole, whole + 1, whole + len(FILLER)):
         buffer = bytearray(1024)
         buffer[least:] = FILLER[:1] * (1024 - least)
         length = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, buffer, asked)
-        check(length == min(asked, whole), f"the length is {length}, room was for {asked} of {whole}")
+        check(length == min(asked, whole), f"the length is {length}, {asked} of {whole} bytes were requested")
         check(not buffer[length:].strip(FILLER[:1]), f"more than {length} bytes were written")
     return whole
 
@@ -136,7 +137,7 @@ def tcpinfo(end: End) -> None:
 
     def right() -> bool:
         paths, sent, received = crossed()
-        # The peer may have reinjected too, where there is more than one path.
+        # With several paths, the peer may have reinjected data too.
         return sent == end.sent and (received == end.received or (paths > 1 and received > end.received))
 
     eventually(right)
@@ -145,7 +146,7 @@ def tcpinfo(end: End) -> None:
     check(right(), found)
 
 
-@named("MPTCP_SUBFLOW_ADDRS: the socket's own names")
+@named("MPTCP_SUBFLOW_ADDRS: the socket's own addresses")
 def addrs(end: End) -> None:
     whole_elements(end.sock, mp.MPTCP_SUBFLOW_ADDRS)
     names = (end.sock.getsockname(), end.sock.getpeername())
@@ -154,11 +155,11 @@ def addrs(end: End) -> None:
     check(mine, f"no subflow is {names}, only {[(path.local, path.remote) for path in paths]}")
     used = 16 if end.sock.family == socket.AF_INET else 28
     for half in (mine[0].raw[:128], mine[0].raw[128:]):
-        check(not any(half[used:]), f"bytes behind the address are not 0: {half[used:].hex()}")
+        check(not any(half[used:]), f"bytes after the address are not 0: {half[used:].hex()}")
 
 
 def whole_elements(sock: socket.socket, option: int) -> None:
-    """The header of a call with room for everything: sizes, stride, length."""
+    """Check the header of a call with a large enough buffer: sizes, stride, length."""
     room = 1024
     length, header, _ = subflow_data(sock, option, size_user=room, length=16 + 32 * room)
     _, count, size_kernel, stride = header
@@ -167,7 +168,7 @@ def whole_elements(sock: socket.socket, option: int) -> None:
     check(length == 16 + count * stride, f"{length} bytes for {count} elements of {stride}")
 
 
-@named("MPTCP_SUBFLOW_ADDRS: the family alone")
+@named("MPTCP_SUBFLOW_ADDRS: family only")
 def family_only(end: End) -> None:
     length, header, data = subflow_data(end.sock, mp.MPTCP_SUBFLOW_ADDRS, size_user=2, length=18)
     check(length == 18, f"the length is {length}, not 18")
@@ -192,7 +193,7 @@ def subflow_data(
     size_user: int = 0,
     length: int = 16,
 ) -> tuple[int, tuple[int, ...], bytes]:
-    """A raw call: the length that came back, the header, and the buffer, 22 bytes longer than asked."""
+    """A raw call. Returns the length, the header, and the buffer, which is 22 bytes longer than requested."""
     buffer = bytearray(FILLER[:1] * (length + 22))
     struct.pack_into("=IIII", buffer, 0, size_subflow_data, num_subflows, size_kernel, size_user)
     length = mp.getsockopt_into(sock, mp.SOL_MPTCP, option, buffer, length)
@@ -200,7 +201,7 @@ def subflow_data(
 
 
 def refused(call: Callable[[], object], length: int) -> None:
-    """The call fails with EINVAL and leaves the length alone."""
+    """Check that the call fails with EINVAL and leaves the length unchanged."""
     try:
         call()
     except OSError as error:
@@ -210,7 +211,7 @@ def refused(call: Callable[[], object], length: int) -> None:
         left = getattr(error, "optlen", None)
         check(left == length, f"the length came back as {left}, not {length}")
         return
-    check(False, "the kernel took it")
+    check(False, "the kernel accepted it")
 
 
 @named("size_subflow_data 0 is refused")
@@ -218,14 +219,14 @@ def zero_header(end: End, option: int) -> None:
     refused(lambda: subflow_data(end.sock, option, size_subflow_data=0), 16)
 
 
-@named("a header alone counts subflows")
+@named("a header without elements counts subflows")
 def header_alone(end: End, option: int) -> None:
     length, (size, count, size_kernel, size_user), data = subflow_data(end.sock, option)
     check(length == size == 16, f"length {length}, size_subflow_data {size}, not 16")
     check(count >= 1, "num_subflows is 0")
     check(size_kernel > 0, "size_kernel is 0")
     check(size_user == 0, f"size_user is {size_user}, not 0")
-    check(data[16:] == FILLER[16 : len(data)], "something was written behind the header")
+    check(data[16:] == FILLER[16 : len(data)], "something was written after the header")
 
 
 @named("lengths below 16 are refused")
@@ -271,7 +272,7 @@ BOGUS = (zero_header, header_alone, short_length, kernel_size_set, count_set, la
 @named("MPTCP_FULL_INFO: equals the other three")
 def full_info(end: End) -> None:
     full = read_full(end.sock)
-    # Subflows that come between the calls are no fault: the path manager may be at work.
+    # Subflows added between the calls are not an error: the path manager may be active.
     for _ in range(20):
         before = mp.mptcp_info(end.sock), mp.mptcp_tcpinfo(end.sock), mp.mptcp_subflow_addrs(end.sock)
         full = read_full(end.sock)
@@ -283,7 +284,7 @@ def full_info(end: End) -> None:
         check(0 < user <= kernel, f"size_{name}_user is {user}, size_{name}_kernel {kernel}")
     check(full.num_subflows == len(full.subflows) == len(tcp_infos), f"{full.num_subflows} subflows")
     alone = full.num_subflows == 1
-    check(not alone or full.info.subflows == 0, f"one subflow, and {full.info.subflows} besides the initial")
+    check(not alone or full.info.subflows == 0, f"one subflow, but {full.info.subflows} additional ones")
     for name in ("token", "write_seq", "rcv_nxt", "bytes_sent", "bytes_received"):
         one, other = getattr(full.info, name), getattr(connection, name)
         check(one == other, f"{name} is {one}, and {other} in MPTCP_INFO")
@@ -299,13 +300,13 @@ def full_info(end: End) -> None:
     check(first == [names], f"subflow 1 is {first}, not {names}")
 
 
-@named("MPTCP_FULL_INFO: as long as the room, or as it is")
+@named("MPTCP_FULL_INFO: cut to the requested length")
 def full_info_length(end: End) -> None:
     read_full(end.sock)
-    header = 40  # what a caller fills in, and where mptcp_info begins
+    header = 40  # what the caller fills in; mptcp_info follows
     whole = cut_to_the_room(end.sock, mp.MPTCP_FULL_INFO, header)
     info = len(mp.mptcp_info(end.sock))
-    check(whole == header + info, f"{whole} bytes, and not {header} before {info} of MPTCP_INFO")
+    check(whole == header + info, f"{whole} bytes, not {header} plus {info} of MPTCP_INFO")
 
 
 @named("MPTCP_FULL_INFO: bogus headers are refused")

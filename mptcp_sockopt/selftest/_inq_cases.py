@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The cases of the self test about what waits in a socket: TCP_INQ, SIOCINQ and SIOCOUTQ.
+"""Self test cases for queue sizes: TCP_INQ, SIOCINQ and SIOCOUTQ.
 
-Those of the kernel's own mptcp_inq.c, between MPTCP and TCP in both directions. Uses public names of
-mptcp_sockopt only.
+The checks of the kernel's own mptcp_inq.c, between MPTCP and TCP in both directions. Uses only public names
+of mptcp_sockopt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIOCINQ, SIOCOUTQ, SIOCOUTQNSD = termios.FIONREAD, termios.TIOCOUTQ, 0x894B  # l
 
 
 class Kind(NamedTuple):
-    """Who speaks MPTCP."""
+    """Which side speaks MPTCP."""
 
     client: bool
     server: bool
@@ -43,7 +43,7 @@ KINDS = (Kind(True, True), Kind(False, True), Kind(True, False), Kind(False, Fal
 
 @contextlib.contextmanager
 def stream(family: int, kind: Kind) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A client that sends, and the server's end, where each read says what is left."""
+    """A client that sends, and the server's socket; each read there reports what is left (TCP_INQ)."""
     with pair(family, client=kind.client, server=kind.server) as ends:
         for sock in ends:
             try:
@@ -56,7 +56,7 @@ def stream(family: int, kind: Kind) -> Iterator[tuple[socket.socket, socket.sock
 
 
 def queued(sock: socket.socket, request: int) -> int:
-    """What SIOCINQ, SIOCOUTQ or SIOCOUTQNSD says, in bytes."""
+    """The result of SIOCINQ, SIOCOUTQ or SIOCOUTQNSD, in bytes."""
     buffer = bytearray(4)
     fcntl.ioctl(sock, request, buffer)
     (count,) = struct.unpack("=i", buffer)
@@ -64,16 +64,16 @@ def queued(sock: socket.socket, request: int) -> int:
 
 
 def read(sock: socket.socket, size: int) -> tuple[bytes, int]:
-    """Data, and how much the kernel says is left behind it."""
+    """Data, and the number of bytes that the kernel says are left after it."""
     data, messages, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(4))
     for level, kind, value in messages:
         if (level, kind) == (socket.SOL_TCP, TCP_CM_INQ):
             return data, int(struct.unpack("=i", value)[0])
-    check(False, f"no TCP_CM_INQ came with {len(data)} bytes")
+    check(False, f"no TCP_CM_INQ was received with {len(data)} bytes")
     raise AssertionError
 
 
-@named("SIOCINQ, TCP_INQ: what waits, to the byte")
+@named("SIOCINQ, TCP_INQ: exact number of unread bytes")
 def waiting(family: int, kind: Kind) -> None:
     with stream(family, kind) as (client, server):
         size = size_within(room(server), 128, 4096)
@@ -87,14 +87,14 @@ def waiting(family: int, kind: Kind) -> None:
             check(len(data) == min(asked, before), f"{len(data)} bytes read of {before}, room for {asked}")
             check(inq == left, f"TCP_INQ is {inq}, not {left}")
         waits = queued(server, SIOCINQ)
-        check(waits == 0, f"SIOCINQ is {waits} when all is read")
+        check(waits == 0, f"SIOCINQ is {waits} after everything was read")
 
 
-@named("TCP_INQ: never more than is left of a stream")
+@named("TCP_INQ: never more than what is left")
 def streaming(family: int, kind: Kind) -> None:
     chunk = bytes(1 << 16)
     with stream(family, kind) as (client, server):
-        # Through small buffers it goes at a few of them a second.
+        # With small buffers, only a few of them pass in a second.
         few = 4 * room(server)
         size = few if few < 1 << 14 else (1 << 20) + random.randrange(1 << 20)
         sent = received = 0
@@ -108,8 +108,8 @@ def streaming(family: int, kind: Kind) -> None:
             data, inq = read(server, 4096)
             check(data, f"the stream ended after {received} of {size} bytes")
             received += len(data)
-            check(0 <= inq <= sent - received, f"TCP_INQ is {inq}, and {sent - received} bytes were left")
-        check(inq == 0, f"TCP_INQ is {inq} behind the last byte")
+            check(0 <= inq <= sent - received, f"TCP_INQ is {inq}, but {sent - received} bytes were left")
+        check(inq == 0, f"TCP_INQ is {inq} after the last byte")
 
 
 @named("SIOCOUTQ: at most what was sent; 0 when acknowledged")
@@ -128,17 +128,17 @@ def sending(family: int, kind: Kind) -> None:
         left = size
         while left:
             left -= len(server.recv(left))
-        check(eventually(drained), f"SIOCOUTQ is {queued(client, SIOCOUTQ)} when all is read")
+        check(eventually(drained), f"SIOCOUTQ is {queued(client, SIOCOUTQ)} after everything was read")
 
 
-@named("TCP_INQ: 1 for the end of the stream")
+@named("TCP_INQ: 1 at the end of the stream")
 def ending(family: int, kind: Kind) -> None:
     with stream(family, kind) as (client, server):
         client.sendall(b"x")
         client.close()
         poll = select.poll()
         poll.register(server, select.POLLRDHUP)
-        check(eventually(lambda: bool(poll.poll(0))), "the end of the stream did not come")
+        check(eventually(lambda: bool(poll.poll(0))), "the end of the stream did not arrive")
         for expected in (b"x", b""):
             data, inq = read(server, 1)
             check(data == expected, f"{data!r} was read, not {expected!r}")

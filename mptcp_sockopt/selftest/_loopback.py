@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Whether connections over loopback can be tested: one of TCP, then one of MPTCP, and what is in the way.
+"""Whether connections over loopback can be tested: first TCP, then MPTCP. If not, the reason.
 
-Every call is made by itself, so that what refuses it (seccomp, a firewall) is told by that call's name.
-Uses public names of mptcp_sockopt only.
+Each system call is made separately, so that the message can name the one that was refused (by seccomp, a
+firewall ...). Uses only public names of mptcp_sockopt.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Seconds for each step. A SYN that is dropped for its MPTCP option goes without it after 7 at the most.
+# Seconds for each step. If SYNs with the MPTCP option are dropped, one without it follows after at most 7 s.
 PATIENCE = 10
 
 
 def why_not(family: int) -> str | None:
-    """Why nothing can be tested here, in the caller's own namespace; None if it can."""
+    """Why nothing can be tested in the caller's network namespace; None if it can."""
     support = mp.is_supported()
     if not support:
         return support.value
@@ -39,7 +39,7 @@ def why_not(family: int) -> str | None:
         with _connection(family, socket.IPPROTO_TCP):
             pass
     except OSError as error:
-        if error.errno != errno.EADDRNOTAVAIL and is_shortage(error):  # no such address, and not: no port
+        if error.errno != errno.EADDRNOTAVAIL and is_shortage(error):  # here: no such address, not: no port
             raise
         return f"not even plain TCP works over {host}: {error}"
     try:
@@ -50,14 +50,14 @@ def why_not(family: int) -> str | None:
     except OSError as error:
         if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
             raise
-        return f"this kernel makes no MPTCP sockets of this family: {error}"
+        return f"this kernel cannot create MPTCP sockets of this family: {error}"
     return why_no_mptcp(family)
 
 
 def why_no_mptcp(family: int) -> str | None:
-    """Why a connection between two MPTCP sockets is none of MPTCP here; None if it is one.
+    """Why a connection between two MPTCP sockets does not use MPTCP here; None if it does.
 
-    For kernels that have MPTCP. OSError where the machine runs out of something.
+    For kernels that have MPTCP. OSError if the machine runs out of something.
     """
     host = LOOPBACK[family]
     without = _connections_without_mptcp()
@@ -68,19 +68,17 @@ def why_no_mptcp(family: int) -> str | None:
     except OSError as error:
         if is_shortage(error):
             raise
-        return f"no MPTCP connection can be had over {host}: {error}"
+        return f"no MPTCP connection can be made over {host}: {error}"
     if _connections_without_mptcp() > without:
         return (
             "MPTCP connections fall back to TCP: blackhole detection is active in this network namespace "
             "(writing sysctl net.mptcp.blackhole_timeout ends it)"
         )
-    return (
-        f"MPTCP connections fall back to TCP over {host}: a firewall or a small MTU lets no MPTCP option pass"
-    )
+    return f"MPTCP connections fall back to TCP over {host}: a firewall or a small MTU blocks MPTCP options"
 
 
 def _connections_without_mptcp() -> int:
-    """How many were made without asking the peer for MPTCP, by blackhole detection (Linux 6.12)."""
+    """How many connections blackhole detection (Linux 6.12) made without asking the peer for MPTCP."""
     try:
         with open("/proc/net/netstat") as file:
             names, numbers = [line.split() for line in file if line.startswith("MPTcpExt:")]
@@ -91,7 +89,7 @@ def _connections_without_mptcp() -> int:
 
 @contextlib.contextmanager
 def _connection(family: int, protocol: int) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection over which a byte went each way. Nothing waits longer than PATIENCE."""
+    """Both ends of a connection that has carried a byte each way. Each step is limited to PATIENCE."""
     with contextlib.ExitStack() as stack:
         kind = family, socket.SOCK_STREAM, protocol
         server, client = (stack.enter_context(_call("socket()", socket.socket, *kind)) for _ in range(2))
@@ -116,7 +114,7 @@ def _connection(family: int, protocol: int) -> Iterator[tuple[socket.socket, soc
 
 
 def _call(name: str, function: Callable[..., T], *arguments: object) -> T:
-    """What goes wrong is told with the name of the system call."""
+    """Call function; an OSError then names the system call."""
     try:
         return function(*arguments)
     except OSError as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The cases of the self test that need several subflows, and so a private network namespace.
+"""Self test cases with several subflows, which need a private network namespace.
 
-Uses public names of mptcp_sockopt only.
+Uses only public names of mptcp_sockopt.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def several_subflows(family: int) -> None:
             len(shot.subflows) == shot.live_count == 4, f"{len(shot.subflows)} listed, {shot.live_count} live"
         )
         hosts = {path.local[0] for path in shot.subflows if path.local}
-        check(hosts == {*_hosts(family)}, f"they start from {sorted(hosts)}")
+        check(hosts == {*_hosts(family)}, f"their local addresses are {sorted(hosts)}")
         ids = [path.id for path in shot.subflows]
-        check(None in ids or len(set(ids)) == 4, f"their ids are {ids}")
-        check(eventually(lambda: mp.snapshot(accepted).live_count == 4), "the server does not see 4")
+        check(None in ids or len(set(ids)) == 4, f"ids are not unique: {ids}")
+        check(eventually(lambda: mp.snapshot(accepted).live_count == 4), "the server has fewer than 4")
 
 
-@named("4 subflows less the initial one, 3 live")
+@named("initial subflow removed: 3 of 4 live")
 def initial_removed(family: int) -> None:
     initial = _hosts(family)[0]
     with _four_paths(family) as (client, _):
@@ -45,35 +45,35 @@ def initial_removed(family: int) -> None:
         )
         shot = mp.snapshot(client)
         dead = [path.local[0] for path in shot.subflows if path.local and not path.live]
-        check(dead in ([initial], []), f"those that are not live are {dead}, not {initial}")
+        check(dead in ([initial], []), f"subflows that are not live: {dead}, expected {initial}")
         total = shot.info.subflows_total if shot.info else None
         check(total in (3, None), f"subflows_total is {total}, not 3")
         check(shot.status is mp.Status.MPTCP, f"its status is {shot.status.name}")
 
 
 def _hosts(family: int) -> list[str]:
-    """The four addresses of the private namespace that subflows start from, the initial one's first."""
+    """The four local addresses of the subflows, in the private namespace; the first is the initial one's."""
     return [f"127.0.9.{n}" if family == socket.AF_INET else f"fd00:9::{n}" for n in range(1, 5)]
 
 
 @contextlib.contextmanager
 def _four_paths(family: int) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection of four subflows, from these addresses."""
+    """Both ends of a connection with four subflows, one from each of these addresses."""
     with pair(family, source=_hosts(family)[0]) as (client, accepted):
-        # The path manager starts when the connection is fully established: data went both ways.
+        # The path manager starts when the connection is fully established: after data in both directions.
         for one, other in ((client, accepted), (accepted, client)):
             one.sendall(b"x")
             other.recv(1)
         check(
             eventually(lambda: mp.mptcp_info(client).subflows == 3),
-            f"{mp.mptcp_info(client).subflows} additional subflows came, not 3",
+            f"{mp.mptcp_info(client).subflows} additional subflows were added, not 3",
         )
-        eventually(lambda: mp.snapshot(client).live_count == 4)  # counted above while they still join
+        eventually(lambda: mp.snapshot(client).live_count == 4)  # above, unanswered joins counted too
         yield client, accepted
 
 
 def enter_sandbox(family: int) -> None:
-    """A private namespace whose path manager adds three subflows to every connection."""
+    """Enter a private namespace whose path manager adds three subflows to every connection."""
     try:
         testing.enter_private_network()
     except testing.UnavailableError as error:

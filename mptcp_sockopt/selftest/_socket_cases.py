@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The cases of the self test that make sockets of their own: of every kind, and what each must answer.
+"""Self test cases with sockets of every kind: fresh, listening, plain TCP, fallen back.
 
-Uses public names of mptcp_sockopt only.
+Uses only public names of mptcp_sockopt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def fresh(family: int) -> None:
         info = mp.mptcp_info(sock)
         check(info.token == info.flags == 0, f"token {info.token}, flags {info.flags}")
         expect(sock, mp.Status.UNCONNECTED, is_mptcp=True)
-        # Bound, or before 6.5, it has a first subflow, in state CLOSE.
+        # If bound, or before Linux 6.5, it has an initial subflow in state CLOSE.
         check(not any(path.live for path in mp.snapshot(sock).subflows), "it has a live subflow")
 
 
@@ -63,7 +63,7 @@ def plain_client(family: int) -> None:
 
 def expect(sock: socket.socket, status: mp.Status, *, is_mptcp: bool) -> None:
     check(mp.status(sock) is status, f"its status is {mp.status(sock).name}, not {status.name}")
-    check(mp.is_mptcp(sock) is is_mptcp, f"is_mptcp() says {not is_mptcp}")
+    check(mp.is_mptcp(sock) is is_mptcp, f"is_mptcp() returned {not is_mptcp}")
     check(mp.snapshot(sock).status is status, f"its snapshot is {mp.snapshot(sock).status.name}")
 
 
@@ -74,7 +74,7 @@ def expect_plain(sock: socket.socket, status: mp.Status) -> None:
             read(sock)
         except mp.NotMPTCPError as error:
             refusals = (errno.EOPNOTSUPP, errno.ENOPROTOOPT)
-            check(error.errno in refusals, f"{read.__name__}() raises {error!r}")
+            check(error.errno in refusals, f"{read.__name__}() raised {error!r}")
         else:
             check(False, f"{read.__name__}() answered")
     (path,) = mp.snapshot(sock).subflows
@@ -85,7 +85,7 @@ def expect_plain(sock: socket.socket, status: mp.Status) -> None:
 # ---------------------------------------------------------------------------------- a connection, and more
 
 
-@named("data that nobody has read: counted, once")
+@named("unread data: counted once")
 def unread(family: int) -> None:
     with pair(family) as (client, accepted):
         size = min(1000, room(accepted))
@@ -118,7 +118,7 @@ def look_up(family: int) -> None:
             info = mp.mptcp_info(sock)
             ports, found = by_token(info.token)
             names = (sock.getsockname()[1], sock.getpeername()[1])
-            check(ports == names, f"it finds ports {ports}, not {names}")
+            check(ports == names, f"the lookup found ports {ports}, not {names}")
             for name in ("token", "write_seq", "rcv_nxt"):
                 one, other = getattr(found, name), getattr(info, name)
                 check(one == other, f"{name} is {one}, and {other} in MPTCP_INFO")
@@ -128,26 +128,26 @@ def look_up(family: int) -> None:
             by_token(next(number for number in range(1, 2**32) if number not in tokens))
         except FileNotFoundError:
             return
-        check(False, "a token that nobody has finds a connection")
+        check(False, "the lookup of an unused token found a connection")
 
 
 def _sock_diag() -> contextlib.AbstractContextManager[socket.socket]:
-    return _netlink.connected(4)  # NETLINK_SOCK_DIAG of linux/netlink.h
+    return _netlink.connected(4)  # NETLINK_SOCK_DIAG in linux/netlink.h
 
 
 def needs_netlink() -> None:
-    """Skip where a policy refuses netlink sockets: that is no answer of the kernel."""
+    """Skip if a policy refuses netlink sockets: that says nothing about the kernel."""
     try:
         with _sock_diag():
             pass
     except _netlink.NoNetlinkError as error:
         if is_shortage(error):
             raise
-        raise Skip(f"no netlink socket can be made here: {error}") from None
+        raise Skip(f"no netlink socket can be created here: {error}") from None
 
 
 def by_token(token: int) -> tuple[tuple[int, int], mp.MPTCPInfo]:
-    """The ports and the mptcp_info of the one connection with that token (linux/inet_diag.h)."""
+    """The ports and the mptcp_info of the connection with that token (linux/inet_diag.h)."""
     by_family, req_protocol, info = 20, 3, 2
     request = struct.pack("=BBBxI40xII", socket.AF_INET, socket.IPPROTO_TCP, 1 << (info - 1), 0, token, 0)
     request += _netlink.attribute(req_protocol, struct.pack("=I", mp.IPPROTO_MPTCP))

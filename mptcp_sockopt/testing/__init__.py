@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""For tests of programs that speak MPTCP: networks of their own, paths that are cut, children that end.
+"""For tests of programs that use MPTCP: private networks, paths that you can cut, child processes.
 
-    in_private_network(f)   call f in a network namespace of its own; no privilege is needed
-    Paths(2, rate=20e6)     paths between two namespaces, each with a rate and a delay: cut(), restore()
-    PrivateNetwork()        one more namespace: ``with`` moves a thread there and back
-    wait_for(sock, ...)     until a connection has so many live subflows
+    in_private_network(f)   call f in a network namespace of its own, without privilege
+    Paths(2, rate=20e6)     paths between two namespaces, with rate and delay: cut(), restore()
+    PrivateNetwork()        another namespace: ``with`` moves the thread there and back
+    wait_for(sock, ...)     wait until a connection has a number of live subflows
     add_endpoint(address)   the in-kernel path manager: endpoints, and set_limits()
     in_child(f), Child(f)   call f in a forked process that leaves nothing behind
 
-What a machine lacks is an UnavailableError, whose message names it. ``import mptcp_sockopt`` does not import
-this module. What is about endpoints, limits and addresses is about the network namespace of the calling
-thread, and takes privilege in it, which in_private_network() gives: OSError has the kernel's errno.
+UnavailableError means that this machine lacks something, which its message names. ``import mptcp_sockopt``
+does not import this module. Functions for endpoints, limits and addresses act on the network namespace of the
+calling thread and need privilege in it, which in_private_network() gives; a failure is an OSError with the
+kernel's errno.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ __all__ = [
     "wait_for",
 ]
 
-# They answer to the name that users import them by.
+# help() and pickles show their public name.
 for _name in __all__:
     globals()[_name].__module__ = __name__
 del _name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Children that leave nothing behind, however they, or the caller, end."""
+"""Child processes that leave nothing behind, no matter how they or the caller end."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class ChildDiedError(OSError):
-    """A child ended without a result: a signal killed it, which the message names, or it called os._exit().
+    """A child ended without a result: a signal killed it (the message names it), or it called os._exit().
 
-    Thread rule: it belongs to who caught it.
+    Thread rule: for the thread that caught it.
     """
 
     def __str__(self) -> str:
@@ -33,21 +33,21 @@ class ChildDiedError(OSError):
 
 
 class Child(Generic[T]):
-    """``with Child(function) as child:`` a function at work in a forked process. Or call end().
+    """``with Child(function) as child:`` runs function in a forked process. Without ``with``, call end().
 
-    Nothing that it started is left behind, however it, or the caller, ends. Between the two stands a guard, a
-    process that holds no descriptor of the caller's and does nothing but wait. When the child ends, the
-    caller dies (of whatever) or end() is called, the guard kills every descendant of its own, those that left
-    their group, session or parent too: it is their subreaper.
+    Nothing that the child started is left behind, no matter how the child or the caller ends. Between them is
+    a guard: a process that holds none of the caller's descriptors and only waits. When the child ends, the
+    caller dies, or end() is called, the guard kills all of the child's descendants, including those that left
+    their process group, session or parent: it is their subreaper.
 
-    Thread rule: one thread uses it, which must outlive it (PR_SET_PDEATHSIG is about the thread).
+    Thread rule: used by one thread, which must outlive it (PR_SET_PDEATHSIG depends on the thread).
     """
 
     def __init__(self, function: Callable[[], T]) -> None:
         flush()
         self._pipe, outward = os.pipe()
         parent = os.getpid()
-        # No signal may find the guard in the middle of code that is the caller's.
+        # Block signals: the guard must not run the caller's signal handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._guard = os.fork()
@@ -61,20 +61,20 @@ class Child(Generic[T]):
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def result(self, within: float) -> T:
-        """What the function returned (pickled), once; what it raised is raised, from the child's traceback.
+        """What the function returned (pickled), once. Raises what it raised, with the child's traceback.
 
-        TimeoutError if it takes more than so many seconds from now, ChildDiedError if it ended without a
-        result. However it comes out, the child has ended.
+        TimeoutError if it takes more than within seconds from now, ChildDiedError if it ended without a
+        result. In every case, the child has ended when this returns.
         """
         if not self._guard:
-            raise RuntimeError("this child was ended before")
+            raise RuntimeError("this child has already been ended")
         try:
             data = self._read(within)
         finally:
             killed_by = self.end()
         if not data:
             how = f"was killed by {signal.Signals(killed_by).name}" if killed_by else "ended by itself"
-            raise ChildDiedError(errno.ECHILD, f"the child {how}, and left no result")
+            raise ChildDiedError(errno.ECHILD, f"the child {how} without a result")
         value, trace = pickle.loads(data)
         if trace:
             raise value from RuntimeError(f"in the child:\n{trace}")
@@ -91,9 +91,9 @@ class Child(Generic[T]):
         raise TimeoutError(f"a child took more than {within:g} s")
 
     def end(self) -> int:
-        """Kill the child and its descendants, if any are left, and wait for that.
+        """Kill the child and its descendants, if any are left, and wait for them.
 
-        The number of the signal that had killed the child before, or 0.
+        Returns the number of the signal that had already killed the child, or 0.
         """
         guard, self._guard = self._guard, 0
         if not guard:
@@ -112,20 +112,20 @@ class Child(Generic[T]):
 
 
 def in_child(function: Callable[[], T], *, within: float = 60) -> T:
-    """Call function in a forked process: what it returns (pickled), or what it raises.
+    """Call function in a forked process; returns its (pickled) result, or raises what it raises.
 
-    TimeoutError if that takes more than so many seconds; ChildDiedError if the process was killed. Nothing
-    that the function started is left behind, whichever way it, or the caller, ends.
+    TimeoutError if it takes more than within seconds; ChildDiedError if the process was killed. Nothing that
+    the function started is left behind, no matter how it or the caller ends.
     """
     with Child(function) as child:
         return child.result(within)
 
 
 def close_all_but(kept: Container[int]) -> None:
-    """Close every other descriptor of the process."""
+    """Close all other descriptors of this process."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in kept:
-            with contextlib.suppress(OSError):  # the descriptor of that listing
+            with contextlib.suppress(OSError):  # listdir()'s own descriptor
                 os.close(int(name))
 
 
@@ -138,7 +138,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def flush() -> None:
-    """Before a fork: what is buffered would be written twice. Python has None for a stream that is closed."""
+    """Before a fork: buffered output would be written twice. (Python has None for a closed stream.)"""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -147,7 +147,7 @@ def flush() -> None:
 def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iterable[int]) -> NoReturn:
     killed_by = 0
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children end unannounced
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, ended children are not reported
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         guard = os.getpid()
@@ -155,16 +155,17 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
         worker = os.fork()
         if worker == 0:
             os.close(gate_end)
-            os.read(gate, 1)  # until the guard has let go of everything
+            os.read(gate, 1)  # wait until the guard has closed all other descriptors
             os.close(gate)
             _work(function, outward, guard, mask)
-        # A listener held here would be a black hole. The pipe stays: at its end, all of this is over.
+        # A listener kept open here would never accept. The pipe stays open: it closes when everything has
+        # ended.
         close_all_but((outward, gate_end))
         os.close(gate_end)
-        # Else it died before it could be watched. 0 is a parent outside of our PID namespace.
+        # Otherwise the caller died before it could be watched. 0: a parent outside our PID namespace.
         if os.getppid() in (parent, 0):
             killed_by = _wait(worker)
-    except OSError as error:  # no descriptor, no process, no /proc: it is the only one who can tell
+    except OSError as error:  # out of descriptors or processes, or no /proc: only the guard can report it
         with contextlib.suppress(OSError):
             os.write(outward, _pickled((error, traceback.format_exc())))
     finally:
@@ -175,9 +176,9 @@ def _guard(function: Callable[[], object], outward: int, parent: int, mask: Iter
 
 
 def _wait(worker: int) -> int:
-    """Until the worker has ended, or SIGTERM says that the parent has, or that it has had enough.
+    """Wait until the worker has ended, or SIGTERM reports that the caller died or called end().
 
-    The number of the signal that killed the worker, or 0.
+    Returns the number of the signal that killed the worker, or 0.
     """
     while signal.sigwaitinfo({signal.SIGCHLD, signal.SIGTERM}).si_signo == signal.SIGCHLD:
         ended = -1
@@ -191,7 +192,7 @@ def _wait(worker: int) -> int:
 def _end_descendants() -> None:
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     killed = [0]
-    while killed:  # an orphan of one round is a child in the next
+    while killed:  # orphans of one round are our children in the next
         killed = [int(pid) for pid in children.read_text().split() if _kill(int(pid))]
         for pid in killed:
             os.waitpid(pid, 0)
@@ -200,7 +201,7 @@ def _end_descendants() -> None:
 def _kill(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
-    except PermissionError:  # set-uid, and we are not root
+    except PermissionError:  # a set-uid program, and we are not root
         return False
     return True
 
@@ -226,7 +227,7 @@ def _work(function: Callable[[], object], outward: int, guard: int, mask: Iterab
 def _pickled(outcome: tuple[object, str]) -> bytes:
     try:
         data = pickle.dumps(outcome)
-        pickle.loads(data)  # some exceptions can be written but not read
+        pickle.loads(data)  # some exceptions can be pickled but not unpickled
     except Exception as error:
         value, trace = outcome
         return pickle.dumps((RuntimeError(f"{value!r} cannot be pickled: {error}"), trace or repr(error)))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Private network namespaces, and why there is none.
+"""Private network namespaces, and the reason if none can be created.
 
-Nothing here has a name that outlives it: a namespace lives as long as a process is in it, or a descriptor
-holds it. Nothing is spawned: namespaces come from unshare(2), everything in them from netlink. All of it
-works without privilege where user namespaces do.
+Nothing here has a name that outlives it: a namespace exists as long as a process is in it or a descriptor
+refers to it. No commands are run: namespaces come from unshare(2), and everything in them is set up through
+netlink. All of it works without privilege if user namespaces do.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
 class UnavailableError(OSError):
-    """This machine cannot do it: its message says what is missing, a privilege or a part of the kernel.
+    """This machine cannot do it. The message says what is missing: a privilege, or a part of the kernel.
 
-    ``errno`` is the kernel's. A test skips itself, a command says that it cannot run here.
-    Thread rule: it belongs to who caught it.
+    ``errno`` is the kernel's. A test should be skipped; a command should report that it cannot run here.
+
+    Thread rule: for the thread that caught it.
     """
 
     def __str__(self) -> str:
@@ -37,7 +38,7 @@ class UnavailableError(OSError):
 
 @contextlib.contextmanager
 def needing(what: str) -> Iterator[None]:
-    """An OSError of the block is an UnavailableError: "WHAT: why"."""
+    """Turns an OSError in the block into an UnavailableError: "WHAT: why"."""
     try:
         yield
     except OSError as error:
@@ -49,7 +50,7 @@ def _call(function: str, *arguments: int) -> None:
     if hasattr(os, function):
         getattr(os, function)(*arguments)
         return
-    import ctypes  # before Python 3.12; not every Python has it
+    import ctypes  # before Python 3.12; some Pythons lack ctypes
 
     if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments):
         number = ctypes.get_errno()
@@ -57,11 +58,12 @@ def _call(function: str, *arguments: int) -> None:
 
 
 def enter_private_network() -> None:
-    """Move this process to a new network namespace, in which lo is up. There is no way back.
+    """Move this process to a new network namespace with lo up. There is no way back.
 
-    The process has one thread, as a forked child has: in_private_network() makes one. Without privilege it
-    moves to a new user namespace too, whose root it then is: uid and gid read 0. UnavailableError says why
-    neither can be made, with the system's own switch (``user.max_user_namespaces=0``) where one explains it.
+    The process must have only one thread, as after a fork; in_private_network() creates such a process.
+    Without privilege, it also moves to a new user namespace, as root: uid and gid read 0. UnavailableError
+    says why neither can be created. If a system setting explains it, the message names it
+    (``user.max_user_namespaces=0``).
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
@@ -69,20 +71,22 @@ def enter_private_network() -> None:
             _call("unshare", _CLONE_NEWNET)
         except PermissionError:
             _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET)
-            # As root of the new user namespace: programs that are run from here keep the capabilities.
+            # As root of the new user namespace, so that programs run from here keep the capabilities.
             for file, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
                 with contextlib.suppress(OSError), open(f"/proc/self/{file}", "w") as map_file:
                     map_file.write(text)
         netlink.bring_up("lo")
     except netlink.NoNetlinkError as error:
-        raise UnavailableError(error.errno, f"no netlink socket can be made here: {error}") from None
+        raise UnavailableError(error.errno, f"no netlink socket can be created here: {error}") from None
     except OSError as error:
         raise UnavailableError(error.errno, f"no private network namespace: {_why(error)}") from None
 
 
 def in_private_network(function: Callable[[], T], *, within: float = 60) -> T:
-    """Call function in a forked process, in a network namespace of its own in which lo is up; no privilege is
-    needed. What it returns or raises, as in_child(); UnavailableError as enter_private_network()."""
+    """Call function in a forked process, in a new network namespace with lo up. Needs no privilege.
+
+    Returns or raises what function does, as in_child(). UnavailableError as enter_private_network().
+    """
 
     def inside() -> T:
         enter_private_network()
@@ -92,13 +96,13 @@ def in_private_network(function: Callable[[], T], *, within: float = 60) -> T:
 
 
 class PrivateNetwork:
-    """A new network namespace, in which lo is up. ``with network:`` the block is in it, and back behind it.
+    """A new network namespace with lo up. ``with network:`` runs its block in it, then goes back.
 
-    What the block opens or starts stays in the network: sockets, threads, children, commands. The network
-    lives as long as one of these, or this object; close() lets go of it. Without privilege, make it inside
-    in_private_network(): UnavailableError elsewhere.
+    Everything that the block opens or starts stays in the network: sockets, threads, children, commands. The
+    network exists as long as any of these, or this object; close() releases it. Without privilege, use it
+    inside in_private_network(); elsewhere it raises UnavailableError.
 
-    Thread rule: use it anywhere; ``with`` moves the calling thread alone.
+    Thread rule: use it anywhere; ``with`` moves only the calling thread.
     """
 
     def __init__(self) -> None:
@@ -107,10 +111,10 @@ class PrivateNetwork:
             try:
                 _call("unshare", _CLONE_NEWNET)
             except OSError as error:
-                why = "it takes privilege, which in_private_network() gives"
+                why = "this needs privilege, which in_private_network() gives"
                 if not isinstance(error, PermissionError):
                     why = _why(error)
-                raise UnavailableError(error.errno, f"no other network namespace: {why}") from None
+                raise UnavailableError(error.errno, f"no further network namespace: {why}") from None
             try:
                 netlink.bring_up("lo")
                 self._here = _namespace()
@@ -122,7 +126,7 @@ class PrivateNetwork:
         self._let_go = weakref.finalize(self, os.close, self._here)
 
     def close(self) -> None:
-        """Let go of the network, which lives on as long as something is in it. May be called again."""
+        """Release the network, which exists on as long as something is in it. May be called again."""
         self._let_go()
 
     def fileno(self) -> int:
@@ -148,7 +152,7 @@ class PrivateNetwork:
 
 
 class _Homes(threading.local):
-    """Where each thread came from."""
+    """The namespaces to return to, for each thread."""
 
     def __init__(self) -> None:
         self.stack: list[int] = []
@@ -162,7 +166,7 @@ def _enter(namespace: int) -> None:
     _call("setns", namespace, _CLONE_NEWNET)
 
 
-# --------------------------------------------------------------------------------- why there is none
+# ------------------------------------------------------------------------- why none can be created
 
 _SYSCTL, _STATUS = "/proc/sys", "/proc/self/status"
 _FULL, _DENIED = (errno.ENOSPC, errno.EUSERS), (errno.EPERM, errno.EACCES)
@@ -170,9 +174,8 @@ _CAP_SYS_ADMIN = 21
 
 
 def _why(error: OSError) -> str:
-    """Why no private network can be had, in a sentence: the system's own switch where one explains that
-    error, else what is known of its errno."""
-    # With privilege no user namespace was asked for.
+    """Why no private network can be created: the system setting that explains the error, else the errno."""
+    # With privilege, no user namespace was requested.
     privileged = int(_word(_STATUS, "CapEff:") or "0", 16) >> _CAP_SYS_ADMIN & 1
     for name, value, numbers, words in (
         ("user.max_user_namespaces", "0", () if privileged else _FULL, "user namespaces are disabled"),
@@ -181,13 +184,13 @@ def _why(error: OSError) -> str:
             "kernel.unprivileged_userns_clone",
             "0",
             () if privileged else _DENIED,
-            "user namespaces are disabled for users without privilege",
+            "user namespaces are disabled for unprivileged users",
         ),
         (
             "kernel.apparmor_restrict_unprivileged_userns",
             "1",
             _DENIED,
-            "AppArmor restricts the user namespaces of users without privilege",
+            "AppArmor restricts user namespaces of unprivileged users",
         ),
     ):
         if error.errno in numbers and _word(f"{_SYSCTL}/{name.replace('.', '/')}") == value:
@@ -202,12 +205,12 @@ def _why(error: OSError) -> str:
     if error.errno == errno.EINVAL:
         return f"{words}: this kernel has no network or user namespaces, or the process has several threads"
     if error.errno in _DENIED:
-        return f"{words}: neither privilege nor a user namespace can be had"
+        return f"{words}: neither privilege nor a user namespace is available"
     return words
 
 
 def _word(path: str, key: str = "") -> str | None:
-    """The first word of a file, or the one behind a key; None without such a file or key."""
+    """The first word of a file, or the word after key; None if there is no such file or key."""
     try:
         with open(path) as file:
             return next((line.removeprefix(key).split()[0] for line in file if line.startswith(key)), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Several paths between two network namespaces, each with a rate and a delay, to be cut and restored."""
+"""Paths between two network namespaces, each with a rate and a delay. They can be cut and restored."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from ._network import PrivateNetwork, needing
 from ._wire import Shape, carry
 
 _FAMILIES = {socket.AF_INET: ("10.9.{}.{}", 24), socket.AF_INET6: ("fd09:a{}::{}", 64)}
-_MOST = 9  # the first, and as many more as the path manager's limits allow
+_MOST = 9  # the initial subflow, plus the largest number that the path manager allows
 _AT_ONCE = 8  # the largest limit of the path manager
 
 
 class Paths:
-    """``with Paths(2, rate=20e6, delay=0.010) as paths:`` two namespaces, and that many paths between them.
+    """``with Paths(2, rate=20e6, delay=0.010) as paths:`` creates two namespaces with two paths between them.
 
-    ``paths.client`` and ``paths.server`` are PrivateNetworks: what is opened in ``with paths.client:`` is on
-    that side. Path n goes from ``paths.client_addresses[n]`` to ``paths.server_addresses[n]``. Its rate, in
-    bits per second each way, is unlimited by default; its delay, in seconds one way, is half of what it adds
-    to the round trip. If there are several paths, the server announces its other addresses and the client
-    accepts them: a connection to ``server_addresses[0]`` gets a subflow over each path, if the listener is
+    ``paths.client`` and ``paths.server`` are PrivateNetworks: whatever you open in ``with paths.client:`` is
+    on that side. Path n goes from ``paths.client_addresses[n]`` to ``paths.server_addresses[n]``. rate is in
+    bits per second in each direction, by default unlimited. delay is in seconds in each direction, so it adds
+    twice that to the round trip. With several paths, the server announces its other addresses and the client
+    accepts them: a connection to ``server_addresses[0]`` gets a subflow over each path if the listener is
     bound to all addresses ("0.0.0.0" or "::").
 
-    Each side has an interface ``path<n>`` for path n (veth, MTU 1500, offloads on), and a process carries
-    frames between the two in order. A frame that would wait longer than 20 ms for its turn is lost: this is
-    how TCP finds the rate. The delay is longer by some 0.1 ms, and by more on a busy machine, unless you are
-    root.
+    For path n, each side has an interface ``path<n>`` (veth, MTU 1500, offloads on), and a process carries
+    the frames between them in order. A frame that would have to queue for longer than 20 ms is dropped, which
+    is how TCP finds the rate. Unless you are root, the real delay is about 0.1 ms longer, and more on a busy
+    machine.
 
-    Call it inside in_private_network(), or as root. UnavailableError names what this machine lacks.
-    Thread rule: one thread at a time; the networks may be entered by any.
+    Use it inside in_private_network(), or as root. UnavailableError names what this machine lacks.
+
+    Thread rule: one thread at a time; the networks may be entered by any thread.
     """
 
     client: PrivateNetwork
-    """One side, inside of the ``with`` block."""
+    """One side. Valid inside the ``with`` block."""
     server: PrivateNetwork
-    """The other."""
+    """The other side."""
     client_addresses: tuple[str, ...]
-    """Of path 0, 1, ..., on the client's side."""
+    """The client's address on path 0, 1, ..."""
     server_addresses: tuple[str, ...]
-    """On the server's."""
+    """The server's address on path 0, 1, ..."""
 
     def __init__(
         self, count: int = 2, *, rate: float = math.inf, delay: float = 0.0, family: int = socket.AF_INET
     ) -> None:
         if not 1 <= count <= _MOST:
-            raise ValueError(f"from 1 to {_MOST} paths, not {count}")
+            raise ValueError(f"count must be from 1 to {_MOST}, not {count}")
         pattern, self._prefix = _FAMILIES[socket.AddressFamily(family)]
         self.client_addresses = tuple(pattern.format(n, 1) for n in range(count))
         self.server_addresses = tuple(pattern.format(n, 2) for n in range(count))
@@ -71,7 +72,7 @@ class Paths:
     def _build(self, held: contextlib.ExitStack) -> None:
         between, sides = PrivateNetwork(), (self.client, self.server)
         ends = []
-        with contextlib.ExitStack() as ours:  # the wire has them then, and the networks end with it
+        with contextlib.ExitStack() as ours:  # then only the wire has them; it ends with the networks
             ours.callback(between.close)
             self._control, far = map(held.enter_context, socket.socketpair(type=socket.SOCK_SEQPACKET))
             ours.callback(far.close)
@@ -100,8 +101,11 @@ class Paths:
             self._tell(n, self._shapes[n])
 
     def _await_passage(self, n: int) -> None:
-        """Until a datagram came there and back. The kernel's workers make interfaces and addresses ready some
-        time after they were asked; a SYN that was lost to that would cost a client a second."""
+        """Wait until a datagram has gone there and back.
+
+        The kernel finishes setting up interfaces and addresses some time after the request. A SYN lost to
+        that would delay a client by a second.
+        """
         deadline = time.monotonic() + 10
         with contextlib.ExitStack() as ours:
             with self.server:
@@ -119,13 +123,13 @@ class Paths:
                 with contextlib.suppress(OSError):
                     client.recv(1)
                     return
-        raise TimeoutError("nothing passes")
+        raise TimeoutError("no datagram passes")
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def cut(self, path: int) -> None:
-        """Lose every frame of this path from now on, those on their way too. Neither end is told."""
+        """Drop every frame on this path from now on, even those on their way. Neither side is notified."""
         self._bend(path, self._shapes[path]._replace(cut=True))
 
     def restore(self, path: int) -> None:
@@ -133,7 +137,7 @@ class Paths:
         self._bend(path, self._shapes[path]._replace(cut=False))
 
     def shape(self, path: int, *, rate: float | None = None, delay: float | None = None) -> None:
-        """Give a path another rate (bits per second; math.inf is none), delay (seconds one way), or both."""
+        """Change a path's rate (bits per second; math.inf: unlimited), delay (seconds one way), or both."""
         old = self._shapes[path]
         rate, delay = old.rate if rate is None else rate, old.delay if delay is None else delay
         self._bend(path, old._replace(rate=rate, delay=delay))
@@ -143,18 +147,18 @@ class Paths:
         self._shapes[path] = shape
 
     def _tell(self, path: int, shape: Shape) -> None:
-        """It is so when this returns."""
+        """The change is in effect when this returns."""
         order, answer = pickle.dumps((range(len(self._shapes))[path], shape)), b""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.send(order)
             answer = self._control.recv(1)
         if not answer:
-            self._wire.result(within=10)  # raises what ended it
+            self._wire.result(within=10)  # raises the wire's exception
 
 
 def _checked(shape: Shape) -> Shape:
     if not shape.rate > 0:
-        raise ValueError(f"not a rate in bits per second: {shape.rate}")
+        raise ValueError(f"rate must be above 0 (bits per second), not {shape.rate}")
     if not 0 <= shape.delay < math.inf:
-        raise ValueError(f"not a delay in seconds: {shape.delay}")
+        raise ValueError(f"delay must be a finite number of seconds, 0 or more, not {shape.delay}")
     return shape

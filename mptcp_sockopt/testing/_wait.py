@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Waiting for what the kernel has under way."""
+"""Wait for something that the kernel has in progress."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .._sockopt import Snapshot, snapshot
 
 
 def wait_for(sock: t.SocketLike, *, subflows: int, within: float = 5) -> Snapshot:
-    """Wait until exactly so many subflows of a connection are live; the snapshot that has them.
+    """Wait until exactly this many subflows of a connection are live; returns that snapshot.
 
-    TimeoutError, with what there is instead, after so many seconds.
+    TimeoutError after within seconds; its message says what was found instead.
     """
     deadline = time.monotonic() + within
     while (shot := snapshot(sock)).live_count != subflows:
         if time.monotonic() > deadline:
-            found = f"{shot.live_count} live subflows, and status {shot.status.name}"
-            raise TimeoutError(f"{found} after {within:g} s, not {subflows} subflows")
+            found = f"found {shot.live_count} (status {shot.status.name}) after {within:g} s"
+            raise TimeoutError(f"expected {subflows} live subflows, {found}")
         time.sleep(0.002)
     return shot

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A process that carries frames between interfaces: each pair is a path, with a rate and a delay.
+"""A process that carries frames between interfaces: each pair is a path with a rate and a delay.
 
-The kernel has this in netem, which distributions' kernels for virtual machines lack. Here real frames go from
-one packet socket to another, so that it needs no more than those, and no privilege.
+The kernel's own tool for this is netem, which distribution kernels for virtual machines lack. Here, frames
+are read from one packet socket and written to another, which needs neither netem nor privilege.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import NamedTuple, NoReturn
 from .._border import packets
 from ._children import close_all_but
 
-QUEUE = 0.020  # seconds that a frame waits for those before it; one that would wait longer is lost
+QUEUE = 0.020  # seconds that a frame may queue; one that would wait longer is dropped
 
 
 class Shape(NamedTuple):
-    """What one path does to frames."""
+    """What a path does to frames."""
 
-    rate: float = math.inf  # bits per second each way
+    rate: float = math.inf  # bits per second in each direction
     delay: float = 0.0  # seconds one way
     cut: bool = False
 
@@ -42,7 +42,7 @@ class _Lane:
         self.shape = Shape()
         self._out = out
         self._frames = collections.deque[tuple[float, bytes]]()
-        self._free = 0.0  # when the last frame has left
+        self._free = 0.0  # when the last frame will have left
 
     def take(self, came: float, frame: bytes) -> None:
         begin = max(came, self._free)
@@ -60,17 +60,19 @@ class _Lane:
 
     def bend(self, shape: Shape) -> None:
         self.shape = shape
-        self._free = 0.0  # no frame waits for what an old rate had promised
+        self._free = 0.0  # do not wait for frames as of the old rate
         if shape.cut:
             self._frames.clear()
 
 
 def carry(ends: Sequence[tuple[socket.socket, socket.socket]], control: socket.socket) -> NoReturn:
-    """Carry frames between the two ends of each path, in order, until killed. The control socket brings a
-    path's number and its new shape, and is answered."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the wire ends after those who use it
-    gc.disable()  # no pauses; and no object of the caller's is collected here, with descriptors closed below
-    with contextlib.suppress(PermissionError):  # without privilege it waits its turn on a busy machine
+    """Carry frames between the two ends of each path, in order, until killed.
+
+    Each message on the control socket has a path's number and its new shape, and is answered.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the wire must outlive its users
+    gc.disable()  # no pauses; and the caller's objects, whose descriptors are closed below, must stay
+    with contextlib.suppress(PermissionError):  # without privilege, it waits for the CPU on a busy machine
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     control, *rest = _alone_with([control, *(end for pair in ends for end in pair)])
     paths = [(_Lane(one, other), _Lane(other, one)) for one, other in zip(rest[::2], rest[1::2], strict=True)]
@@ -81,7 +83,7 @@ def carry(ends: Sequence[tuple[socket.socket, socket.socket]], control: socket.s
             lane.deliver(time.monotonic())
         due = min(lane.due() for lane in lanes)
         patience = None if due == math.inf else max(0.0, due - time.monotonic())
-        # select(2) waits to the microsecond; poll(2) and epoll(7) in Python to the millisecond.
+        # select(2) has microsecond resolution; Python's poll(2) and epoll(7) have milliseconds.
         ready, _, _ = select.select([control, *rest], [], [], patience)
         for lane in lanes:
             if lane.source in ready:
@@ -95,7 +97,10 @@ def carry(ends: Sequence[tuple[socket.socket, socket.socket]], control: socket.s
 
 
 def _alone_with(sockets: Sequence[socket.socket]) -> list[socket.socket]:
-    """The sockets at low numbers (select(2) knows 1,024), every other descriptor but stdio closed."""
+    """The sockets, moved to low numbers, because select(2) is limited to 1,024.
+
+    Closes all other descriptors but stdio.
+    """
     moved = [os.dup(sock.fileno()) for sock in sockets]
     for number, descriptor in enumerate(moved, 3):
         os.dup2(descriptor, number)

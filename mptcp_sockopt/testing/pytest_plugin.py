@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures for pytest, which finds them by itself: a test that has one runs in a network of its own.
+"""Fixtures that pytest finds by itself: a test that uses one runs in a private network.
 
     def test_both_paths_are_used(mptcp_paths): ...
 
-The whole test is called in a forked process, by in_private_network(). What this machine lacks is a skip.
+in_private_network() calls the whole test in a forked process. If this machine lacks something, the test is
+skipped.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ import pytest
 
 from . import Paths, UnavailableError, in_private_network
 
-_OUTCOMES = (pytest.skip, pytest.xfail, pytest.fail)  # of the last, xfail is a kind
+_OUTCOMES = (pytest.skip, pytest.xfail, pytest.fail)  # xfail is a subclass of fail, so comes first
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "mptcp_paths(count=2, *, rate=inf, delay=0, family=AF_INET): what the fixture mptcp_paths gives",
+        "mptcp_paths(count=2, *, rate=inf, delay=0, family=AF_INET): arguments for the fixture mptcp_paths",
     )
 
 
 @pytest.fixture
 def mptcp_network() -> None:
-    """The test runs in a forked process, in a network of its own in which lo is up."""
+    """Run the test in a forked process, in a private network with lo up."""
 
 
 @pytest.fixture
 def mptcp_paths(request: pytest.FixtureRequest, mptcp_network: None) -> Paths:
-    """``Paths``, two of them or as the mark ``mptcp_paths`` says; the test runs in a forked process."""
+    """A ``Paths`` with two paths, or as the mark ``mptcp_paths`` says. The test runs in a forked process."""
     mark = request.node.get_closest_marker("mptcp_paths")
     return Paths(*mark.args, **mark.kwargs) if mark else Paths()
 
@@ -42,7 +43,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if "mptcp_network" not in pyfuncitem.fixturenames:
         return None
     if inspect.iscoroutinefunction(pyfuncitem.obj):
-        pytest.fail("a test in a network of its own is no coroutine: call asyncio.run() in it", pytrace=False)
+        pytest.fail(
+            "a test in a private network cannot be a coroutine: call asyncio.run() in it", pytrace=False
+        )
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: value for name, value in pyfuncitem.funcargs.items() if name in names}
 

@@ -51,9 +51,10 @@ FIELD: dict[str, Step] = {
     "view": (
         line(
             "mptcp_sockopt/_mptcp_info.py",
-            '    """Since MPTCP last received an acknowledgement; before the first, since the socket '
-            "was made, or, after\n"
-            '    connect(AF_UNSPEC), since that of the connection before. (ms; Linux 6.10)"""',
+            '    """Time since MPTCP last received an acknowledgement. Before the first: since the socket '
+            "was created or,\n"
+            "    after connect(AF_UNSPEC), since the previous connection last received one. "
+            '(ms; Linux 6.10)"""',
             '    foo: FieldOf[int | None] = newer("9.9", "What a foo is.", "foos", "gauge")\n'
             '    """What a foo is. (foos; Linux 9.9)"""',
         ),

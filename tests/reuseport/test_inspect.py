@@ -381,9 +381,9 @@ def test_long_addresses_stand_alone() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["0"], "'0' is no port, 1 to 65535"),
-        (["65536"], "'65536' is no port, 1 to 65535"),
-        (["http"], "'http' is no port, 1 to 65535"),
+        (["0"], "'0' is not a port number (1 to 65535)"),
+        (["65536"], "'65536' is not a port number (1 to 65535)"),
+        (["http"], "'http' is not a port number (1 to 65535)"),
         (["80", "--watch", "3601"], "'3601' is not a number from 0 to 3600"),
         (["80", "--watch", "nan"], "'nan' is not a number from 0 to 3600"),
         (["80", "--window", "soon"], "'soon' is not a number from 0 to 3600"),

@@ -75,7 +75,7 @@ def test_a_closed_stream_matters_where_the_answer_goes(
     ended, out, err = reuseport(*words, shell=closed)
     assert (ended, "Traceback" in out + err) == (code, False)
     if code and "<&-" not in closed:
-        assert (out + err).endswith("is closed, where the answer goes\n")
+        assert (out + err).endswith("is closed, so the result cannot be written\n")
         assert (out + err).count("\n") == 1
     if ended == 0 and words[0] != "client":
         assert out.endswith(": PASS\n")

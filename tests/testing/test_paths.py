@@ -246,7 +246,7 @@ def test_wait_for_says_what_there_is(mptcp: None) -> None:
             return str(caught.value)
 
     said = testing.in_private_network(look)
-    assert said == "1 live subflows, and status MPTCP after 0.01 s, not 2 subflows"
+    assert said == "expected 2 live subflows, found 1 (status MPTCP) after 0.01 s"
 
 
 def test_paths_take_privilege() -> None:
@@ -255,7 +255,7 @@ def test_paths_take_privilege() -> None:
     def look() -> str:
         become_nobody()
         before = os.listdir("/proc/self/fd")
-        with pytest.raises(testing.UnavailableError, match="it takes privilege") as caught, testing.Paths():
+        with pytest.raises(testing.UnavailableError, match="this needs privilege") as caught, testing.Paths():
             pass
         assert os.listdir("/proc/self/fd") == before
         return str(caught.value)
@@ -266,13 +266,13 @@ def test_paths_take_privilege() -> None:
 @pytest.mark.parametrize(
     ("count", "rate", "delay", "words"),
     [
-        (0, 1e6, 0, "from 1 to 9 paths, not 0"),
-        (10, 1e6, 0, "from 1 to 9 paths, not 10"),
-        (1, 0, 0, "not a rate"),
-        (1, float("nan"), 0, "not a rate"),
-        (1, 1e6, -0.1, "not a delay"),
-        (1, 1e6, float("inf"), "not a delay"),
-        (1, 1e6, float("nan"), "not a delay"),
+        (0, 1e6, 0, "count must be from 1 to 9, not 0"),
+        (10, 1e6, 0, "count must be from 1 to 9, not 10"),
+        (1, 0, 0, "rate must be above 0"),
+        (1, float("nan"), 0, "rate must be above 0"),
+        (1, 1e6, -0.1, "delay must be a finite number of seconds"),
+        (1, 1e6, float("inf"), "delay must be a finite number of seconds"),
+        (1, 1e6, float("nan"), "delay must be a finite number of seconds"),
     ],
 )
 def test_numbers_have_bounds(count: int, rate: float, delay: float, words: str) -> None:
@@ -286,7 +286,7 @@ def test_a_bad_shape_changes_nothing(mptcp: None) -> None:
 
     def look() -> None:
         with testing.Paths(1) as paths, connected(paths) as ends:
-            with pytest.raises(ValueError, match="not a rate"):
+            with pytest.raises(ValueError, match="rate must be above 0"):
                 paths.shape(0, rate=-1)
             with pytest.raises(IndexError):
                 paths.cut(1)
