@@ -15,10 +15,10 @@ from pathlib import Path
 from abi3info import DATAS, FUNCTIONS
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
-from workshop import ROOT, SDIST, TARGETS, Failed, Target, run
+from targets import PYTHON, SDIST, TARGETS, Target
+from workshop import ROOT, Failed, run
 
 MODULE = "_mptcp_sockopt"
-PYTHON = "cp310-abi3"
 PACKAGES = ("mptcp_sockopt", "reuseport")
 # Our C allocates nothing, and cffi's generated C asks the backend: a new name here is worth a thought.
 LIBC = set(
@@ -26,14 +26,6 @@ LIBC = set(
     "sendto".split()  # bcmp: clang's memcmp where nobody asks which is less; on RISC-V it is a call
 )
 STABLE_ABI = {symbol.name for symbol in (*FUNCTIONS, *DATAS)}
-
-
-def file_of(name: str, out: Path) -> str:
-    """The one file of that target in the folder."""
-    found = sorted(out.glob("*.tar.gz" if name == SDIST else f"*-{TARGETS[name].tag}.whl"))
-    if len(found) != 1:
-        raise Failed(f"{len(found)} files of {name} in {out}: {[path.name for path in found]}")
-    return found[0].name
 
 
 def check(rows: list[tuple[str, str, float]], out: Path) -> None:
@@ -117,8 +109,8 @@ def problems_of_tag(target: Target, path: Path) -> Iterator[str]:
 def problems_of_module(target: Target, data: bytes) -> Iterator[str]:
     elf = ELFFile(io.BytesIO(data))
     kind = f"{elf.elfclass} {'LSB' if elf.little_endian else 'MSB'} {elf['e_machine']}"
-    if kind != target.elf:
-        yield f"the module is {kind}, not {target.elf}"
+    if kind != target.machine.elf:
+        yield f"the module is {kind}, not {target.machine.elf}"
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
             tags = {tag.entry.d_tag for tag in section.iter_tags()}
