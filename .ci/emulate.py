@@ -16,7 +16,6 @@ It is no failure, except where there is no excuse (MUST_RUN).
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import re
@@ -30,7 +29,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from workshop import ROOT, TARGETS, Failed, alone, cache_folder, enter_workshop, run
+from targets import TARGETS, Machine, Target
+from workshop import ROOT, Failed, alone, chosen, enter_workshop, entry, file_of, parser, run
 
 # What needs no kernel: views over the bytes that kernels returned.
 DECODING = ("test_views.py", "test_recorded.py")
@@ -40,38 +40,26 @@ EVERYTHING = [f"--ignore=tests/{name}" for name in ELSEWHERE]
 
 
 class Place(NamedTuple):
-    target: str  # whose wheel is run
-    debian: str  # the architecture's name there
-    suites: tuple[str, ...]  # the first that the mirror serves is taken
-    python: str  # the interpreter's file name
-    emulator: str  # of qemu-user-static; empty: this processor runs it
-    packages: tuple[str, ...]
-    pypi: str = ""  # the version for which PyPI has cffi, where Debian has none for it
+    """A Python to run a wheel on."""
+
+    target: Target
+    suites: tuple[str, ...]  # of Debian; the first that the mirror serves is taken
+    version: str = ""  # with cffi of PyPI; empty: the suite's own Python, with the suite's cffi
 
 
-BACKEND = ("python3-minimal", "python3-cffi-backend", "libpython3-stdlib")
-STABLE = ("trixie", "bookworm")
+BACKEND = ["python3-minimal", "python3-cffi-backend", "libpython3-stdlib"]
+MUSL = [name for name, target in TARGETS.items() if target.musl]
+NATIVE = TARGETS["x86_64-manylinux"]  # the gates run this one on the Pythons that are installed
 PLACES = {
-    "aarch64": Place("aarch64-manylinux", "arm64", STABLE, "python3", "aarch64", BACKEND),
-    "armv7l": Place("armv7l-manylinux", "armhf", STABLE, "python3", "arm", BACKEND),
-    "s390x": Place("s390x-manylinux", "s390x", STABLE, "python3", "s390x", BACKEND),
-    "ppc64le": Place("ppc64le-manylinux", "ppc64el", STABLE, "python3", "ppc64le", BACKEND),
-    "riscv64": Place("riscv64-manylinux", "riscv64", ("trixie",), "python3", "riscv64", BACKEND),
-    "i686": Place("i686-manylinux", "i386", STABLE, "python3", "", BACKEND),
-    "3.14": Place("x86_64-manylinux", "amd64", ("sid",), "python3.14", "", ("python3.14",), "3.14"),
-    "3.15": Place("x86_64-manylinux", "amd64", ("sid",), "python3.15", "", ("python3.15",), "3.15"),
-}
+    target.machine.name: Place(target, target.machine.suites)
+    for target in TARGETS.values()
+    if not target.musl and target is not NATIVE
+} | {version: Place(NATIVE, ("sid",), version) for version in ("3.14", "3.15")}
 # Debian's mirrors hold these whole; and they are one of each kind: another processor, 32 bits, musl.
 MUST_RUN = {"aarch64", "i686", "x86_64-musllinux"}
 # Newer processors sign return addresses, and to emulate that takes five times as long.
 CPUS = {"aarch64": ("-cpu", "cortex-a57")}
-LOADERS = {"i386": "ld-linux.so.2", "amd64": "ld-linux-x86-64.so.2"}
-MUSL = {  # the architecture's name in Debian, and the emulator
-    "x86_64-musllinux": ("amd64", ""),
-    "aarch64-musllinux": ("arm64", "aarch64"),
-    "i686-musllinux": ("i386", ""),
-    "armv7l-musllinux": ("armhf", "arm"),
-}
+LOADERS = {"i686": "lib/ld-linux.so.2", "x86_64": "lib64/ld-linux-x86-64.so.2"}
 PROBE = """
 #include <dlfcn.h>
 #include <stdio.h>
@@ -201,13 +189,19 @@ def download(uri: str, architecture: str, suite: str, packages: Sequence[str], r
     (root / ".done").touch()
 
 
+def emulator(machine: Machine) -> list[str]:
+    """The words before a program of that processor; none if this one runs it."""
+    return [f"qemu-{machine.qemu}-static", *CPUS.get(machine.qemu, ())] if machine.qemu else []
+
+
 def interpreter(place: Place, root: Path) -> list[str]:
     """The words that start that Python, from here."""
-    python = root / "usr" / "bin" / place.python
-    if place.emulator:
-        return [f"qemu-{place.emulator}-static", *CPUS.get(place.emulator, ()), "-L", str(root), str(python)]
+    python = root / "usr" / "bin" / f"python{place.version or 3}"
+    machine = place.target.machine
+    if machine.qemu:
+        return [*emulator(machine), "-L", str(root), str(python)]
     # Its own loader and libraries, so that it starts, and starts itself again, as any other program.
-    loader = root / ("lib64" if place.debian == "amd64" else "lib") / LOADERS[place.debian]
+    loader = root / LOADERS[machine.name]
     with alone(root):
         if not (root / ".own").exists():
             folders = ":".join(str(path) for path in sorted((root / "usr/lib").glob("*-linux-gnu")))
@@ -220,21 +214,14 @@ def interpreter(place: Place, root: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------------ running
 
 
-def wheel_of(target: str, folder: Path) -> Path:
-    found = list(folder.glob(f"mptcp_sockopt-*-cp310-abi3-{TARGETS[target].tag}.whl"))
-    if len(found) != 1:
-        raise Failed(f"{len(found)} wheels of {target} in {folder}")
-    return found[0]
-
-
 def install(place: Place, wheel: Path, site: Path) -> None:
     """The wheel, by pip as that Python's pip would, pytest, and the tests in a folder without our sources."""
     pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", site)
-    binary = ("--only-binary=:all:", "--implementation=cp", f"--platform={TARGETS[place.target].tag}")
-    run(*pip, *binary, f"--python-version={place.pypi or '3.13'}", "--abi=abi3", "--no-deps", wheel)
+    binary = ("--only-binary=:all:", "--implementation=cp", f"--platform={place.target.tag}")
+    run(*pip, *binary, f"--python-version={place.version or '3.13'}", "--abi=abi3", "--no-deps", wheel)
     run(*pip, "pytest")
-    if place.pypi:
-        run(*pip, *binary, f"--python-version={place.pypi}", "cffi")
+    if place.version:
+        run(*pip, *binary, f"--python-version={place.version}", "cffi")
     for name in ("tests", "docs", "pyproject.toml", "csrc"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, site / name)
@@ -243,8 +230,10 @@ def install(place: Place, wheel: Path, site: Path) -> None:
 def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
     """Run self test and tests there; a line of what was seen."""
     place = PLACES[name]
-    wheel = wheel_of(place.target, folder)
-    suite, root = fetch(uri, place.debian, place.suites, place.packages, cache)
+    machine = place.target.machine
+    wheel = file_of(place.target.name, folder)
+    packages = [f"python{place.version}"] if place.version else BACKEND
+    suite, root = fetch(uri, machine.debian, place.suites, packages, cache)
     words = interpreter(place, root)
     with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as site:
         install(place, wheel, Path(site))
@@ -253,7 +242,7 @@ def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
         python = functools.partial(run, *words, cwd=Path(site), env=env)
         version = python("-c", "import sys; print(sys.version.split()[0], sys.byteorder, sys.maxsize)")
         tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        if place.emulator:
+        if machine.qemu:
             skipped = python("-m", "mptcp_sockopt.selftest", code=4).splitlines()[-1]
             files = [f"tests/{file}" for file in DECODING if (ROOT / "tests" / file).exists()]
             seen = [skipped, python(*tests, *files).splitlines()[-1]]
@@ -261,31 +250,30 @@ def try_place(name: str, folder: Path, cache: Path, uri: str) -> str:
             strict = ["-m", "mptcp_sockopt.selftest", "--strict"]
             seen = [python(*strict, *family).splitlines()[-1] for family in ([], ["-6"])]
             # 32-bit processes are not refused by seccomp in our tests, so a few of those are skipped.
-            skips = [] if TARGETS[place.target].elf.startswith("32") else ["--require-mptcp"]
+            skips = [] if machine.elf.startswith("32") else ["--require-mptcp"]
             seen.append(python(*tests, *skips, *EVERYTHING).splitlines()[-1])
     return "\n".join([f"Python {version.strip()} of {suite}", *seen])
 
 
-def try_musl(target: str, folder: Path, cache: Path, uri: str) -> str:
+def try_musl(name: str, folder: Path, cache: Path, uri: str) -> str:
     """Load a musl module by musl's loader, in a program that has the names of Python's stable ABI."""
     import wheel_checks
     from elftools.elf.elffile import ELFFile
 
-    debian, emulator = MUSL[target]
-    _, root = fetch(uri, debian, STABLE, ("musl",), cache)
-    with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
-        work = Path(name)
-        shutil.unpack_archive(wheel_of(target, folder), work, "zip")
+    target, machine = TARGETS[name], TARGETS[name].machine
+    _, root = fetch(uri, machine.debian, machine.suites, ("musl",), cache)
+    with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as temporary:
+        work = Path(temporary)
+        shutil.unpack_archive(file_of(name, folder), work, "zip")
         module = work / "_mptcp_sockopt.abi3.so"
         with module.open("rb") as file:
             _, taken = wheel_checks.symbols_of(ELFFile(file))
-        lines = [f"char {name}[8];" for name in sorted(taken & wheel_checks.STABLE_ABI)]
+        lines = [f"char {symbol}[8];" for symbol in sorted(taken & wheel_checks.STABLE_ABI)]
         (work / "probe.c").write_text("\n".join([*lines, PROBE]), encoding="utf-8")
-        zig = (sys.executable, "-m", "ziglang", "cc", "-target", *TARGETS[target].zig.split())
+        zig = (sys.executable, "-m", "ziglang", "cc", "-target", *target.zig.split())
         run(*zig, "-O1", "-rdynamic", "-dynamic", "-o", work / "probe", work / "probe.c")
         (loader,) = (root / "lib").glob("ld-musl-*.so.1")
-        words = [f"qemu-{emulator}-static"] if emulator else []
-        run(*words, loader, work / "probe", module)
+        run(*emulator(machine), loader, work / "probe", module)
     return f"bound {len(taken)} names"
 
 
@@ -332,40 +320,27 @@ def summary(places: dict[str, list[str]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="where the wheels are")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="where to run them; everywhere by default")
-    parser.add_argument("--list", action="store_true", help="name the places")
-    parser.add_argument("--mirror", help="an archive of Debian; by default the host's")
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", default=cache_folder(), help="default: %(default)s"
-    )
-    options = parser.parse_intermixed_args()
+    commands = parser(__doc__)
+    commands.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="where the wheels are")
+    commands.add_argument("names", nargs="*", metavar="NAME", help="where to run them; everywhere by default")
+    commands.add_argument("--mirror", help="an archive of Debian; by default the host's")
+    options = commands.parse_intermixed_args()
     known = [*PLACES, *MUSL]
+    names = chosen(commands, options.names, known)
     if options.list:
         print(*known, sep="\n")
         return 0
-    for name in options.names:
-        if name not in known:
-            parser.error(f"unknown place {name!r}; known are {', '.join(known)}")
     if not options.folder:
-        parser.error("DIR is missing")
-    enter_workshop(options.cache.resolve())
-    os.environ["ZIG_GLOBAL_CACHE_DIR"] = str(options.cache.resolve() / "zig")
-    uri = options.mirror or mirror()
+        commands.error("DIR is missing")
     folder, cache = options.folder.resolve(), options.cache.resolve()
+    enter_workshop(cache)
+    uri = options.mirror or mirror()
 
     def one(name: str) -> str:
         return (try_musl if name in MUSL else try_place)(name, folder, cache, uri)
 
-    return run_all(options.names or known, one)
+    return run_all(names, one)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Failed as failure:
-        print(failure, file=sys.stderr)
-        sys.exit(1)
+    entry(main)

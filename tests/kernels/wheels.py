@@ -4,19 +4,29 @@
 from __future__ import annotations
 
 import hashlib
+import runpy
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from .debian import Unobtainable
-from .rows import ARCHES, HERE
+from .rows import HERE
 
 ROOT = HERE.parent.parent
 BUILDER = ROOT / ".ci" / "wheels.py"
+# By Debian's name of the architecture.
+TARGETS = {
+    target.machine.debian: target
+    for target in runpy.run_path(str(ROOT / ".ci" / "targets.py"))["TARGETS"].values()
+    if not target.musl
+}
 PACKAGES = ("mptcp_sockopt", "reuseport")
 # All that a wheel is made of, so that it is made again when one of them changes.
-SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", ".ci/w*.py", ".ci/constraints.txt", "csrc/**/*")
+SOURCES = (
+    *("build_ffi.py", "pyproject.toml", "README.md", "csrc/**/*"),
+    *(".ci/targets.py", ".ci/w*.py", ".ci/constraints.txt"),
+)
 
 _one_at_a_time = threading.Lock()
 
@@ -40,13 +50,11 @@ def digest(root: Path) -> str:
 
 def wheel_in(folder: Path, arch: str) -> Path:
     """The one wheel of the stable ABI for glibc on a Debian architecture."""
-    tag = ARCHES[arch].wheel
-    found = [
-        path for path in folder.glob(f"mptcp_sockopt-*-abi3-*_{tag}.whl") if "musllinux" not in path.name
-    ]
+    pattern = f"mptcp_sockopt-*-abi3-*_{TARGETS[arch].machine.name}.whl"
+    found = sorted(path for path in folder.glob(pattern) if "musllinux" not in path.name)
     if len(found) != 1:
-        names = ", ".join(sorted(path.name for path in found)) or "none"
-        raise Unobtainable(f"{folder} is to have one mptcp_sockopt-*-abi3-*_{tag}.whl, and has {names}")
+        names = ", ".join(path.name for path in found) or "none"
+        raise Unobtainable(f"{folder} is to have one {pattern}, and has {names}")
     return found[0]
 
 
@@ -57,15 +65,14 @@ def build(cache: Path, arch: str) -> Path:
 
 
 def _build(cache: Path, arch: str) -> Path:
-    if not BUILDER.exists():
-        raise Unobtainable("the checkout has no .ci/wheels.py: say --wheels DIR")
+    target = TARGETS[arch]
     folder = cache / f"wheels-{digest(ROOT)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob(f"*_{ARCHES[arch].wheel}.whl")):
-        command = [sys.executable, str(BUILDER), "--out", str(folder), ARCHES[arch].target]
+    if not list(folder.glob(f"*-{target.tag}.whl")):
+        command = [sys.executable, str(BUILDER), "--out", str(folder), target.name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            for refused in folder.glob(f"*_{ARCHES[arch].wheel}.whl"):
+            for refused in folder.glob(f"*-{target.tag}.whl"):
                 refused.unlink()  # else the next row would take it
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
             raise Unobtainable(f".ci/wheels.py ended with {done.returncode}:\n{tail}")

@@ -40,6 +40,14 @@ def test_what_is_left_out_is_there(emulate: Any) -> None:
     assert [name for name in emulate.ELSEWHERE if not (CI.parent / "tests" / name).exists()] == []
 
 
+def test_each_target_has_a_place(emulate: Any) -> None:
+    """On this processor with a loader of its own, else by an emulator."""
+    targets = [place.target for place in emulate.PLACES.values()]
+    assert {target.name for target in targets} | {*emulate.MUSL} == emulate.TARGETS.keys()
+    names = {target.machine.name for target in targets if not target.machine.qemu}
+    assert names == emulate.LOADERS.keys()
+
+
 @pytest.mark.parametrize(
     ("lines", "files"),
     [
@@ -189,7 +197,7 @@ def test_the_next_suite_is_tried_before_a_place_is_given_up(
     emulate: Any, real: str, tmp_path: Path, missing: tuple[str, ...], suite: str | None
 ) -> None:
     """A mirror that lacks an architecture's files is told from all else by apt itself."""
-    wanted = ("s390x", emulate.STABLE, ("musl",), tmp_path)
+    wanted = ("s390x", ("trixie", "bookworm"), ("musl",), tmp_path)
     with planted_mirror(real, *missing) as uri:
         if suite:
             assert emulate.fetch(uri, *wanted) == (suite, tmp_path / f"{suite}-s390x-musl")

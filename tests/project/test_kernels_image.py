@@ -12,6 +12,7 @@ import pytest
 
 from ..kernels import debian, image, wheels
 from ..kernels.debian import NotServed, Package, Unobtainable, first_served
+from ..kernels.rows import ARCHES
 from ..support import Missing
 
 
@@ -103,6 +104,14 @@ def test_a_wheel_is_chosen_by_architecture(tmp_path: Path) -> None:
         wheels.wheel_in(tmp_path, "s390x")
 
 
+def test_each_architecture_has_a_wheel_and_a_release_of_debian() -> None:
+    """In the table that the wheels are built from: its Python comes from a release that has it."""
+    missing = [
+        name for name, arch in ARCHES.items() if arch.python.suite not in wheels.TARGETS[name].machine.suites
+    ]
+    assert missing == []
+
+
 def test_a_wheel_of_another_checkout_is_refused(tmp_path: Path) -> None:
     """By its Python files, also those of subpackages, and those too many; one is named."""
     package = tmp_path / "mptcp_sockopt"
@@ -123,7 +132,11 @@ def test_a_wheel_of_another_checkout_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["mptcp_sockopt/_a.py", "mptcp_sockopt/sub/deeper/b.py", "reuseport/c.py", "csrc/sub/d.h"]
+    "name",
+    [
+        *("mptcp_sockopt/_a.py", "mptcp_sockopt/sub/deeper/b.py", "reuseport/c.py", "csrc/sub/d.h"),
+        ".ci/targets.py",
+    ],
 )
 def test_a_wheel_is_built_anew_when_any_of_its_sources_changes(tmp_path: Path, name: str) -> None:
     """In whichever subfolder: if it comes, changes, or has another name."""
@@ -133,7 +146,7 @@ def test_a_wheel_is_built_anew_when_any_of_its_sources_changes(tmp_path: Path, n
     for text in ("", "one", "two"):
         path.write_text(text)
         seen.append(wheels.digest(tmp_path))
-    path.rename(path.with_name(f"other{path.suffix}"))
+    path.rename(path.with_name(f"w{path.name}"))
     seen.append(wheels.digest(tmp_path))
     assert len(set(seen)) == 5
     (tmp_path / "notes.txt").touch()

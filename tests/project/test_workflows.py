@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -23,14 +25,8 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = {path.stem: path for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
-# What is released: each platform with the stable ABI, and with free threading.
-PYTHONS = ("cp310", "cp314t", "cp315t")
-PLATFORMS = {
-    "manylinux": ("x86_64", "aarch64", "i686", "armv7l", "s390x", "riscv64", "ppc64le"),
-    "musllinux": ("x86_64", "aarch64", "i686", "armv7l"),
-}
-# GitHub has machines for these (x86_64 runs i686 too); the others are emulated.
-NATIVE = {"x86_64": "ubuntu-24.04", "i686": "ubuntu-24.04", "aarch64": "ubuntu-24.04-arm"}
+TARGETS = runpy.run_path(str(ROOT / ".ci" / "targets.py"))["TARGETS"]
+PYTHONS = ("cp310", "cp314t", "cp315t")  # with the stable ABI, and with free threading
 
 
 def load(path: Path) -> Any:
@@ -41,13 +37,13 @@ def load(path: Path) -> Any:
     return YAML(typ="safe", pure=True).load(path)
 
 
-def tool(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def tool(name: str, *arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a tool of the lint extra, from this Python's environment."""
     folder = Path(sys.executable).parent
     path = shutil.which(name, path=f"{folder}{os.pathsep}{os.environ['PATH']}")
     if path is None:
         raise Missing(f"{name}: pip install '.[lint]'")
-    return run(path, *map(str, arguments), cwd=ROOT)
+    return run(path, *map(str, arguments), cwd=ROOT, env={**os.environ, **env})
 
 
 def schema(path: Path) -> subprocess.CompletedProcess[str]:
@@ -58,16 +54,23 @@ def security(path: Path) -> subprocess.CompletedProcess[str]:
     return tool("zizmor", "--offline", "--no-progress", "--persona", "pedantic", "--strict-collection", path)
 
 
-def identifiers(*options: str) -> list[str]:
-    done = tool("cibuildwheel", "--print-build-identifiers", "--platform", "linux", *options, ".")
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
 def jobs() -> dict[str, dict[str, Any]]:
     return {
         f"{name}.{job}": body for name, path in WORKFLOWS.items() for job, body in load(path)["jobs"].items()
     }
+
+
+def step_of(job: str, begin: str) -> dict[str, Any]:
+    """The step with a name, or a command, that begins so."""
+    steps: list[dict[str, Any]] = jobs()[job]["steps"]
+    (found,) = [step for step in steps if step.get("name", step.get("run", "")).startswith(begin)]
+    return found
+
+
+def perform(step: dict[str, Any], **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a step as it stands there."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return run("bash", "-e", "-c", step["run"], cwd=ROOT, env={"PATH": path, **env})
 
 
 @pytest.mark.parametrize("check", [schema, security])
@@ -145,56 +148,74 @@ def test_only_a_pushed_tag_is_published_and_only_as_a_whole() -> None:
 
 @pytest.mark.parametrize(("tag", "good"), [("v{}", True), ("{}", False), ("v{}.1", False), ("v", False)])
 def test_the_tag_is_the_version_or_nothing_is_built(tag: str, good: bool) -> None:
-    """The step as it stands there."""
-    steps = jobs()["wheels.sdist"]["steps"]
-    (step,) = [step for step in steps if step.get("name") == "The tag is the version"]
+    """By the first step of all."""
+    step = step_of("wheels.sdist", "The tag is the version")
     assert step["if"] == "github.ref_type == 'tag'"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {"PATH": path, "GITHUB_REF_NAME": tag.format(mp.__version__)}
-    done = run("bash", "-e", "-c", step["run"], cwd=ROOT, env=env)
+    done = perform(step, GITHUB_REF_NAME=tag.format(mp.__version__))
     assert (done.returncode == 0) is good
     assert (f"the package's version {mp.__version__}" in done.stderr) is not good
 
 
-def test_the_wheels_are_those_of_the_list() -> None:
-    """What [tool.cibuildwheel] in pyproject.toml builds, no more and no less."""
-    expected = [
-        f"{python}-{libc}_{machine}"
-        for libc, machines in PLATFORMS.items()
-        for machine in machines
-        for python in PYTHONS
-    ]
-    assert sorted(identifiers("--archs", "all")) == sorted(expected)
+def filled(text: str, row: dict[str, str]) -> str:
+    """What GitHub puts in for a row of the matrix."""
+    return re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda name: row[name[1]], text)
 
 
-def test_the_rows_of_the_workflow_are_all_machines() -> None:
-    """Each once; on its own processor where GitHub has it, else with the emulator for it."""
-    rows = jobs()["wheels.wheels"]["strategy"]["matrix"]["include"]
-    machines = [row["arch"] for row in rows]
-    assert sorted(machines) == sorted(PLATFORMS["manylinux"])
-    assert {row["arch"]: row["runner"] for row in rows if "emulated" not in row} == NATIVE
+@pytest.fixture
+def rows(tmp_path: Path) -> list[dict[str, str]]:
+    """The jobs that build wheels. They are made at run time, so that the tools above do not see them."""
+    out = tmp_path / "output"
+    step = step_of("wheels.sdist", "The machines")
+    done = perform(step, GITHUB_OUTPUT=str(out))
+    assert done.returncode == 0, done.stderr
+    (line,) = out.read_text().splitlines()
+    name, _, value = line.partition("=")
+    body = jobs()["wheels.sdist"]["outputs"]["machines"]
+    assert body == f"${{{{ steps.{step['id']}.outputs.{name} }}}}"
+    assert jobs()["wheels.wheels"]["strategy"]["matrix"] == {
+        "include": "${{ fromJSON(needs.sdist.outputs.machines) }}"
+    }
+    found: list[dict[str, str]] = json.loads(value)
+    return found
+
+
+def test_the_jobs_are_told_what_they_ask_for(rows: list[dict[str, str]]) -> None:
+    """GitHub replaces a name that a row does not have with nothing, and says so to nobody."""
+    asked = set(re.findall(r"matrix\.(\w+)", WORKFLOWS["wheels"].read_text()))
+    assert [row for row in rows if row.keys() != asked] == []
+
+
+def test_the_jobs_build_every_target_and_nothing_else(rows: list[dict[str, str]]) -> None:
+    """For each Python once, by what cibuildwheel makes of the settings of each job."""
+    settings = step_of("wheels.wheels", "python -m cibuildwheel")["env"]
+    found = []
     for row in rows:
-        if "emulated" in row:
-            assert row["emulated"] == {"armv7l": "arm"}.get(row["arch"], row["arch"])
-    found = [name for machine in machines for name in identifiers("--archs", machine)]
-    assert sorted(found) == sorted(identifiers("--archs", "all"))
+        env = {name: filled(value, row) for name, value in settings.items() if name.startswith("CIBW_")}
+        done = tool("cibuildwheel", "--print-build-identifiers", "--platform", "linux", ".", **env)
+        assert done.returncode == 0, done.stderr
+        found += done.stdout.split()
+    platforms = ["{1}_{0}".format(*name.split("-")) for name in TARGETS]
+    assert sorted(found) == sorted(f"{python}-{platform}" for platform in platforms for python in PYTHONS)
 
 
-def test_the_local_builder_has_the_same_platforms() -> None:
-    """.ci/workshop.py names its targets machine-libc; CONTRIBUTING.md says how many there are."""
-    builder = ROOT / ".ci" / "workshop.py"
-    targets = re.findall(r'^ +"(\w+)-(manylinux|musllinux)":', builder.read_text(), re.MULTILINE)
-    expected = [(machine, libc) for libc, machines in PLATFORMS.items() for machine in machines]
-    assert sorted(targets) == sorted(expected)
-    count = "zero one two three four five six seven eight nine ten eleven twelve".split()[len(targets)]
+def test_what_no_runner_of_github_runs_is_emulated(rows: list[dict[str, str]]) -> None:
+    """And nothing else. The runners are of the release that all other jobs have."""
+    (release,) = {job["runs-on"] for name, job in jobs().items() if name != "wheels.wheels"}
+    runs = {release: {"EM_X86_64", "EM_386"}, f"{release}-arm": {"EM_AARCH64"}}
+    elf = {target.machine.name: target.machine.elf.split()[2] for target in TARGETS.values()}
+    assert [row for row in rows if (elf[row["arch"]] in runs[row["runner"]]) is bool(row["emulated"])] == []
+
+
+def test_the_platforms_are_as_many_as_said() -> None:
+    """In CONTRIBUTING.md."""
+    count = "zero one two three four five six seven eight nine ten eleven twelve".split()[len(TARGETS)]
     assert f"each of {count} platforms" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_the_builder_is_the_one_that_is_tested_here() -> None:
     """One release of cibuildwheel in the workflow and in the lint extra."""
     (pinned,) = re.findall(r'"cibuildwheel==([\d.]+);', PYPROJECT)
-    commands = [step.get("run", "") for step in jobs()["wheels.wheels"]["steps"]]
-    assert f"python -m pip install cibuildwheel=={pinned}" in commands
+    assert step_of("wheels.wheels", "python -m pip install")["run"].endswith(f" cibuildwheel=={pinned}")
 
 
 def test_every_python_of_the_classifiers_is_tested() -> None:
