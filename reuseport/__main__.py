@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""python -m reuseport: one subcommand a purpose; see each one's --help."""
+"""python -m reuseport: one subcommand for each purpose; see their --help."""
 
 from __future__ import annotations
 
@@ -15,27 +15,15 @@ from mptcp_sockopt.cli import Command
 
 # Each room has add_arguments(parser, command), Options, a NamedTuple of what that parses, and run(options).
 COMMANDS = (
-    Command(
-        "demo",
-        "reuseport.demo",
-        "five generations of servers share a port (seed 1: ./test.sh; --fork: ./multi)",
-    ),
-    Command(
-        "serve",
-        "reuseport.demo",
-        "one server that forks generations; --nofork --gen N: one generation",
-    ),
+    Command("demo", "reuseport.demo", "run five generations of servers that share a port"),
+    Command("serve", "reuseport.demo", "run one server, which forks the next generation, and so on"),
     Command("client", "reuseport.demo", "ask the servers of the demo, five times a second"),
-    Command("lesson", "reuseport.lesson", "SO_REUSEADDR and SO_REUSEPORT in three tests (seed 2)"),
-    Command(
-        "matrix",
-        "reuseport.matrix",
-        "who may bind beside whom: every pair of options and addresses, against the rule",
-    ),
-    Command("fair", "reuseport.fair", "how evenly listeners share connections"),
-    Command("roll", "reuseport.roll", "rolling restarts under load: who is lost"),
-    Command("who", "reuseport.inspect", "who listens on a port, and what is wrong with it"),
-    Command("audit", "reuseport._audit", "any server under restarts, in a private namespace: who is lost"),
+    Command("lesson", "reuseport.lesson", "show what SO_REUSEADDR and SO_REUSEPORT do, in three tests"),
+    Command("matrix", "reuseport.matrix", "test which sockets may share a port, against the rule"),
+    Command("fair", "reuseport.fair", "measure how evenly listeners share connections"),
+    Command("roll", "reuseport.roll", "count the connections that rolling restarts under load lose"),
+    Command("who", "reuseport.inspect", "list who listens on a port, and what is wrong with it"),
+    Command("audit", "reuseport._audit", "count the connections that restarts of any server lose"),
 )
 
 
@@ -44,16 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: Sequence[str] | None) -> int:
-    with contextlib.suppress(ValueError):  # another thread than the main one
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would end without a status
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, children end without a status
     command, words = cli.choose(
         COMMANDS,
         argv,
         prog="reuseport",
-        description="Does my listening port share fairly, and lose nobody at a restart?",
+        description="Do my workers share a port evenly, and does a restart lose connections?",
         version=f"reuseport of mptcp-sockopt {__version__}",
         epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here, or nothing "
-        "proven. Of any command: 3 for what is missing, 70 for a fault of its own.",
+        "proven. Every command exits with 3 if something is missing, and with 70 after a bug of its own.",
     )
     room = importlib.import_module(command.module)
     parser = argparse.ArgumentParser(

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""audit: a bounded load on any server while it restarts, in a network namespace of its own; who is lost."""
+"""audit: restart any server under a bounded load, in a private network namespace, and count what is lost."""
 
 from __future__ import annotations
 
 import argparse
 import collections
-import errno
-import os
 import re
-import selectors
 import signal
 import socket
 import subprocess
@@ -20,19 +17,18 @@ from typing import IO, Any, NamedTuple
 from mptcp_sockopt import cli, processes, testing
 from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
-from . import _diag, _net, _report
-from ._load import KINDS, PATIENCE, SLOW, Kind, bound_95
+from . import _diag, _net
+from ._load import PATIENCE, SLOW, Kind, Tally, Target, bound_95, open_loop
 from ._programs import with_default_signals
+from ._report import add_json, add_numbers, finish
 
 IN_FLIGHT = 64
-PROBES = 100  # connections that tell the shares
-# What can be told of any server.
+PROBES = 100  # connections that show the shares
+# What can be seen of any server.
 LOSSES = [kind.value for kind in (Kind.REFUSED, Kind.RESET, Kind.EOF, Kind.STALLED)]
 
 
 class Options(NamedTuple):
-    """The words of the command."""
-
     command: str
     restart: signal.Signals
     port: int
@@ -48,35 +44,28 @@ class Options(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.usage = "%(prog)s [options] -- CMD..."
     parser.add_argument(
-        "--restart", type=_signal, default=signal.SIGHUP, metavar="SIGNAL", help="sent to CMD's pid (HUP)"
+        "--restart",
+        type=_signal,
+        default=signal.SIGHUP,
+        metavar="SIGNAL",
+        help="signal to send (default: HUP)",
     )
-    parser.add_argument("--port", type=cli.port, default=8000, help="where CMD listens (8000)")
-    parser.add_argument(
-        "--raw", action="store_true", help="connect and wait for the first byte, instead of HTTP GET /"
+    parser.add_argument("--raw", action="store_true", help="wait for a first byte, instead of HTTP GET /")
+    add_numbers(
+        parser,
+        ("--port", cli.port, 8000, "PORT", "where CMD listens"),
+        ("--conns", cli.between(int, 1, 10**7), 10_000, "N", "make at least so many connections"),
+        ("--rate", cli.between(int, 1, 10**5), 1000, "N", "connections per second"),
+        ("--restarts", cli.between(int, 5, 10_000), 5, "N", "restart at least so many times, 5 or more"),
+        ("--every", cli.positive(float, 60), 1.5, "S", "seconds between two restarts, at most 60"),
     )
-    parser.add_argument(
-        "--conns", type=cli.between(int, 1, 10**7), default=10_000, metavar="N", help="connections (10000)"
-    )
-    parser.add_argument(
-        "--rate", type=cli.between(int, 1, 10**5), default=1000, metavar="N", help="connections/s (1000)"
-    )
-    parser.add_argument(
-        "--restarts", type=cli.between(int, 5, 10_000), default=5, metavar="N", help="5 or more (5)"
-    )
-    parser.add_argument(
-        "--every",
-        type=cli.positive(float, 60),
-        default=1.5,
-        metavar="SECONDS",
-        help="between two restarts (1.5; at most 60)",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="the server, and its words")
+    add_json(parser)
+    parser.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="the server and its arguments")
     parser.epilog = (
-        "The load goes on until both counts are reached. Lost are connections that were refused, reset, "
-        "ended without an answer (eof), or had none for 5 s (stalled). Slow ones (over 0.5 s) and HTTP "
-        "answers of 500 and more are reported, and not lost. "
-        "Exit status: 0 none lost, 1 some, 2 usage, 3 cannot run here."
+        "The load goes on until both counts are reached. A connection is lost if it was refused, reset, "
+        "ended without an answer (eof) or got none for 5 s (stalled). Slow connections (over 0.5 s) and HTTP "
+        "status 500 or above are reported, but not lost. "
+        "Exit status: 0 none lost, 1 some lost, 2 usage, 3 cannot run here."
     )
 
 
@@ -94,12 +83,9 @@ def run(options: Options) -> int:
         return USAGE
     expected = max(options.conns / options.rate, options.every * (options.restarts + 1))
     cap = 30 + 3 * expected
-    try:
-        # However this ends, everything that CMD started ends with the child, and so does the namespace.
-        found = testing.in_child(lambda: _trial(command, options, cap), within=cap + 30)
-    except TimeoutError as error:
-        raise CannotRun(str(error)) from None
-    return _report.finish(options, found, _lines(found), *_verdict(found))
+    # However this ends, everything that CMD started ends with the child, and so does the namespace.
+    found = testing.in_child(lambda: _trial(command, options, cap), within=cap + 30)
+    return finish(options, found, _lines(found), *_verdict(found))
 
 
 # ----------------------------------------------------------------------------------------------- trial
@@ -116,62 +102,43 @@ def _trial(command: list[str], options: Options, cap: float) -> dict[str, Any]:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=with_default_signals,  # nohup's ignored SIGHUP would be no restart
+                preexec_fn=with_default_signals,  # with nohup's ignored SIGHUP nothing would restart
             )
         except OSError as error:
             raise CannotRun(f"{command[0]}: {error.strerror}") from None
-        family, address = _target(_await_listener(server, options.port, log))
-        with Load(address, family=family, rate=options.rate, raw=options.raw) as load:
-            restarts, replaced = _restart_under_load(server, load, options, deadline)
-            load.finish()
-            ended = server.poll()
-        shares = _shares(family, address) if ended is None else {}
-    if restarts and not replaced and ended is None:
-        raise CannotRun(
-            f"{options.restart.name} restarted nothing: CMD's listeners and the processes that have them are "
-            "the same as before"
-        )
-    return {
-        "conns": load.total,
-        "lost": load.lost,
-        "restarts": restarts,
-        "replaced": replaced,
-        "signal": options.restart.name,
-        "kinds": {kind: load.kinds[kind] for kind in LOSSES},
-        "slow": load.slow,
-        "slowest": round(load.slowest, 3),
-        "http_errors": load.http_errors,
-        "shares": [{"pid": pid, "connections": count} for pid, count in sorted(shares.items())],
-        "ended": ended,
-    }
+        target = _await_listener(server, options.port, log)
+        found = _restart_under_load(server, target, options, deadline)
+        found["shares"] = _shares(target) if found["ended"] is None else []
+    if found["restarts"] and not found["replaced"] and found["ended"] is None:
+        raise CannotRun(f"{options.restart.name} restarted nothing: same listeners in the same processes")
+    return found
 
 
-def _shares(family: int, address: tuple[str, int]) -> dict[int, int]:
-    """Which process accepted how many of PROBES connections that say nothing until it is known.
+def _shares(target: Target) -> list[dict[str, int]]:
+    """How many of PROBES connections each process accepts, after the restarts.
 
-    After the restarts, one at a time, each with a 4-tuple of its own: who gets a connection is settled when
-    it is accepted, and the kernel tells whose descriptor it has become.
+    They are made one at a time, each with its own 4-tuple, and say nothing. Once a connection is accepted,
+    its descriptor shows the process.
     """
     shares: collections.Counter[int] = collections.Counter()
     for _ in range(PROBES):
-        with _net.open_socket(family, mptcp=False) as sock:
+        with _net.open_socket(target.family, mptcp=False) as sock:
             sock.settimeout(1)
             try:
-                sock.connect(address)
+                sock.connect(target.address)
             except OSError:
                 continue
             deadline = time.monotonic() + 1
-            while not (inode := _diag.accepted(address[1], _net.name(sock))):
-                if time.monotonic() > deadline:
-                    break
+            inode = None
+            while not inode and time.monotonic() < deadline:
                 time.sleep(0.0005)
-            else:
-                holders = processes.owners({inode})[inode] or ()
-                shares.update(holder.pid for holder in holders[:1])
-    return dict(shares)
+                inode = _diag.accepted(target.address[1], _net.name(sock))
+            holders = processes.owners({inode})[inode] if inode else None
+            shares.update(holder.pid for holder in (holders or ())[:1])
+    return [{"pid": pid, "connections": count} for pid, count in sorted(shares.items())]
 
 
-def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> processes.Listener:
+def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> Target:
     deadline = time.monotonic() + 20
     while not (found := processes.listeners(port)):
         if server.poll() is not None:
@@ -184,42 +151,57 @@ def _await_listener(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) 
         log.seek(0)
         said = log.read()[-1000:].decode(errors="replace").strip()
         raise CannotRun(f"{reason}{': ' if said else ''}{said}")
-    return found[0]
-
-
-def _target(listener: processes.Listener) -> tuple[int, tuple[str, int]]:
-    wildcard = listener.host == _net.ANY[listener.family]
-    return listener.family, (_net.LOOPBACK[listener.family] if wildcard else listener.host, listener.port)
+    family, host = found[0][:2]
+    return Target((_net.LOOPBACK[family] if host == _net.ANY[family] else host, port), family, mptcp=False)
 
 
 def _restart_under_load(
-    server: subprocess.Popen[bytes], load: Load, options: Options, deadline: float
-) -> tuple[int, int]:
-    """How many signals were sent, and how many of them replaced a listener or a process that has one."""
+    server: subprocess.Popen[bytes], target: Target, options: Options, deadline: float
+) -> dict[str, Any]:
+    """The outcome of the connections, how many signals were sent, and how many of those replaced a listener
+    or a process that has one."""
     restarts = replaced = 0
     before = _generation(options.port)
     due = time.monotonic() + options.every
-    while load.started < options.conns or restarts < options.restarts or time.monotonic() < due:
+
+    def over(tally: Tally) -> bool:
+        nonlocal restarts, replaced, before, due
         now = time.monotonic()
         if now > deadline:
-            raise CannotRun(f"the time cap struck after {load.total} connections and {restarts} restarts")
+            raise CannotRun(f"time ran out after {tally.total} connections and {restarts} restarts")
         if server.poll() is not None:
-            break
+            return True
         if now >= due and restarts < options.restarts:
             if restarts:
                 after = _generation(options.port)
                 replaced, before = replaced + (after != before), after
             server.send_signal(options.restart)
             restarts, due = restarts + 1, now + options.every
-            _progress(f"restart {restarts} of {options.restarts}, {load.lost} of {load.total} lost")
-        load.step(more=True)
-    return restarts, replaced + (_generation(options.port) != before)
+            if sys.stderr.isatty():
+                progress = f"restart {restarts} of {options.restarts}, {tally.lost} of {tally.total} lost"
+                print(f"reuseport audit: {progress}", file=sys.stderr)
+        return tally.started >= options.conns and restarts >= options.restarts and now >= due
+
+    exchange = _first_byte if options.raw else _http
+    tally = open_loop(target, rate=options.rate, until=over, exchange=exchange, at_once=IN_FLIGHT)
+    return {
+        "conns": tally.total,
+        "lost": tally.lost,
+        "restarts": restarts,
+        "replaced": replaced + (_generation(options.port) != before),
+        "signal": options.restart.name,
+        "kinds": {kind: tally.kinds[kind] for kind in LOSSES},
+        "slow": tally.slow,
+        "slowest": round(tally.slowest, 3),
+        "http_errors": sum(count for status, count in tally.served_by.items() if status >= 500),
+        "ended": server.poll(),
+    }
 
 
 def _generation(port: int) -> object:
-    """What is another thing after a restart: the listeners, and the processes that have them.
+    """What a restart changes: the listeners, or the processes that have them.
 
-    The start of a process's stack is drawn anew by execve(2), which keeps the pid.
+    execve(2) keeps the pid, but the process gets another start of its stack.
     """
     inodes = {listener.inode for listener in processes.listeners(port)}
     pids = {owner.pid for holders in processes.owners(inodes).values() for owner in holders or ()}
@@ -234,130 +216,31 @@ def _start_of_stack(pid: int) -> str:
         return ""
 
 
-def _progress(sentence: str) -> None:
-    if sys.stderr.isatty():
-        print(f"reuseport audit: {sentence}", file=sys.stderr)
+# ------------------------------------------------------------------------------------------- exchanges
 
 
-# ------------------------------------------------------------------------------------------------ load
+def _first_byte(sock: socket.socket) -> tuple[Kind, None]:
+    return Kind.SERVED if sock.recv(1) else Kind.EOF, None
 
 
-class Load:
-    """One request a connection, at a rate (a second) as long as fewer than IN_FLIGHT are under way."""
-
-    def __init__(self, address: tuple[str, int], *, family: int, rate: float, raw: bool) -> None:
-        self._address, self._family, self._raw = address, family, raw
-        self._request = b"" if raw else b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        self._period = 1 / rate
-        self._next = time.monotonic()
-        self._selector = selectors.DefaultSelector()
-        self._open: dict[socket.socket, _Connection] = {}  # in the order of their beginning
-        self.started = 0
-        self.kinds: collections.Counter[str] = collections.Counter()
-        self.slow = self.http_errors = 0
-        self.slowest = 0.0
-
-    @property
-    def total(self) -> int:
-        return sum(self.kinds.values())
-
-    @property
-    def lost(self) -> int:
-        return sum(self.kinds[kind] for kind in LOSSES)
-
-    def __enter__(self) -> Load:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for sock in self._open:
-            sock.close()
-        self._selector.close()
-
-    def finish(self) -> None:
-        """Until what is under way has come to its end, PATIENCE at most."""
-        while self._open:
-            self.step(more=False)
-
-    def step(self, *, more: bool) -> None:
-        """Open what is due (if more) and take what came; returns after 10 ms at the latest."""
-        now = time.monotonic()
-        while more and now >= self._next and len(self._open) < IN_FLIGHT:
-            self._begin()
-            self._next = max(self._next + self._period, now - 0.1)  # after a stall, no long burst
-        for key, _ in self._selector.select(0.01 if len(self._open) >= IN_FLIGHT else 0.001):
-            self._advance(self._open[key.fileobj])  # type: ignore[index]
-        while self._open:
-            oldest = next(iter(self._open.values()))
-            if time.monotonic() - oldest.begun < PATIENCE:
-                break
-            self._end(oldest, "stalled")
-
-    def _begin(self) -> None:
-        connection = _Connection(_net.open_socket(self._family, mptcp=False))
-        self._open[connection.sock] = connection
-        self.started += 1
-        connection.sock.setblocking(False)
-        number = connection.sock.connect_ex(self._address)
-        if number not in (0, errno.EINPROGRESS):
-            self._end(connection, _kind(number))
-            return
-        self._selector.register(connection.sock, selectors.EVENT_WRITE)
-
-    def _advance(self, connection: _Connection) -> None:
-        """The first error of any call decides what became of the connection."""
-        sock = connection.sock
-        try:
-            if not connection.asked:
-                number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if number:
-                    raise OSError(number, os.strerror(number))
-                sock.send(self._request)
-                connection.asked = True
-                self._selector.modify(sock, selectors.EVENT_READ)
-                return
-            data = sock.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._end(connection, _kind(error.errno))
-            return
-        connection.answer += data
-        if _complete(connection.answer, self._raw, at_end=not data):
-            self._end(connection, "served")
-        elif not data:
-            self._end(connection, "eof")
-
-    def _end(self, connection: _Connection, kind: str) -> None:
-        if connection.sock in self._selector.get_map():
-            self._selector.unregister(connection.sock)
-        del self._open[connection.sock]
-        connection.sock.close()
-        seconds = time.monotonic() - connection.begun
-        self.kinds[kind] += 1
-        self.slow += kind == "served" and seconds > SLOW
-        self.slowest = max(self.slowest, seconds)
-        self.http_errors += not self._raw and bool(re.match(rb"HTTP/\S+ 5", connection.answer))
+def _http(sock: socket.socket) -> tuple[Kind, int | None]:
+    """GET /, and read the answer until it is complete; with its status."""
+    sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    deadline = time.monotonic() + PATIENCE
+    answer = b""
+    while time.monotonic() < deadline:
+        data = sock.recv(1 << 16)
+        answer += data
+        if _complete(answer, at_end=not data):
+            status = re.match(rb"HTTP/\S+ (\d{3})", answer)
+            return Kind.SERVED, int(status[1]) if status else None
+        if not data:
+            return Kind.EOF, None
+    return Kind.STALLED, None
 
 
-class _Connection:
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.begun = time.monotonic()
-        self.asked = False
-        self.answer = bytearray()
-
-
-def _kind(number: int | None) -> str:
-    """The kind of loss; what is none of a server's doing (no descriptors, no ports left) ends the trial."""
-    if number not in KINDS:
-        raise CannotRun(f"the loader failed: {os.strerror(number or 0)}")
-    return KINDS[number].value
-
-
-def _complete(answer: bytearray, raw: bool, *, at_end: bool) -> bool:
-    """Whether this is all of an answer: raw, any byte; HTTP, by length, by chunks, else by the end."""
-    if raw:
-        return bool(answer)
+def _complete(answer: bytes, *, at_end: bool) -> bool:
+    """Whether an answer is complete: by its length, by chunks, or by the end of the connection."""
     head, blank, body = answer.partition(b"\r\n\r\n")
     if not blank or not head.startswith(b"HTTP/"):
         return False

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The loader, what became of each connection, and what the counts allow to say.
+"""Load on a server, the outcome of each connection, and the statistics of the counts.
 
-A connection asks first and is answered by four bytes, the native unsigned number of whoever served it.
-(A server that speaks first and closes leaves about one MPTCP connection in 70,000 stuck, seen on Linux
-6.18: no fault of a restart.)
+The client speaks first. The answer is four bytes: the number of the process that served it, a native unsigned
+integer. (If the server speaks first and closes, about one MPTCP connection in 70,000 gets stuck, as seen on
+Linux 6.18. That is not a loss by a restart.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import errno
 import math
 import mmap
 import os
-import pickle
 import signal
 import socket
 import struct
@@ -22,20 +21,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
 import mptcp_sockopt
+from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
 
-from ._net import open_socket
+from ._net import Reuse, drop_tcp_sockets, listen, open_socket
 
 REQUEST = b"?"
 REPLY = struct.Struct("=I")
 PATIENCE = 5.0  # seconds without progress: stalled
-SLOW = 0.5  # seconds; a SYN that is sent again takes one
+SLOW = 0.5  # seconds; a SYN that has to be sent again takes one
 
 
 class Kind(enum.Enum):
-    """What became of a connection. All but SERVED are losses; EOF is an end without the whole answer."""
+    """The outcome of a connection. All but SERVED are losses; EOF is an end before the whole answer."""
 
     SERVED = "served"
     REFUSED = "refused"
@@ -45,7 +48,7 @@ class Kind(enum.Enum):
     FELL_BACK = "fell back"
 
 
-#: What the first error of any call makes of a connection.
+#: The outcome by errno: the first error of any call decides.
 KINDS = {
     errno.ECONNREFUSED: Kind.REFUSED,
     errno.ECONNRESET: Kind.RESET,
@@ -58,7 +61,7 @@ KINDS = {
 
 
 def answer_as(number: int) -> Callable[[socket.socket], None]:
-    """What a server does with a connection: read the request, say who it is."""
+    """For a server: read the request of a connection, and answer with a number."""
 
     def serve(sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
@@ -69,28 +72,42 @@ def answer_as(number: int) -> Callable[[socket.socket], None]:
 
 
 def be_patient(listener: socket.socket) -> socket.socket:
-    """Accepted sockets inherit it: a client that says nothing does not hold a server for ever."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(PATIENCE), 0))
+    """Accepted sockets inherit the timeout: a silent client does not block a server for ever."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(PATIENCE))
     return listener
 
 
-class Target:
-    """Where a loader connects to, and how."""
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
-    def __init__(self, address: tuple[str, int], *, family: int, mptcp: bool) -> None:
-        self.address = address
-        self.family = family
-        self.mptcp = mptcp
+
+#: What to do on a connection: its outcome, and the number of who answered, or the HTTP status.
+Exchange = Callable[[socket.socket], tuple[Kind, int | None]]
+
+
+class Target(NamedTuple):
+    """An address under load: clients connect to it, and servers listen on it."""
+
+    address: tuple[str, int]
+    family: int
+    mptcp: bool
+
+    def listen(self, reuse: Reuse = Reuse.PORT) -> socket.socket:
+        """A listener of a server that no silent client can block."""
+        return be_patient(listen(self.address, reuse, family=self.family, mptcp=self.mptcp))
 
 
 class Tally:
-    """Counts of one load. Add them up with +=."""
+    """Counts of one load. Add them up with +=. A served connection is slow after so many seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_after: float = SLOW) -> None:
+        self.slow_after = slow_after
+        #: Connections that open_loop() began. All other counts are of those that have ended.
+        self.started = 0
         self.kinds: Counter[str] = Counter()
+        #: By what the exchange returned: the number of a server, or an HTTP status.
         self.served_by: Counter[int] = Counter()
-        #: Of the resets, those that the server's kernel had queued and those still in their handshake;
-        #: MPTCP does not tell.
+        #: Of the resets, how many were in an accept queue and how many in their handshake. TCP only.
         self.reset_where: Counter[str] = Counter()
         self.slow = 0
         self.slowest = 0.0
@@ -99,7 +116,7 @@ class Tally:
         self.kinds[kind.value] += 1
         if server is not None:
             self.served_by[server] += 1
-        self.slow += kind is Kind.SERVED and seconds > SLOW
+        self.slow += kind is Kind.SERVED and seconds > self.slow_after
         self.slowest = max(self.slowest, seconds)
 
     def __iadd__(self, other: Tally) -> Tally:
@@ -122,20 +139,30 @@ class Tally:
         return {kind.value: self.kinds[kind.value] for kind in Kind if kind is not Kind.SERVED}
 
 
-def attempt(target: Target, tally: Tally, source: tuple[str, int] | None = None) -> None:
-    """One connection: connect, ask, be answered. The first error of any call decides what became of it."""
+def ask_who(sock: socket.socket) -> tuple[Kind, int | None]:
+    """The number of the process that serves this connection."""
+    sock.sendall(REQUEST)
+    answer = sock.recv(REPLY.size, socket.MSG_WAITALL)
+    # Nothing more will come, and a reset leaves nothing behind. Closed in order, MPTCP connections stay on
+    # the server: after some ten thousand the kernel finds no token for a new one, which falls back.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+    return (Kind.SERVED, *REPLY.unpack(answer)) if len(answer) == REPLY.size else (Kind.EOF, None)
+
+
+def attempt(
+    target: Target, tally: Tally, source: tuple[str, int] | None = None, *, exchange: Exchange = ask_who
+) -> None:
+    """Make one connection, and count its outcome. The first error of any call decides."""
     begun = time.monotonic()
     server: int | None = None
     with open_socket(target.family, mptcp=target.mptcp) as sock:
-        patience = struct.pack("@ll", int(PATIENCE), 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        for timeout in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, timeout, _timeval(PATIENCE))
         if source:
             sock.bind(source)
         try:
             sock.connect(target.address)
-            sock.sendall(REQUEST)
-            answer = sock.recv(REPLY.size, socket.MSG_WAITALL)
+            kind, server = exchange(sock)
         except OSError as error:
             if error.errno not in KINDS:
                 raise
@@ -143,183 +170,126 @@ def attempt(target: Target, tally: Tally, source: tuple[str, int] | None = None)
             if kind is Kind.RESET and not target.mptcp:
                 tally.reset_where[_where(sock)] += 1
         else:
-            kind = Kind.SERVED if len(answer) == REPLY.size else Kind.EOF
-            if kind is Kind.SERVED:
-                (server,) = REPLY.unpack(answer)
             if target.mptcp and not mptcp_sockopt.is_mptcp(sock):
                 kind = Kind.FELL_BACK
-            # All is said: a reset leaves nothing behind. Closed in order, MPTCP connections linger on the
-            # server, and after some ten thousand the kernel finds no token for a new one, which falls back.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
     tally.add(kind, server, time.monotonic() - begun)
 
 
 def _where(sock: socket.socket) -> str:
-    """Whether the server's kernel had acknowledged the request: then it was queued, else in its handshake."""
+    """Where a connection was reset: in a queue if the server's kernel had acknowledged the request."""
     acked = mptcp_sockopt.snapshot(sock).subflows[0].tcp_info.bytes_acked
     return "queue" if acked is not None and acked > 1 else "handshake"
 
 
-# ------------------------------------------------------------------------------------------ many of them
+# -------------------------------------------------------------------------------------- many connections
 
 
 class ClosedLoop:
-    """Processes that connect one after the other, each as soon as the last is done, until told to stop.
+    """Processes that make one connection after the other, without a pause, until told to stop.
 
-    Counts are live in shared memory; the tallies come at the end. A loader that dies is an error, not a loss.
+    The number done is live, in shared memory; the tallies come at the end. If a process dies, that is an
+    error, not a loss.
     """
 
     def __init__(self, target: Target, *, in_flight: int) -> None:
-        #: When the first loader began, by time.monotonic(); some do long before the last is forked.
+        #: When the first process began, by time.monotonic(): maybe long before the last one.
         self.begun = time.monotonic()
-        self._shared = mmap.mmap(-1, 8 * (in_flight + 1))
-        self._words = memoryview(self._shared).cast("Q")
-        self._children: list[tuple[int, int]] = []
-        for index in range(in_flight):
-            inward, outward = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                os.close(inward)
-                self._work(target, index + 1, outward)
-            os.close(outward)
-            self._children.append((pid, inward))
+        self._counts = memoryview(mmap.mmap(-1, 8 * in_flight)).cast("Q")
+        self._over = memoryview(mmap.mmap(-1, 1))
+        self._loaders = [testing.Child(partial(self._work, target, number)) for number in range(in_flight)]
 
     @property
     def done(self) -> int:
         """Connections that have ended so far."""
-        return sum(self._words[1:])
+        return sum(self._counts)
 
     @property
     def failed(self) -> bool:
-        """Whether a loader has ended of an error that is no loss: stop() raises it."""
-        return bool(self._words[0])
+        """Whether a process has ended by itself: stop() raises its error."""
+        return bool(self._over[0])
 
-    def _work(self, target: Target, slot: int, pipe: int) -> None:
-        code = 1
+    def _work(self, target: Target, number: int) -> Tally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops it
+        drop_tcp_sockets()
+        os.nice(10)  # a server that gets no CPU restarts slowly
+        tally = Tally()
         try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-            # Of the server's descriptors nothing: a listener that is held and not served is a black hole.
-            os.closerange(3, pipe)
-            os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
-            os.nice(10)  # a server that gets no CPU restarts slowly
-            tally = Tally()
-            try:
-                while not self._words[0] and os.getppid() != 1:
-                    attempt(target, tally)
-                    self._words[slot] += 1
-            except OSError as error:
-                self._words[0] = 1  # nothing is proven any more
-                _send(pipe, error)
-            else:
-                _send(pipe, tally)
-            code = 0
+            while not self._over[0]:
+                attempt(target, tally)
+                self._counts[number] += 1
         finally:
-            os._exit(code)
+            self._over[0] = 1  # after an error the others need not go on
+        return tally
 
     def __enter__(self) -> ClosedLoop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        for loader in self._loaders:
+            loader.end()
 
     def stop(self) -> Tally:
-        """End the loaders and add up what they saw. OSError, that of a loader, if it could not go on."""
-        self._words[0] = 1
+        """End the processes and add up their tallies, or raise the error of one that failed."""
+        self._over[0] = 1
         tally = Tally()
-        for _, pipe in self._children:
-            tally += _receive(pipe)
-        self.close()
+        for loader in self._loaders:
+            tally += loader.result(within=4 * PATIENCE)
         return tally
 
-    def close(self) -> None:
-        """End them, whatever they do."""
-        for pid, pipe in self._children:
-            os.close(pipe)
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        self._children = []
 
+def open_loop(
+    target: Target,
+    *,
+    rate: float,
+    until: Callable[[Tally], bool],
+    exchange: Exchange = ask_who,
+    slow_after: float = SLOW,
+    at_once: int = 4096,
+) -> Tally:
+    """Connections at a rate per second, whatever their outcome; returns when all have ended.
 
-def open_loop(target: Target, *, rate: float, until: Callable[[], bool]) -> Tally:
-    """Connections at a fixed rate a second, whatever becomes of them; returns when all have ended."""
-    tally, lock = Tally(), threading.Lock()
+    It waits while so many are open at once. until() is called at least every 10 ms. An error that is not a
+    loss ends the load, and is raised.
+    """
+    tally, lock, slots = Tally(slow_after), threading.Lock(), threading.Semaphore(at_once)
+    errors: list[Exception] = []
 
     def one() -> None:
-        mine = Tally()
-        attempt(target, mine)
+        mine = Tally(slow_after)
+        try:
+            attempt(target, mine, exchange=exchange)
+        except Exception as error:
+            errors.append(error)
         with lock:
             nonlocal tally
             tally += mine
+        slots.release()
 
-    with Threads() as threads:
-        begun = time.monotonic()
-        while not until():
-            due = begun + threads.started / rate
-            time.sleep(max(0.0, due - time.monotonic()))
-            threads.start(one)
+    due = time.monotonic()
+    with ThreadPoolExecutor(at_once) as threads:
+        while not errors and not until(tally):
+            early = due - time.monotonic()
+            if early > 0:
+                time.sleep(min(early, 0.01))
+            elif slots.acquire(timeout=0.01):
+                try:
+                    threads.submit(one)
+                except RuntimeError as error:  # what Python makes of pthread_create's EAGAIN
+                    raise CannotRun(f"{error} ({tally.started} connections were begun)") from None
+                tally.started += 1
+                due = max(due + 1 / rate, time.monotonic() - 0.1)  # after a stall, no long burst
+    if errors:
+        raise errors[0]
     return tally
 
 
-class Threads:
-    """Started one by one, waited for at the end of the block. An OSError of one ends the block with it."""
-
-    def __init__(self) -> None:
-        self._threads: list[threading.Thread] = []
-        self._errors: list[OSError] = []
-
-    @property
-    def started(self) -> int:
-        return len(self._threads)
-
-    def start(self, function: Callable[[], None]) -> None:
-        def guarded() -> None:
-            try:
-                function()
-            except OSError as error:  # else it would be printed, and forgotten
-                self._errors.append(error)
-
-        if self._errors:
-            raise self._errors[0]
-        thread = threading.Thread(target=guarded)
-        try:
-            thread.start()
-        except RuntimeError as error:  # what Python makes of pthread_create's EAGAIN
-            raise CannotRun(f"{error} ({self.started} were started)") from None
-        self._threads.append(thread)
-
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for thread in self._threads:
-            thread.join()
-        if self._errors and kind is None:
-            raise self._errors[0]
-
-
-def _send(pipe: int, outcome: Tally | OSError) -> None:
-    with os.fdopen(pipe, "wb") as out:
-        pickle.dump(outcome, out)
-
-
-def _receive(pipe: int) -> Tally:
-    with os.fdopen(pipe, "rb", closefd=False) as read:
-        data = read.read()
-    if not data:
-        raise CannotRun("a loader died: it was killed, or memory ran out")
-    outcome: Tally | OSError = pickle.loads(data)
-    if isinstance(outcome, OSError):
-        raise outcome
-    return outcome
-
-
-# ------------------------------------------------------------------------------- what the counts allow
+# ------------------------------------------------------------------------------------------ statistics
 
 
 def bound_95(lost: int, total: int) -> float:
-    """The rate of loss that is not exceeded with 95 % confidence; 3/n when none of n was lost.
+    """The upper limit of the loss rate, with 95 % confidence; 3/n if none of n was lost.
 
-    Exact (Clopper-Pearson in its Poisson limit): the mean at which seeing at most `lost` has odds of 5 %.
+    Exact (Clopper-Pearson in its Poisson limit): the mean for which at most `lost` losses have odds of 5 %.
     """
     if total == 0:
         return 1.0
@@ -332,10 +302,10 @@ def bound_95(lost: int, total: int) -> float:
 
 
 def chi_square(counts: Sequence[int]) -> tuple[float, float]:
-    """Pearson's statistic of counts against equal shares, and its p: the odds of chance being as uneven.
+    """Pearson's statistic of counts against equal shares, and its p: the odds that chance is as uneven.
 
-    Only for independent draws: of connections, those with 4-tuples that are all different, because the
-    kernel's hash sends the same 4-tuple to the same listener.
+    Only for independent draws. Connections are independent if all their 4-tuples differ, because the kernel's
+    hash sends the same 4-tuple to the same listener.
     """
     mean = sum(counts) / len(counts)
     statistic = sum((count - mean) ** 2 for count in counts) / mean
@@ -343,29 +313,14 @@ def chi_square(counts: Sequence[int]) -> tuple[float, float]:
 
 
 def _upper_gamma(a: float, x: float) -> float:
-    """Q(a, x), the regularized upper incomplete gamma function (DLMF 8.7.1, 8.9.2)."""
+    """Q(a, x), the regularized upper incomplete gamma function, where 2a is a whole number.
+
+    Q(1, x) or Q(1/2, x), then Q(a + 1, x) = Q(a, x) + x^a exp(-x) / gamma(a + 1): DLMF 8.4.5, 8.4.6, 8.8.6.
+    """
     if x <= 0:
         return 1.0
-    scale = math.exp(a * math.log(x) - x - math.lgamma(a))
-    if x < a + 1:
-        term = total = 1 / a
-        n = a
-        while term > total * 1e-16:
-            n += 1
-            term *= x / n
-            total += term
-        return max(0.0, 1 - scale * total)
-    # Lentz's algorithm.
-    tiny = 1e-300
-    b = x + 1 - a
-    c, d = 1 / tiny, 1 / b
-    fraction = d
-    for i in range(1, 1000):
-        step = -i * (i - a)
-        b += 2
-        d = 1 / (step * d + b or tiny)
-        c = b + step / c or tiny
-        fraction *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return scale * fraction
+    at, found = (1.0, math.exp(-x)) if a % 1 == 0 else (0.5, math.erfc(math.sqrt(x)))
+    while at < a:
+        found += math.exp(at * math.log(x) - x - math.lgamma(at + 1))
+        at += 1
+    return min(1.0, found)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Which listener of a port a connection goes to: the rule of the kernel's look-up, in one place.
+"""Which listener of a port gets a connection: the kernel's look-up rule, in one place.
 
-inet_lookup_listener() and inet6_lookup_listener() ask those bound to the destination's very address first,
-and those bound to the wildcard only if there is none. Of either they walk a list and score each one
-(compute_score: a point for what is bound to an interface, one for an IPv4 socket), but the first with
-SO_REUSEPORT that may have the connection ends the walk: its group takes it. Listeners that can have one
-connection all have SO_REUSEPORT, or bind() had refused, so it is their order that counts. IPv4 sockets are
-put at the head of the list, IPv6 ones at its tail: an IPv4 socket goes before. Among the groups of one family
-it is the order in which they began to listen (the last one of IPv4, the first one of IPv6), which cannot be
-told from outside; the interface does not matter.
+inet_lookup_listener() and inet6_lookup_listener() first try listeners bound to exactly the destination
+address, and then, if there is none, those bound to the wildcard. They walk a list and score each listener
+(compute_score: a point if it is bound to an interface, one if it is an IPv4 socket). But the first match with
+SO_REUSEPORT ends the walk, and its group gets the connection. Listeners that match the same connection all
+have SO_REUSEPORT, or bind() would have refused, so their order decides. IPv4 sockets are added at the head of
+the list, IPv6 sockets at its tail: an IPv4 socket comes first. Among groups of one family it is the order in
+which they began to listen (the last one wins for IPv4, the first one for IPv6), which cannot be seen from
+outside. The interface does not matter.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _MAPPED = "::ffff:"
 
 
 def group(listener: Listener) -> tuple[object, ...]:
-    """What the members of a reuseport group have in common; the kernel spreads connections over them."""
+    """What members of a reuseport group have in common; the kernel spreads connections over them."""
     return listener.family, listener.host, listener.interface, listener.v6only
 
 
 def shadows(upper: Listener, lower: Listener) -> bool:
-    """Whether there are connections that lower would get, were it not for upper."""
+    """Whether upper takes connections that lower would get without it."""
     return any(above > below for above, below in _contests(upper, lower))
 
 
 def rivals(one: Listener, other: Listener) -> bool:
-    """Whether there are connections of which one of the two gets all, by the order in which they came."""
+    """Whether one of the two takes all connections that both match, depending on which listened first."""
     return group(one) != group(other) and any(mine == theirs for mine, theirs in _contests(one, other))
 
 
 def _contests(one: Listener, other: Listener) -> Iterator[tuple[tuple[bool, bool], tuple[bool, bool]]]:
-    """The ranks of both, for every destination that they share."""
+    """The ranks of both, for every destination that they have in common."""
     if one.interface and other.interface and one.interface != other.interface:
         return
     for version, host in _reach(one):
@@ -49,7 +49,7 @@ def _contests(one: Listener, other: Listener) -> Iterator[tuple[tuple[bool, bool
 
 
 def _reach(listener: Listener) -> Iterator[tuple[int, str | None]]:
-    """(IP version, host) of what a listener may get; None is every host."""
+    """(IP version, host) of the destinations that a listener matches; None is every host."""
     if listener.family == socket.AF_INET6 and listener.host == _net.ANY[socket.AF_INET6]:
         yield 6, None
         if not listener.v6only:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Addresses, options, listeners: what every other room here opens its sockets with."""
+"""Addresses, options and listeners, for every other room here; a network with all ports."""
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import os
 import socket
 import stat
@@ -26,14 +27,14 @@ def enter_private_network() -> None:
 
 
 def allow_all_ports() -> None:
-    """To connect(), in the network of this thread."""
-    with contextlib.suppress(OSError):  # a comfort: clients run out of ports later
+    """For connect(), in the network of this thread."""
+    with contextlib.suppress(OSError):  # not vital: clients run out of ports sooner
         Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("1024 65535")
 
 
 def drop_tcp_sockets() -> None:
-    """In a forked child: a listener that lives on there serves nobody. /dev/null takes their places, because
-    objects of the caller's may still close their numbers."""
+    """In a forked child: a listener that stays open there accepts nobody. /dev/null takes their numbers,
+    because socket objects that the child inherited may still close these."""
     null = os.open(os.devnull, os.O_RDWR)
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the descriptor of that listing
@@ -46,7 +47,7 @@ def drop_tcp_sockets() -> None:
 
 
 class Reuse(enum.Flag):
-    """The two options that decide who may share a port (socket(7)). Set before bind(), on *every* socket."""
+    """The two options that let sockets share a port (socket(7)). Set before bind(), on *every* socket."""
 
     NONE = 0
     ADDR = enum.auto()
@@ -54,7 +55,7 @@ class Reuse(enum.Flag):
 
 
 def open_socket(family: int, *, mptcp: bool) -> socket.socket:
-    """A TCP socket or, with mptcp, an MPTCP one; never the one for the other."""
+    """A TCP socket or, with mptcp, an MPTCP one; never one in place of the other."""
     if mptcp:
         return mptcp_sockopt.create_socket(family, fallback=False, nodelay=False)
     try:
@@ -72,8 +73,9 @@ def bind(
     mptcp: bool = False,
     v6only: bool = True,
     incoming_cpu: int | None = None,
+    backlog: int | None = None,
 ) -> socket.socket:
-    """A bound socket that does not listen yet."""
+    """A bound socket. With a backlog it listens."""
     sock = open_socket(family, mptcp=mptcp)
     try:
         if reuse & Reuse.ADDR:
@@ -83,33 +85,19 @@ def bind(
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         if incoming_cpu is not None:
-            # Before listen(): later, MPTCP takes it in silence and does not heed it.
+            # Before listen(): later, MPTCP accepts the option and ignores it.
             sock.setsockopt(socket.SOL_SOCKET, SO_INCOMING_CPU, incoming_cpu)
         sock.bind(address)
+        if backlog is not None:
+            sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def listen(
-    address: tuple[str, int],
-    reuse: Reuse = Reuse.NONE,
-    *,
-    family: int = socket.AF_INET,
-    mptcp: bool = False,
-    v6only: bool = True,
-    incoming_cpu: int | None = None,
-    backlog: int = 4096,
-) -> socket.socket:
-    """A listening socket."""
-    sock = bind(address, reuse, family=family, mptcp=mptcp, v6only=v6only, incoming_cpu=incoming_cpu)
-    try:
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+#: A listening socket.
+listen = functools.partial(bind, backlog=4096)
 
 
 def name(sock: socket.socket) -> tuple[str, int]:
@@ -119,5 +107,5 @@ def name(sock: socket.socket) -> tuple[str, int]:
 
 
 def url(host: str, port: int) -> str:
-    """An address as it stands in a URL."""
+    """An address as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

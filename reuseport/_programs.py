@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Which program a process runs, as far as /proc shows it; whether two are the same; how one is started."""
+"""Which program a process runs, as /proc shows it, and whether two are the same; how one is started."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
-import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
 def with_default_signals() -> None:
-    """For preexec_fn: no signal is ignored or blocked in the command, whatever this process inherited."""
+    """For preexec_fn: the command ignores and blocks no signal, whatever this process inherited."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -33,7 +31,7 @@ class Program(NamedTuple):
 
 
 def programs(pids: Iterable[int]) -> dict[int, Program]:
-    """Those that may be looked at: a process wants the caller's uid, or the caller CAP_SYS_PTRACE."""
+    """The programs of the processes that the caller may inspect: by its uid, or with CAP_SYS_PTRACE."""
     found = {}
     for pid in set(pids):
         try:
@@ -46,17 +44,11 @@ def programs(pids: Iterable[int]) -> dict[int, Program]:
 
 
 def are_strangers(one: Program, other: Program) -> bool:
-    """Another executable; or another command line in another directory: an interpreter runs many programs.
+    """Whether they are two programs: another executable, or another command line in another directory.
 
-    Workers that change their title, or a directory for each, are no strangers.
+    (An interpreter runs many programs.) Workers that change their title, or that have a directory each, are
+    one program.
     """
     return one.executable != other.executable or (
         one.words != other.words and one.directory != other.directory
     )
-
-
-def flush() -> None:
-    """Before a fork: what is buffered would be written twice. Python has None for a stream that is closed."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()

@@ -1,15 +1,43 @@
 # SPDX-License-Identifier: MIT
-"""How every measuring command here ends: text for people or one JSON object, a verdict line."""
+"""What commands have in common: options, and how they report: text or one JSON object, with a verdict."""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS, writing
 
 _WORDS = {PASS: "PASS", FAIL: "FAIL", CANNOT: "NOT PROVEN"}
+
+
+def add_sockets(parser: argparse.ArgumentParser) -> None:
+    """--mptcp and -6: the kind of sockets."""
+    parser.add_argument("--mptcp", action="store_true", help="MPTCP instead of TCP")
+    parser.add_argument(
+        "-6",
+        dest="family",
+        action="store_const",
+        const=socket.AF_INET6,
+        default=socket.AF_INET,
+        help="IPv6 instead of IPv4",
+    )
+
+
+def add_numbers(
+    parser: argparse.ArgumentParser, *options: tuple[str, Callable[[str], float], float, str, str]
+) -> None:
+    """Options that take a number: flag, parser, default, unit or N, help."""
+    for flag, kind, default, unit, words in options:
+        words = f"{words} (default: {default})"
+        parser.add_argument(flag, type=kind, default=default, metavar=unit, help=words)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def verdict_line(name: str, sentence: str, code: int) -> str:
@@ -18,7 +46,7 @@ def verdict_line(name: str, sentence: str, code: int) -> str:
 
 
 class Options(Protocol):
-    """What every measuring command is told."""
+    """What the options of every measuring command have in common."""
 
     @property
     def command(self) -> str: ...
@@ -29,13 +57,11 @@ class Options(Protocol):
 def finish(
     options: Options, found: Mapping[str, object], lines: Iterable[str], sentence: str, code: int
 ) -> int:
-    """Print what was found: with --json one object on stdout, else the lines and the verdict."""
+    """Print what was found, and return the code: with --json one object, else the lines and the verdict."""
     verdict = verdict_line(options.command, sentence, code)
     with writing():
         if options.json:
             print(json.dumps({"schema": 1, "command": options.command, "verdict": verdict, **found}))
         else:
-            for line in lines:
-                print(line)
-            print(verdict)
+            print(*lines, verdict, sep="\n")
     return code

@@ -1,34 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""fair: how evenly do processes share the connections of a port?
+"""fair: how evenly processes share the connections of a port.
 
-Every connection has a 4-tuple of its own, because a reuseport group sends the same 4-tuple to the same
-listener: counting repeats would make an even hash look uneven.
+Every connection has a 4-tuple of its own. A reuseport group sends the same 4-tuple to the same listener, so
+repeats would make an even hash look uneven.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import select
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mptcp_sockopt import cli, testing
 from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
 from . import _net
-from ._load import Tally, Target, Threads, answer_as, attempt, be_patient, chi_square
-from ._net import LOOPBACK, Reuse, listen
-from ._report import finish
+from ._load import Tally, Target, answer_as, attempt, chi_square, open_loop
+from ._net import LOOPBACK, Reuse
+from ._report import add_json, add_numbers, add_sockets, finish
 
-PORT = 80  # in a namespace of our own, below the ports of clients
-FIRST_PORT = 10_000  # of the clients: one after the other, so that no 4-tuple comes twice
-DELAYED = 0.1  # seconds; with a stopped worker
+PORT = 80  # in a private namespace, below the ports of clients
+FIRST_PORT = 10_000  # of the clients; each has the next one, so that no 4-tuple comes twice
+DELAYED = 0.1  # seconds, with a stopped worker
 
 Loop = Callable[[socket.socket, Callable[[socket.socket], None]], None]
 
@@ -53,52 +53,34 @@ def by_epoll(listener: socket.socket, serve: Callable[[socket.socket], None], fl
                 serve(sock)
 
 
-def by_exclusive_epoll(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-    by_epoll(listener, serve, select.EPOLLEXCLUSIVE)
-
-
-#: How they wait, and whether each worker has a listener of its own.
+#: How workers wait, and whether each has its own listener.
 MODES: dict[str, tuple[Loop, bool]] = {
     "reuseport": (by_blocking_accept, True),
     "fork": (by_blocking_accept, False),
     "epoll": (by_epoll, False),
-    "exclusive": (by_exclusive_epoll, False),
+    "exclusive": (functools.partial(by_epoll, flags=select.EPOLLEXCLUSIVE), False),
 }
 
 
-@contextlib.contextmanager
-def workers(mode: str, count: int, *, family: int, mptcp: bool) -> Iterator[list[int]]:
-    """Processes that serve until the block ends; their pids."""
+def start_workers(mode: str, count: int, target: Target) -> list[int]:
+    """Fork processes that serve until in_child(), which called this, ends them; their pids."""
     loop, own = MODES[mode]
-    address = (LOOPBACK[family], PORT)
-    reuse = Reuse.PORT if own else Reuse.NONE
-    listeners = [
-        be_patient(listen(address, reuse, family=family, mptcp=mptcp)) for _ in range(count if own else 1)
-    ]
-    pids: list[int] = []
-    try:
-        for number in range(count):
-            pid = os.fork()
-            if pid == 0:
-                serve_for_ever(loop, listeners, number)
-            pids.append(pid)
-        for listener in listeners:
-            listener.close()
-        yield pids
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            os.waitpid(pid, 0)
+    listeners = [target.listen(Reuse.PORT if own else Reuse.NONE) for _ in range(count if own else 1)]
+    pids = []
+    for number in range(count):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            serve_for_ever(loop, listeners, number)
+    for listener in listeners:
+        listener.close()
+    return pids
 
 
-def serve_for_ever(loop: Loop, listeners: Sequence[socket.socket], number: int) -> None:
+def serve_for_ever(loop: Loop, listeners: list[socket.socket], number: int) -> None:
     try:
-        mine = listeners[number % len(listeners)]
-        # A listener that is held and not served is a black hole for its share.
-        for listener in listeners:
-            if listener is not mine:
-                listener.close()
+        mine = listeners.pop(number % len(listeners))
+        for other in listeners:  # open and not accepted from, it is a black hole for its share
+            other.close()
         loop(mine, answer_as(number))
     finally:
         os._exit(1)
@@ -108,7 +90,7 @@ def serve_for_ever(loop: Loop, listeners: Sequence[socket.socket], number: int) 
 
 
 class Shares:
-    """Who served how many, and what that is worth."""
+    """How many connections each worker served, and how even that is."""
 
     def __init__(self, mode: str, counts: list[int]) -> None:
         self.mode = mode
@@ -118,7 +100,7 @@ class Shares:
 
     @property
     def top(self) -> float:
-        """The largest share, in means."""
+        """The largest share, as a multiple of the mean."""
         return max(self.counts) * len(self.counts) / sum(self.counts)
 
     @property
@@ -128,6 +110,7 @@ class Shares:
         return "ROUND-ROBIN-FAIR" if self.p > 1 - 1e-6 else "RANDOM-FAIR"
 
     def asdict(self) -> dict[str, object]:
+        delayed, delayed_of = self.delayed or (None, None)
         return {
             "mode": self.mode,
             "shares": self.counts,
@@ -136,8 +119,8 @@ class Shares:
             "p": self.p,
             "max_over_min": max(self.counts) / min(self.counts) if min(self.counts) else None,
             "top_over_mean": self.top,
-            "delayed": self.delayed[0] if self.delayed else None,
-            "delayed_of": self.delayed[1] if self.delayed else None,
+            "delayed": delayed,
+            "delayed_of": delayed_of,
             "verdict": self.verdict,
         }
 
@@ -155,83 +138,73 @@ class Shares:
 
 
 def measure(mode: str, options: Options) -> Shares:
-    """In a private namespace: connections one after the other, each from a port of its own."""
+    """In a private namespace: one connection after the other, each from its own port."""
     _net.enter_private_network()
-    family = options.family
-    target = Target((LOOPBACK[family], PORT), family=family, mptcp=options.mptcp)
-    with workers(mode, options.workers, family=family, mptcp=options.mptcp) as pids:
-        tally = Tally()
-        for n in range(options.conns):
-            attempt(target, tally, (LOOPBACK[family], FIRST_PORT + n))
-        if tally.lost:
-            raise CannotRun(f"connections were lost: {tally.losses()}")
-        shares = Shares(mode, [tally.served_by[number] for number in range(options.workers)])
-        if options.stall:
-            shares.delayed = stall(target, pids[0])
+    host = LOOPBACK[options.family]
+    target = Target((host, PORT), options.family, options.mptcp)
+    pids = start_workers(mode, options.workers, target)
+    tally = Tally()
+    for n in range(options.conns):
+        attempt(target, tally, (host, FIRST_PORT + n))
+    if tally.lost:
+        raise CannotRun(f"connections were lost: {tally.losses()}")
+    shares = Shares(mode, [tally.served_by[number] for number in range(options.workers)])
+    if options.stall:
+        shares.delayed = stall(target, pids[0])
     return shares
 
 
 def stall(target: Target, pid: int) -> tuple[int, int]:
-    """Stop one worker for a second, connect 2,000 times in that second: how many waited, of how many."""
-    waits: list[float] = []
+    """Stop one worker for a second and connect 2,000 times meanwhile: how many waited, of how many."""
 
-    def one() -> None:
-        begun = time.monotonic()
-        attempt(target, Tally())
-        waits.append(time.monotonic() - begun)
+    def over(tally: Tally) -> bool:
+        if tally.started < 2000:
+            return False
+        os.kill(pid, signal.SIGCONT)
+        return True
 
-    with Threads() as threads:
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            begun = time.monotonic()
-            for n in range(2000):
-                time.sleep(max(0.0, begun + n / 2000 - time.monotonic()))
-                threads.start(one)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-    return sum(wait > DELAYED for wait in waits), len(waits)
+    os.kill(pid, signal.SIGSTOP)
+    tally = open_loop(target, rate=2000, until=over, slow_after=DELAYED)
+    return tally.slow, tally.total
 
 
 # --------------------------------------------------------------------------------------------- the door
 
 
 class Options(NamedTuple):
-    """The words of the command."""
-
     command: str
     mode: str
     mptcp: bool
-    ipv6: bool
+    family: socket.AddressFamily
     workers: int
     conns: int
     stall: bool
     json: bool
 
-    @property
-    def family(self) -> socket.AddressFamily:
-        return socket.AF_INET6 if self.ipv6 else socket.AF_INET
-
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    number = cli.positive(int)
-    parser.add_argument("--mode", choices=[*MODES, "all"], default="reuseport", help="how the workers share")
-    parser.add_argument("--mptcp", action="store_true", help="MPTCP listeners and clients")
-    parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6")
-    parser.add_argument("--workers", type=number, default=8, metavar="N", help="processes, 8 by default")
+    modes = [*MODES, "all"]
     parser.add_argument(
-        "--conns", type=number, default=10_000, metavar="N", help="connections, 10000 by default"
+        "--mode", choices=modes, default="reuseport", help="how to share (default: reuseport)"
     )
-    parser.add_argument("--stall", action="store_true", help="stop a worker for a second, too")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    add_sockets(parser)
+    number = cli.positive(int)
+    add_numbers(
+        parser,
+        ("--workers", number, 8, "N", "processes that accept"),
+        ("--conns", number, 10_000, "N", "connections to make"),
+    )
+    parser.add_argument("--stall", action="store_true", help="also stop one worker for a second")
+    add_json(parser)
 
 
 def run(options: Options) -> int:
     if options.conns > 50_000 or options.workers < 2 or options.conns < 5 * options.workers:
-        print("reuseport fair: 2 workers at least, 5 connections each, 50000 in all", file=sys.stderr)
+        print("reuseport fair: needs 2 workers, 5 connections each, and at most 50000", file=sys.stderr)
         return USAGE
     found = []
     for mode in MODES if options.mode == "all" else [options.mode]:
-        found.append(testing.in_child(lambda m=mode: measure(m, options), within=120))  # type: ignore[misc]
+        found.append(testing.in_child(functools.partial(measure, mode, options), within=120))
         if not options.json:
             print(*found[-1].lines(), sep="\n", flush=True)
     skewed = [shares.mode for shares in found if shares.verdict == "SKEWED"]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""From one generation of a server to the next, and nobody is lost on the way.
+"""Replace one generation of a server by the next, and lose no connection.
 
-retire() closes a listener that its successor shares a port with. The other way is to share the listener
+retire() closes a listener whose successor listens on the same port. The other way is to share the listener
 itself: with a child (LISTEN_FDS, as systemd does it) or with any process (SCM_RIGHTS over a unix socket).
-Supervisor runs generations as processes and replaces them in the order that loses nobody.
+Supervisor runs generations as processes, and replaces them in the order that loses no connection.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import platform
 import resource
@@ -23,15 +24,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from . import _diag
 from ._net import name
-from ._programs import flush
 
-LOOK = 0.002  # seconds between two looks at the handshakes in flight
+LOOK = 0.002  # seconds between two reads of the handshakes in flight
 _FIRST_LISTEN_FD = 3
-_OUT_OF_THE_WAY = 64  # from there on a generation has its other descriptors
+_OUT_OF_THE_WAY = 64  # the lowest number of a generation's other descriptors
 
 # The number of membarrier(2), by architecture.
 _MEMBARRIER = {
@@ -40,35 +40,31 @@ _MEMBARRIER = {
 _MEMBARRIER_CMD_GLOBAL = 1
 _SO_BINDTOIFINDEX = 62
 
-Serve = Callable[[socket.socket], None]
+Serve = Callable[[socket.socket], object]
 
 
 # ---------------------------------------------------------------------------------------------- retiring
 
 
-class RetireReport:
-    """What retire() did. ``late`` handshakes were not over at the timeout, and may have been lost."""
+class RetireReport(NamedTuple):
+    """What retire() did."""
 
-    def __init__(self, drained: int, snapshot: int, late: int, seconds: float) -> None:
-        self.drained = drained
-        self.snapshot = snapshot
-        self.late = late
-        self.seconds = seconds
-
-    def __repr__(self) -> str:
-        return (
-            f"RetireReport(drained={self.drained}, snapshot={self.snapshot}, late={self.late}, "
-            f"seconds={self.seconds:.3f})"
-        )
+    drained: int
+    """Connections served."""
+    snapshot: int
+    """Handshakes in flight when it began."""
+    late: int
+    """Of these, those not over at the timeout, which may have been lost."""
+    seconds: float
 
 
 def settle() -> None:
-    """Return when every packet that any CPU was at work on has been dealt with.
+    """Wait until every packet that a CPU is processing has been dealt with.
 
-    The kernel looks a listener up and files the handshake in one RCU read section, so after a grace period
+    The kernel looks up a listener and stores the handshake in one RCU read section. So after a grace period
     no SYN is left that chose its listener before: membarrier(MEMBARRIER_CMD_GLOBAL), Linux 4.3. A pause of
-    some ms is no substitute: a CPU can lose its own to a hypervisor for longer. Where membarrier is not to
-    be had (nohz_full, an architecture that this does not know), it is all there is.
+    some ms is no substitute, for a hypervisor can stop a CPU for longer. It is used where membarrier is not
+    available (nohz_full, or an architecture that this function does not know).
     """
     number = _MEMBARRIER.get(platform.machine())
     if number is None or ctypes.CDLL(None).syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0):
@@ -76,25 +72,25 @@ def settle() -> None:
 
 
 def step_aside(listener: socket.socket) -> None:
-    """Let no lookup find the listener any more, while those that it has begun go on.
+    """Hide the listener from new SYNs. Handshakes that it has begun go on.
 
-    A listener that closes leaves its group a moment before it leaves the table of listeners. A SYN that
-    finds it there in between finds no group, takes the listener itself, and is lost: seen once in 800
-    restarts on IPv6, where the oldest listener stands first. One that is bound to no interface there is
-    does not match. Best effort: where the kernel refuses (before 5.1, or bound already) all is as it was.
+    A listener that closes leaves its reuseport group a moment before it leaves the table of listeners. A SYN
+    that arrives in between finds no group, takes the listener itself, and is lost: seen once in 800 restarts
+    on IPv6, where the oldest listener comes first. So bind it to an interface that does not exist, and no SYN
+    matches. Best effort: if the kernel refuses (before 5.1, or already bound), nothing changes.
     """
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, 2**31 - 1)
 
 
 def drain(listener: socket.socket, serve: Serve) -> int:
-    """Accept and serve until the queue is empty; how many there were. Loses every handshake in flight."""
+    """Accept and serve until the queue is empty; returns how many. Handshakes in flight are lost on close."""
     listener.setblocking(False)
     return _accept(listener, serve, sys.maxsize)
 
 
 def _accept(listener: socket.socket, serve: Serve, most: int) -> int:
-    """Accept and serve what a non-blocking listener has, so many at the most; how many there were."""
+    """Accept and serve what a non-blocking listener has, up to a number; returns how many."""
     served = 0
     for _ in range(most):
         try:
@@ -102,7 +98,7 @@ def _accept(listener: socket.socket, serve: Serve, most: int) -> int:
         except BlockingIOError:
             break
         except (ConnectionError, InterruptedError):
-            continue  # that one had gone before it was accepted
+            continue  # that client had gone
         sock.setblocking(True)
         serve(sock)
         served += 1
@@ -116,12 +112,12 @@ def retire(
     *,
     steer: Callable[[], None] | None = None,
 ) -> RetireReport:
-    """Close listeners of one port without losing anybody; the successor listens already.
+    """Close the listeners of one port and lose no connection. The successor must already listen.
 
-    First steer new connections to the successor (steer(); nothing to do where newest_wins() is in force),
-    then note the handshakes in flight, accept until none of those is left, empty the queues, close. Takes
+    It steers new connections to the successor (steer(); not needed where newest_wins() is in force), notes
+    the handshakes in flight, accepts until none of those is left, empties the queues, and closes. That takes
     one round trip and a few ms. A silent client holds its handshake for 64 s: at the timeout (seconds) the
-    listeners are closed all the same, and ``late`` says how many there were.
+    listeners are closed anyway, and ``late`` counts such handshakes.
     """
     listeners = [listeners] if isinstance(listeners, socket.socket) else list(listeners)
     begun = time.monotonic()
@@ -151,9 +147,9 @@ def retire(
 def give_listen_fds(listeners: Sequence[socket.socket]) -> None:
     """In a child, before exec: pass listeners on as descriptors 3, 4, ... (sd_listen_fds(3)).
 
-    The sockets are closed here: from now on they are those descriptors.
+    The sockets are closed here; only those descriptors are left.
     """
-    # Out of the way first: a listener may be 3 or 4 itself.
+    # To higher numbers first: a listener may itself be 3 or 4.
     lowest = _FIRST_LISTEN_FD + len(listeners)
     copies = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest) for sock in listeners]
     for sock in listeners:
@@ -166,7 +162,7 @@ def give_listen_fds(listeners: Sequence[socket.socket]) -> None:
 
 
 def take_listen_fds() -> list[socket.socket]:
-    """The listeners that this process was started with; empty if it was started without."""
+    """The listeners that this process was started with, or an empty list."""
     if os.environ.pop("LISTEN_PID", None) != str(os.getpid()):
         return []
     count = int(os.environ.pop("LISTEN_FDS", "0"))
@@ -177,7 +173,7 @@ def take_listen_fds() -> list[socket.socket]:
 
 
 def offer(address: str) -> socket.socket:
-    """A unix socket where any process of this user may fetch a listener. Abstract if it begins with NUL."""
+    """A unix socket from which any process of this user may fetch a listener; abstract with a leading NUL."""
     door = socket.socket(socket.AF_UNIX)
     door.bind(address)
     door.listen(1)
@@ -185,11 +181,10 @@ def offer(address: str) -> socket.socket:
 
 
 def hand_over(door: socket.socket, listener: socket.socket) -> bool:
-    """Accept one process at the door and send it the listener; False if it was somebody else's."""
+    """Accept one process at the door and send it the listener; False if it is another user's."""
     visitor, _ = door.accept()
     with visitor:
-        credentials = visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        _, uid, _ = struct.unpack("=iII", credentials)
+        _, uid, _ = struct.unpack("=iII", visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid != os.getuid():
             return False
         socket.send_fds(visitor, [b"L"], [listener.fileno()])
@@ -197,7 +192,7 @@ def hand_over(door: socket.socket, listener: socket.socket) -> bool:
 
 
 def fetch(address: str, timeout: float) -> socket.socket:
-    """The listener of whoever offers one at address."""
+    """The listener that is offered at address."""
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.settimeout(timeout)
         visitor.connect(address)
@@ -212,83 +207,77 @@ def fetch(address: str, timeout: float) -> socket.socket:
 # ------------------------------------------------------------------------------------------- supervising
 
 
-class Generation:
+class Generation(NamedTuple):
     """One process of a server, as its supervisor sees it."""
 
-    def __init__(self, number: int, pid: int, ready: int, stop: int) -> None:
-        self.number = number
-        self.pid = pid
-        self._ready = ready
-        self._stop = stop
+    number: int
+    pid: int
+    line: socket.socket
+    """To the process."""
 
     def is_ready(self, timeout: float) -> bool:
-        """Whether it said so within timeout; False also if it died."""
-        readable, _, _ = select.select([self._ready], [], [], timeout)
-        return bool(readable) and os.read(self._ready, 1) == b"R"
+        """Whether it became ready within the timeout; False also if it died."""
+        return self._speaks(timeout) and self.line.recv(1) == b"R"
 
     def retire(self) -> None:
-        """Tell it to go: its stop descriptor becomes readable."""
-        if self._stop >= 0:
-            # A byte, and not just the end of the pipe: a process that was forked meanwhile may hold that.
-            with contextlib.suppress(BrokenPipeError):
-                os.write(self._stop, b"S")
-            os.close(self._stop)
-            self._stop = -1
+        """Tell it to stop: its stop descriptor becomes readable."""
+        # A byte, and not just the end of the line: a process that was forked meanwhile may hold that.
+        with contextlib.suppress(BrokenPipeError):
+            self.line.send(b"S")
 
     def wait(self, timeout: float) -> bool:
-        """Wait for its end; after the timeout it is killed, and the answer is False."""
+        """Wait for its end. After the timeout, kill it and return False."""
         self.retire()
-        # The pipe is held by the process alone: it ends with it.
-        ended = bool(select.select([self._ready], [], [], timeout)[0])
+        # The other end of the line is held by the process alone, and ends with it.
+        ended = self._speaks(timeout)
         if not ended:
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
-        os.close(self._ready)
+        self.line.close()
         return ended
 
+    def _speaks(self, timeout: float) -> bool:
+        return bool(select.select([self.line], [], [], timeout)[0])
 
-class Worker:
-    """The same process, as itself sees it: say that you listen, serve until you may stop."""
 
-    def __init__(self, number: int, ready: int, stop: int) -> None:
-        self.number = number
-        self.stop = stop
-        self._ready = ready
+class Worker(NamedTuple):
+    """The same process, as it sees itself: it says that it is ready, and serves until told to stop."""
+
+    number: int
+    stop: int
+    """A descriptor, of the line to the supervisor: readable when it is time to stop."""
 
     def ready(self) -> None:
-        os.write(self._ready, b"R")
+        os.write(self.stop, b"R")
 
     def serve(
         self, listeners: Sequence[socket.socket], serve: Serve, *others: tuple[socket.socket, Serve]
     ) -> None:
-        """Accept on listeners until told to stop; others are watched too, and served as they are."""
-        watch = select.poll()
-        watch.register(self.stop, select.POLLIN)
-        doors = {sock.fileno(): (sock, action) for sock, action in others}
-        accepting = {sock.fileno(): sock for sock in listeners}
-        for fd in (*accepting, *doors):
-            watch.register(fd, select.POLLIN)
+        """Accept on listeners until told to stop; others, when readable, go to their own function."""
+        actions: dict[int, Callable[[], object]] = {
+            sock.fileno(): functools.partial(action, sock) for sock, action in others
+        }
         for sock in listeners:
             sock.setblocking(False)
+            # Not all that wait: the stop descriptor must be seen under any load.
+            actions[sock.fileno()] = functools.partial(_accept, sock, serve, 16)
+        watch = select.poll()
+        for fd in (self.stop, *actions):
+            watch.register(fd, select.POLLIN)
         while True:
             for fd, _ in watch.poll():
                 if fd == self.stop:
                     return
-                if fd in accepting:
-                    # Not all there are: the stop descriptor must be seen under any load.
-                    _accept(accepting[fd], serve, 16)
-                else:
-                    sock, action = doors[fd]
-                    action(sock)
+                actions[fd]()
 
 
 class Supervisor:
     """Runs one generation at a time and replaces it: first the new one listens, then the old one retires.
 
-    work(worker) is the whole life of a generation, in a forked process: it gets its listener, says
-    worker.ready(), serves until worker.stop is readable, retires, returns. A successor that dies before it
-    is ready changes nothing: the old generation serves on. Generation N+2 is not started before N has
-    ended, which steering needs. Not for several threads.
+    work(worker) is the whole life of a generation, in a forked process: it gets its listener, calls
+    worker.ready(), serves until worker.stop is readable, retires, returns. If a successor dies before it is
+    ready, the old generation goes on. Generation N+2 is not started before N has ended, which steering needs.
+    Thread rule: one thread uses it.
     """
 
     def __init__(self, work: Callable[[Worker], None], *, patience: float = 30.0) -> None:
@@ -298,7 +287,7 @@ class Supervisor:
         self.current: Generation | None = None
         #: Successors that died before they were ready.
         self.failed = 0
-        #: Seconds that the last two generations lived side by side, both listening.
+        #: Seconds for which the last two generations both listened.
         self.overlap = 0.0
 
     def __enter__(self) -> Supervisor:
@@ -327,38 +316,33 @@ class Supervisor:
         return True
 
     def _fork(self, number: int) -> Generation:
-        if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _OUT_OF_THE_WAY + 2:
-            # fcntl(2) would say EINVAL, and to the child alone.
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= _OUT_OF_THE_WAY:
+            # fcntl(2) would fail with EINVAL, and only in the child.
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        ready, say_ready = os.pipe()
-        stop, say_stop = os.pipe()
-        flush()
+        ours, theirs = socket.socketpair()
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is full, closed, or None
+            sys.stdout.flush()  # or what it holds would be written twice
         pid = os.fork()
         if pid == 0:
 
             def live() -> None:
-                # What a generation does not serve it must not hold: a leaked listener is a black hole.
-                os.close(ready)
-                os.close(say_stop)
+                ours.close()
                 if self.current:
-                    os.close(self.current._ready)
-                    os.close(self.current._stop)
+                    self.current.line.close()
                 # Descriptors 3, 4, ... are where a child expects its listeners.
-                mine = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY) for fd in (say_ready, stop)]
-                os.close(say_ready)
-                os.close(stop)
-                self._work(Worker(number, *mine))
+                line = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+                theirs.close()
+                self._work(Worker(number, line))
 
             _live(live)
-        os.close(say_ready)
-        os.close(stop)
-        return Generation(number, pid, ready, say_stop)
+        theirs.close()
+        return Generation(number, pid, ours)
 
 
 def _live(life: Callable[[], None]) -> NoReturn:
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor stops it
         life()
         code = 0
     except Exception:

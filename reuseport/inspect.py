@@ -14,18 +14,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mptcp_sockopt import IPPROTO_MPTCP, TCPState, cli, getsockopt_into, processes
-from mptcp_sockopt.cli import FAIL, PASS, CannotRun
+from mptcp_sockopt.cli import FAIL, PASS
 
 from . import _diag, _lookup, _net, _programs, _report
-from ._diag import Holder
 from ._programs import Program
 
 WIDTH = 80
 
 
 class Options(NamedTuple):
-    """The words of the command."""
-
     command: str
     port: int
     json: bool
@@ -35,34 +32,26 @@ class Options(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("port", type=cli.port, metavar="PORT")
-    parser.add_argument("--json", action="store_true", help="one object on stdout")
-    parser.add_argument(
-        "--watch",
-        type=cli.between(float, 0, 3600),
-        default=0.0,
-        metavar="SECONDS",
-        help="look once a second for so long (at most 3600); what was wrong at any time counts",
+    seconds = cli.between(float, 0, 3600)
+    _report.add_numbers(
+        parser,
+        ("--watch", seconds, 0, "S", "look every second for so long; a flag counts if it was ever up"),
+        ("--window", seconds, 0.5, "S", "how long a queue is watched before its listener is called ZOMBIE"),
     )
-    parser.add_argument(
-        "--window",
-        type=cli.between(float, 0, 3600),
-        default=0.5,
-        metavar="SECONDS",
-        help="how long a waiting connection is watched before ZOMBIE is said (default 0.5)",
-    )
+    _report.add_json(parser)
     parser.epilog = (
         "Exit status: 0 nothing wrong, 1 a flag was raised or nobody listens, 2 usage, 3 cannot run here. "
-        "SHADOWED: another listener takes some of its traffic, or it may be the other way round. "
-        "MIXED-PROTO: MPTCP clients that reach the TCP listener of the group fall back. "
-        "ZOMBIE: connections wait and none is accepted. FULL: new "
-        "connections are dropped. STRANGERS: another program shares the port and gets some connections. "
-        "MIGRATE+MPTCP: tcp_migrate_req hands on connections that MPTCP has reset. "
-        "If nobody listens, what else has the port is listed."
+        "SHADOWED: another listener takes some of its connections, or the other way round. "
+        "MIXED-PROTO: MPTCP clients that reach a TCP listener of the group fall back. "
+        "ZOMBIE: connections wait, and none is accepted. FULL: new connections are dropped. "
+        "STRANGERS: another program shares the port and gets some of the connections. "
+        "MIGRATE+MPTCP: tcp_migrate_req hands over connections that MPTCP has reset. "
+        "If nobody listens, the other sockets that have the port are listed."
     )
 
 
 class SocketOptions(NamedTuple):
-    """Options that sock_diag does not tell, or not to everybody."""
+    """Options that sock_diag does not report, or not to everybody."""
 
     reuseaddr: bool
     reuseport: bool
@@ -70,7 +59,7 @@ class SocketOptions(NamedTuple):
     defer_accept: int
     """Seconds; a connection stays in SYN_RECV until its client has spoken."""
     mptcp: bool
-    """Of a listener SO_PROTOCOL is the truth: what falls back is a connection."""
+    """By SO_PROTOCOL, which is right for a listener: only connections fall back."""
 
 
 @dataclass
@@ -80,17 +69,18 @@ class Row:
     listener: processes.Listener
     owners: Sequence[processes.Owner]
     options: SocketOptions | None
-    """None where no owner's descriptor may be duplicated."""
+    """None if no owner's descriptor may be duplicated."""
     unseen: str | None = None
-    """Why there are no owners or no options."""
+    """Why owners or options are missing."""
     flags: dict[str, str] = field(default_factory=dict)
     """Flag: reason."""
 
 
 def run(options: Options) -> int:
     deadline = time.monotonic() + options.watch
-    rows, raised, looks, shown = _look(options), set[str](), 1, ""
+    raised, looks, shown = set[str](), 0, ""
     while True:
+        rows, looks = look(options.port, options.window), looks + 1
         held = [] if rows else _diag.holders(options.port)
         raised |= {flag for row in rows for flag in row.flags} if rows else {_HELD if held else _NOBODY}
         now = "\n".join(_text(rows) if rows else _text_of(held))
@@ -101,13 +91,21 @@ def run(options: Options) -> int:
             print(now, flush=True)
         shown = now
         time.sleep(min(left, 1.0))
-        rows, looks = _look(options), looks + 1
     found = {
         "port": options.port,
         "looks": looks,
         "raised": sorted(raised),
         "listeners": _json(rows),
-        "held": [holder._asdict() for holder in held],
+        "held": [
+            {
+                "state": sock.state,
+                "local": sock.local[:2],
+                "remote": sock.remote[:2],
+                "seconds": sock.expires / 1000,
+                "inode": sock.inode,
+            }
+            for sock in held
+        ],
     }
     lines = [] if now == shown else now.splitlines()
     return _report.finish(options, found, lines, *_verdict(options.port, rows, raised))
@@ -117,15 +115,8 @@ _NOBODY = "nobody listens"
 _HELD = "no listener, but other sockets have the port"
 
 
-def _look(options: Options) -> list[Row]:
-    try:
-        return look(options.port, options.window)
-    except OSError as error:
-        raise CannotRun(f"sock_diag does not answer: {cli.reason(error)}") from error
-
-
 def look(port: int, window: float) -> list[Row]:
-    """The listeners of a port; takes as long as window (seconds) if connections wait in a queue."""
+    """The listeners of a port. Takes window seconds if connections wait in a queue."""
     idle = _idle(port, window)
     found = processes.listeners(port)
     owners = processes.owners(listener.inode for listener in found)
@@ -148,18 +139,18 @@ def _row(listener: processes.Listener, owners: processes.Owners) -> Row:
         options = _read_options(seen)
     except OSError as error:
         return Row(listener, seen, None, f"options not seen: {error.strerror}")
-    if listener.mptcp is None:  # the socket itself tells those who may ask it
+    if listener.mptcp is None:  # the socket itself knows
         listener = listener._replace(mptcp=options.mptcp, unknown=None)
     return Row(listener, seen, options)
 
 
 def _why_no_owner(owners: processes.Owners) -> str:
-    """No more than is known; docs/reuseport.md has the reasons why a process may not be seen to have it."""
+    """Only what is known; docs/reuseport.md lists why no process may be seen to have a listener."""
     return "; ".join(filter(None, ["no process in /proc is seen to have it", owners.missing]))
 
 
 def _read_options(owners: Sequence[processes.Owner]) -> SocketOptions:
-    """From the first whose descriptor may be borrowed; OSError, that of the last one, if there is none."""
+    """From the first owner whose descriptor may be borrowed, or the OSError of the last one."""
     for owner in owners:
         try:
             with processes.borrow(owner) as fd:
@@ -191,7 +182,7 @@ def _options_of(fd: int) -> SocketOptions:
 def _flags(this: processes.Listener, listeners: Sequence[processes.Listener]) -> Iterator[tuple[str, str]]:
     rivals = [other for other in listeners if _lookup.rivals(other, this)]
     group = [other for other in listeners if _lookup.group(other) == _lookup.group(this)]
-    both = group + rivals  # whoever of them gets a client, it is not the client that chose
+    both = group + rivals  # the client cannot choose among them
     if {other.mptcp for other in both} >= {True, False}:
         plain, in_doubt = (sum(other.mptcp is answer for other in both) for answer in (False, None))
         reason = f"{plain} of the {len(both)} listeners at this address are plain TCP"
@@ -210,7 +201,7 @@ def _flags(this: processes.Listener, listeners: Sequence[processes.Listener]) ->
 
 
 def _strangers(this: Row, rows: Sequence[Row], programs: Mapping[int, Program]) -> Iterator[tuple[str, str]]:
-    """Another listener of the group, of whose owners none runs a program that an owner of this one runs."""
+    """A flag, if no owner of another listener of the group runs a program that an owner of this one runs."""
     mine = [programs[owner.pid] for owner in this.owners if owner.pid in programs]
     for other in rows:
         if other is this or _lookup.group(other.listener) != _lookup.group(this.listener):
@@ -231,13 +222,14 @@ def _migrates() -> bool:
 
 
 def _idle(port: int, window: float) -> set[int]:
-    """The inodes of listeners in whose queues connections wait, and that accept none for a while.
+    """The inodes of listeners that accept nothing for a while, though connections wait in their queues.
 
-    The kernel tells which connections wait on the port, but not in which queue. So a listener is idle if its
-    queue never got shorter, and at least as many as were in it at first have waited all the time.
+    The kernel reports which connections wait on the port, but not in which queue. So a listener is idle if
+    its queue never got shorter, and if at least as many connections waited all the time as were in it at
+    first.
 
-    Those that were reset while they waited are in a queue still, and are told by their number alone. While it
-    stays the same, none was accepted; and if nothing is missing from all the suspected queues, all are idle.
+    Connections that were reset while they waited are still in a queue, and only their number is known. While
+    it stays the same, none was accepted; and if none is missing from all suspected queues, all are idle.
     """
     queues, waiting = _queues(port)
     dead = sum(queues.values()) - len(waiting)
@@ -262,7 +254,7 @@ def _idle(port: int, window: float) -> set[int]:
 
 
 def _queues(port: int) -> tuple[dict[int, int], frozenset[int]]:
-    """The lengths of the queues, by inode, and the connections alive in them: of one moment, or nearly so."""
+    """The lengths of the queues, by inode, and the connections alive in them, at (almost) the same moment."""
     lengths = _lengths(port)
     for _ in range(10):
         before, alive = lengths, _diag.unaccepted(port) if any(lengths.values()) else frozenset[int]()
@@ -280,12 +272,12 @@ def _lengths(port: int) -> dict[int, int]:
 
 
 def address(listener: processes.Listener) -> str:
-    """As in a URL, with the interface if it is bound to one."""
+    """As in a URL, with the interface that it is bound to, if any."""
     return _net.url(listener.host, listener.port) + (f"%{_interface(listener)}" if listener.interface else "")
 
 
 def _in_full(listener: processes.Listener) -> str:
-    """With what tells it from another of the same address."""
+    """With IPV6_V6ONLY, by which two listeners of one address may differ."""
     return address(listener) + ("" if listener.v6only is None else f" (V6ONLY={listener.v6only:d})")
 
 
@@ -328,25 +320,25 @@ def _text(rows: Sequence[Row]) -> Iterator[str]:
 _MOST = 10  # lines about sockets that do not listen
 
 
-def _text_of(held: Sequence[Holder]) -> Iterator[str]:
-    waits = [holder.seconds for holder in held if holder.state == TCPState.TIME_WAIT]
+def _text_of(held: Sequence[processes.TCPSocket]) -> Iterator[str]:
+    waits = [holder.expires / 1000 for holder in held if holder.state == TCPState.TIME_WAIT]
     others = [holder for holder in held if holder.state != TCPState.TIME_WAIT]
     owners = processes.owners(holder.inode for holder in others)
     for holder in others[:_MOST]:
-        local, remote = _net.url(*holder.local), _net.url(*holder.remote)
+        local, remote = _net.url(*holder.local[:2]), _net.url(*holder.remote[:2])
         what = "bound only" if holder.state == TCPState.CLOSE else f"connected to {remote}"
         whose = [f"pid {owner.pid} ({owner.command})" for owner in owners[holder.inode] or ()]
         if not holder.inode:
-            whose = ["no process has it any more"]
+            whose = ["no process has it"]
         yield f"{local} {what}: {', '.join(whose) or _why_no_owner(owners)}"
     if others[_MOST:]:
         yield f"and {len(others) - _MOST} more"
     if waits:
-        yield f"{len(waits)} in TIME_WAIT, for {max(waits):.0f} s: until then bind() wants SO_REUSEADDR"
+        yield f"{len(waits)} in TIME_WAIT, for {max(waits):.0f} s: until then bind() needs SO_REUSEADDR"
 
 
 def _unseen(rows: Sequence[Row]) -> dict[str, int]:
-    """What could not be found out and why, and of how many listeners."""
+    """Why something is not known, and for how many listeners."""
     reasons = [reason for row in rows for reason in (row.unseen, row.listener.unknown) if reason]
     return collections.Counter(reasons)
 

@@ -1,73 +1,65 @@
 # SPDX-License-Identifier: MIT
-"""Seed 2: what SO_REUSEADDR and SO_REUSEPORT do, in three tests.
+"""What SO_REUSEADDR and SO_REUSEPORT do, in three tests.
 
 ``lesson server [reuse_addr] [reuse_port]`` binds, listens, accepts one client and ends; ``lesson client``
-connects and ends. Run two servers in two terminals, then clients in a third; port and lines are the seed's.
-``lesson all`` does just that for the seed's three tests, and shows what was expected beside what came.
+connects and ends. Run two servers in two terminals, then clients in a third one. ``lesson all`` does that for
+the three tests, and shows the lines that it expected next to those that came.
 
 1. Without options the second server cannot bind.
-2. With SO_REUSEADDR on both it cannot either, while the first listens. (That option lets a server bind
-   beside what is left of its closed predecessor, if the predecessor had it too.)
-3. With SO_REUSEPORT on both the two share the port, and the kernel chooses who gets which client.
+2. With SO_REUSEADDR on both it cannot bind either, while the first listens. (The option lets a server bind
+   while connections of its closed predecessor are left, if the predecessor had set it too.)
+3. With SO_REUSEPORT on both, the two share the port, and the kernel chooses which one gets a client.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import itertools
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import cli
+from mptcp_sockopt import cli, testing
 from mptcp_sockopt.cli import FAIL, PASS, CannotRun, reason
 
 from . import _net
-from ._report import verdict_line
+from ._report import add_sockets, verdict_line
 
 PORT = 3333
 BACKLOG = 128
-WORDS = ("reuse_addr", "reuse_port")
-PR_SET_PDEATHSIG = 1
+WORDS = {"reuse_addr": socket.SO_REUSEADDR, "reuse_port": socket.SO_REUSEPORT}
 DEADLINE = 20.0  # seconds, for each thing that `lesson all` waits for
 
 
 class Options(NamedTuple):
-    """The words of the command."""
-
     command: str
     part: str
     mptcp: bool
-    ipv6: bool
+    family: socket.AddressFamily
     port: int | None
     words: Sequence[str] = ()
-
-    @property
-    def family(self) -> socket.AddressFamily:
-        return socket.AF_INET6 if self.ipv6 else socket.AF_INET
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parts = parser.add_subparsers(dest="part", required=True, metavar="server|client|all")
-    server = parts.add_parser("server", help="bind, listen, accept one client, end")
-    server.add_argument("words", nargs="*", type=_word, metavar="reuse_addr|reuse_port", help="set it first")
-    client = parts.add_parser("client", help="connect, end")
-    all_of_it = parts.add_parser("all", help="the three tests: expected beside observed; 0 if they agree")
-    server.description = "The seed's server: bind, listen, accept one client, end."
-    client.description = "The seed's client: connect, end."
-    all_of_it.description = "The seed's three tests: what is expected beside what is observed."
-    for part, default in ((server, "3333"), (client, "3333"), (all_of_it, "a free one")):
-        part.add_argument("--port", type=cli.port, help=f"default: {default}")
-        part.add_argument("--mptcp", action="store_true", help="MPTCP sockets")
-        part.add_argument("-6", dest="ipv6", action="store_true", help="::1 instead of 127.0.0.1")
+    for name, port, words in (
+        ("server", f"{PORT}", "bind, listen, accept one client, end"),
+        ("client", f"{PORT}", "connect, end"),
+        ("all", "a free one", "run the three tests: expected and observed lines, 0 if they agree"),
+    ):
+        part = parts.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        part.add_argument("--port", type=cli.port, help=f"default: {port}")
+        add_sockets(part)
+        if name == "server":
+            part.add_argument(
+                "words", nargs="*", type=_word, metavar="|".join(WORDS), help="set this option first"
+            )
 
 
 def _word(text: str) -> str:
@@ -84,38 +76,29 @@ def run(options: Options) -> int:
 
 
 def server(options: Options) -> int:
-    """One of the seed's servers."""
+    """Bind, listen, accept one client; 1 if it cannot bind or listen."""
     with _net.open_socket(options.family, mptcp=options.mptcp) as sock:
-        if "reuse_addr" in options.words:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            say("reuse addr is set")
-        if "reuse_port" in options.words:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            say("reuse port is set")
-        try:
-            sock.bind(address(options))
-        except OSError as error:
-            say(f"bind error: {error.strerror}")
-            return 1
-        say("bind success")
-        try:
-            sock.listen(BACKLOG)
-        except OSError as error:
-            say(f"listen error: {error.strerror}")
-            return 1
-        say("listen success")
-        try:
-            connection, _ = sock.accept()
-        except OSError as error:
-            say(f"accept error: {error.strerror}")
-        else:
-            say("accept success")
-            connection.close()
+        for word, option in WORDS.items():
+            if word in options.words:
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+                say(f"{word.replace('_', ' ')} is set")
+        steps: dict[str, Callable[[], object]] = {
+            "bind": lambda: sock.bind(address(options)),
+            "listen": lambda: sock.listen(BACKLOG),
+            "accept": lambda: sock.accept()[0].close(),
+        }
+        for step, take in steps.items():
+            try:
+                take()
+            except OSError as error:
+                say(f"{step} error: {error.strerror}")
+                return int(step != "accept")
+            say(f"{step} success")
     return 0
 
 
 def client(options: Options) -> int:
-    """The seed's client."""
+    """Connect; 1 if it cannot."""
     with _net.open_socket(options.family, mptcp=options.mptcp) as sock:
         try:
             sock.connect(address(options))
@@ -136,18 +119,16 @@ def say(line: str) -> None:
 
 # ------------------------------------------------------------------------------------------- lesson all
 
-Row = tuple[str, list[str], list[str]]  # who, the lines expected of it, its lines
+Row = tuple[str, list[str], list[str]]  # who, the lines expected, the lines that came
 
 
 class Terminal:
-    """One of the lesson's commands, in a process of its own, and the lines that it has printed so far."""
+    """One of the commands, in its own process, and the lines that it has printed so far."""
 
     def __init__(self, options: Options, *words: str) -> None:
-        switches = ["--mptcp"] * options.mptcp + ["-6"] * options.ipv6
+        switches = ["--mptcp"] * options.mptcp + ["-6"] * (options.family == socket.AF_INET6)
         command = [sys.executable, "-m", "reuseport", "lesson", *words, f"--port={options.port}", *switches]
-        self._process = subprocess.Popen(
-            command, bufsize=0, stdout=subprocess.PIPE, preexec_fn=die_with_parent
-        )
+        self._process = subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE)
         assert self._process.stdout
         self.output = self._process.stdout
         self._text = b""
@@ -157,7 +138,7 @@ class Terminal:
         return self._text.decode().splitlines()
 
     def read_until(self, line: str = "") -> None:
-        """Read until that line has come or, without one, until the command has ended."""
+        """Read until that line comes or, without one, until the command ends."""
         while not line or f"{line}\n".encode() not in self._text:
             if not select.select([self.output], [], [], DEADLINE)[0]:
                 return
@@ -172,28 +153,21 @@ class Terminal:
 
     def __exit__(self, *error: object) -> None:
         self._process.kill()
-        self._process.wait()
-        self.output.close()
-
-
-def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._process.communicate()
 
 
 def all_tests(options: Options) -> int:
-    """The seed's three tests; 0 if all came as expected."""
+    """The three tests; 0 if all lines were as expected."""
     need_loopback(options.family)
     if options.port is None:
-        # Another one each time, because the third test leaves a connection in TIME_WAIT behind: for a
-        # minute, the first test would fail on the same port.
+        # A new one each time. The third test leaves a connection in TIME_WAIT, so that for a minute the
+        # first test would fail on the same port.
         with _net.bind((_net.LOOPBACK[options.family], 0), family=options.family) as probe:
             options = options._replace(port=_net.name(probe)[1])
+    # However this ends, all commands end with the child.
+    tests = testing.in_child(lambda: observe(options), within=20 * DEADLINE)
     wrong = 0
-    for title, rows in (
-        ("Test 1: without options", refused(options)),
-        ("Test 2: both with SO_REUSEADDR", refused(options, "reuse_addr")),
-        ("Test 3: both with SO_REUSEPORT", shared(options)),
-    ):
+    for title, rows in tests.items():
         print(title)
         agree = [as_expected(*row) for row in rows]
         wrong += not all(agree)
@@ -202,8 +176,16 @@ def all_tests(options: Options) -> int:
     return code
 
 
+def observe(options: Options) -> dict[str, list[Row]]:
+    return {
+        "Test 1: without options": refused(options),
+        "Test 2: both with SO_REUSEADDR": refused(options, "reuse_addr"),
+        "Test 3: both with SO_REUSEPORT": shared(options),
+    }
+
+
 def need_loopback(family: int) -> None:
-    """CannotRun where nobody is reached over it: that would look like an answer of the lesson."""
+    """CannotRun if loopback does not work, which would look like a result."""
     host = _net.LOOPBACK[family]
     try:
         with _net.listen((host, 0), family=family) as server, _net.open_socket(family, mptcp=False) as sock:
@@ -241,8 +223,8 @@ def shared(options: Options) -> list[Row]:
             with Terminal(options, "client") as client:
                 client.read_until()
                 rows.append((f"client {number}", connects, client.lines))
-            # Which server it is decides a hash in the kernel. It has to be gone before the next client
-            # comes: until then, the kernel would give it that one too.
+            # A hash in the kernel selects the server. It must end before the next client connects, or the
+            # kernel may select it again.
             for server in servers:
                 if server.output in select.select([s.output for s in servers], [], [], DEADLINE)[0]:
                     server.read_until()
@@ -252,7 +234,7 @@ def shared(options: Options) -> list[Row]:
 
 
 def as_expected(who: str, expected: list[str], observed: list[str]) -> bool:
-    """Print the two beside each other; whether they are the same."""
+    """Print the two side by side; whether they are the same."""
     print(f"{who}  {'expected':<36}observed")
     for one, other in itertools.zip_longest(expected, observed, fillvalue=""):
         print(f"          {one:<36}{other}{'' if one == other else '   <- not as expected'}")

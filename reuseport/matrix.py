@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who may bind beside whom: the kernel's answers against a rule of a few lines, allowed().
+"""Which sockets may share a port: the kernel's answers against a rule of a few lines, allowed().
 
 A cell of the matrix is two sockets on one port, each with its options, its address, and TCP or MPTCP, and a
 lifecycle: the order in which they bind and listen. 16 pairs of options, 49 of addresses and 4 of protocols in
-4 lifecycles are 12,544 cells; --uid asks all again with the second socket owned by another user.
---leftover asks the same of what remains of a closed listener: its connections.
+4 lifecycles are 12,544 cells. With --uid each is tried again with the second socket owned by another user.
+With --leftover the first one is not a listener, but a connection that a closed listener has left.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import processes
 from mptcp_sockopt.cli import FAIL, PASS, CannotRun
 
 from . import _net, _report
 from ._net import Reuse
 
-FIRST_PORT = 10_000  # each cell has a port of its own: nothing of another cell can be in its way
+FIRST_PORT = 10_000  # each cell has its own port, so that cells do not disturb each other
 OTHER_UID = 65534
 SHOWN = 20  # mismatches in the text; --json has all
 EVERYTHING = "*"
 
 
 class Address(NamedTuple):
-    """What a socket is bound to, and what it thereby takes of each family: one address, all or nothing."""
+    """What a socket is bound to, and what it therefore matches in each family: one address, all, or none."""
 
     host: str
     v4: str | None
@@ -68,9 +69,8 @@ class Side(NamedTuple):
         return f"{'MPTCP' if self.mptcp else 'TCP'} {self.address} {words(self.reuse)}{owner}"
 
 
-Step = tuple[str, int]  # "bind" or "listen", and which of the two sockets
-
-LIFECYCLES: dict[str, tuple[Step, ...]] = {
+# Steps: "bind" or "listen", and which of the two sockets.
+LIFECYCLES: dict[str, tuple[tuple[str, int], ...]] = {
     "first bound": (("bind", 0), ("bind", 1)),
     "first listening": (("bind", 0), ("listen", 0), ("bind", 1), ("listen", 1)),
     "listen 1, 2": (("bind", 0), ("bind", 1), ("listen", 0), ("listen", 1)),
@@ -98,7 +98,7 @@ def allowed(one: Side, other: Side, other_listens: bool) -> bool:
 
 
 def overlap(one: Address, other: Address) -> bool:
-    """Whether there is a destination that both take."""
+    """Whether there is a destination that both match."""
     families = (one.v4, other.v4), (one.v6, other.v6)
     return any(a and b and (a == b or EVERYTHING in (a, b)) for a, b in families)
 
@@ -121,15 +121,19 @@ def refusal(action: str, who: int, number: int) -> str:
 # --------------------------------------------------------------------------------------- what the kernel does
 
 
-def cells(uids: Iterable[bool] = (False,)) -> list[Cell]:
-    """12,544 for each uid of the second socket: the first one's (False), another (True)."""
-    firsts = [Side(*which) for which in itertools.product(ADDRESSES, OPTIONS, (False, True))]
-    seconds = [Side(*which) for which in itertools.product(ADDRESSES, OPTIONS, (False, True), uids)]
-    return [Cell(*which) for which in itertools.product(firsts, seconds, LIFECYCLES)]
+def cells(
+    uids: Iterable[bool] = (False,),
+    addresses: Sequence[Address] = ADDRESSES,
+    lifecycles: Iterable[str] = LIFECYCLES,
+) -> list[Cell]:
+    """12,544 for each uid of the second socket: the same as the first one's (False), or another (True)."""
+    firsts = [Side(*which) for which in itertools.product(addresses, OPTIONS, (False, True))]
+    seconds = [Side(*which) for which in itertools.product(addresses, OPTIONS, (False, True), uids)]
+    return [Cell(*which) for which in itertools.product(firsts, seconds, lifecycles)]
 
 
 def observe(cell: Cell, port: int) -> str:
-    """Do it: "ok", or the step that the kernel refused, and its errno."""
+    """Try it: "ok", or the step that the kernel refused, and the errno."""
     sides, socks = (cell.first, cell.second), list[socket.socket]()
     try:
         for action, who in LIFECYCLES[cell.lifecycle]:
@@ -160,7 +164,7 @@ def bind(side: Side, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def another_uid() -> Iterator[None]:
-    """A socket belongs for ever to the effective uid at its creation."""
+    """A socket keeps the effective uid that it was created with."""
     own = os.geteuid()
     os.seteuid(OTHER_UID)
     try:
@@ -171,20 +175,16 @@ def another_uid() -> Iterator[None]:
 
 # ------------------------------------------------------------------------------------------------ leftovers
 
-TCP_TIME_WAIT = 6  # as in /proc/net/tcp
 STATES = ("ESTABLISHED", "FIN-WAIT", "CLOSE-WAIT", "TIME-WAIT")
 
 
 def leftovers(uids: Iterable[bool] = (False,)) -> list[Cell]:
     """256 for each uid of the second socket."""
-    home = [ADDRESSES[1]]
-    firsts = [Side(*which) for which in itertools.product(home, OPTIONS, (False, True))]
-    seconds = [Side(*which) for which in itertools.product(home, OPTIONS, (False, True), uids)]
-    return [Cell(*which) for which in itertools.product(firsts, seconds, STATES)]
+    return cells(uids, ADDRESSES[1:2], STATES)
 
 
 def predict_leftover(cell: Cell) -> str:
-    """The rule, for what does not listen; and TIME-WAIT has forgotten whose it was."""
+    """The rule for a socket that does not listen. One in TIME-WAIT has no uid any more."""
     second = cell.second
     if cell.lifecycle == "TIME-WAIT":
         second = second._replace(other_uid=cell.first.other_uid and second.other_uid)
@@ -192,13 +192,13 @@ def predict_leftover(cell: Cell) -> str:
 
 
 def observe_leftover(cell: Cell, port: int) -> str:
-    """Bind where a listener was closed and a connection of its is left, in the state cell.lifecycle."""
+    """Bind where a closed listener has left a connection, in the state cell.lifecycle."""
     with contextlib.ExitStack() as stack:
         with bind(cell.first, port) as listener:
             listener.listen(1)
             client = stack.enter_context(_net.open_socket(socket.AF_INET, mptcp=cell.first.mptcp))
             client.settimeout(5)
-            client.bind(("127.0.0.2", 0))  # an ephemeral port on 127.0.0.1 could be that of a cell to come
+            client.bind(("127.0.0.2", 0))  # on 127.0.0.1 it could take the port of a later cell
             client.connect((cell.first.address.host, port))
             child = stack.enter_context(listener.accept()[0])
             child.settimeout(5)
@@ -211,7 +211,7 @@ def observe_leftover(cell: Cell, port: int) -> str:
 
 
 def bring_to(state: str, child: socket.socket, client: socket.socket, port: int) -> None:
-    """Bring a connection there. MPTCP's subflow stays ESTABLISHED, though, until both ends have closed."""
+    """Bring a connection to a state. An MPTCP subflow stays ESTABLISHED until both ends have closed."""
     if state == "FIN-WAIT":
         child.shutdown(socket.SHUT_WR)
         client.recv(1)
@@ -223,15 +223,13 @@ def bring_to(state: str, child: socket.socket, client: socket.socket, port: int)
         client.recv(1)
         client.close()
         deadline = time.monotonic() + 5
-        while states_at(port) != {TCP_TIME_WAIT} and time.monotonic() < deadline:
+        while states_at(port) != {mp.TCPState.TIME_WAIT} and time.monotonic() < deadline:
             time.sleep(0.001)
 
 
 def states_at(port: int) -> set[int]:
-    """The TCP states of all IPv4 sockets bound to that port, subflows of MPTCP included."""
-    with open("/proc/self/net/tcp") as table:
-        rows = [line.split() for line in table]
-    return {int(state, 16) for _, local, _, state, *_ in rows[1:] if local.endswith(f":{port:04X}")}
+    """The TCP states of all sockets with that local port, including MPTCP subflows."""
+    return {sock.state for sock in processes.tcp_sockets(port)}
 
 
 # -------------------------------------------------------------------------------------------------- command
@@ -244,8 +242,6 @@ class Finding(NamedTuple):
 
 
 class Options(NamedTuple):
-    """The words of the command."""
-
     command: str
     leftover: bool
     uid: bool
@@ -253,20 +249,20 @@ class Options(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    parser.add_argument("--leftover", action="store_true", help="beside what is left of a closed listener")
-    parser.add_argument("--uid", action="store_true", help="and sockets of another user; needs root")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--leftover", action="store_true", help="test what a closed listener left")
+    parser.add_argument("--uid", action="store_true", help="also try sockets of a second user (needs root)")
+    _report.add_json(parser)
 
 
 def run(options: Options) -> int:
-    """The command. It moves this process to a network namespace of its own, and does not come back."""
+    """Run the command, in a private network namespace: this process does not leave it again."""
     if options.uid and os.geteuid():
-        raise CannotRun("root, for sockets of another uid")
+        raise CannotRun("it takes root to open sockets as another user")
     _net.enter_private_network()
     if options.uid:
-        with require("another uid in this user namespace"), another_uid():
+        with require("no other uid in this user namespace"), another_uid():
             pass
-    with require("IPv6"):
+    with require("no IPv6"):
         _net.bind(("::1", 0), family=socket.AF_INET6).close()
     if not (support := mp.is_supported()):
         raise CannotRun(support.value)
@@ -312,15 +308,15 @@ def report(options: Options, found: Sequence[Finding], seconds: float) -> int:
 
 
 def table(found: Sequence[Finding]) -> Iterator[str]:
-    """What was observed where addresses overlap: a row a pair of options, a column a lifecycle."""
+    """What was observed where addresses overlap: one row per pair of options, one column per lifecycle."""
     outcomes: dict[tuple[str, str], dict[str, set[str]]] = {}
     for cell, _, observed in found:
         if overlap(cell.first.address, cell.second.address):
             second = words(cell.second.reuse) + (", other uid" if cell.second.other_uid else "")
             row = outcomes.setdefault((words(cell.first.reuse), second), {})
             row.setdefault(cell.lifecycle, set()).add(observed.removesuffix(": EADDRINUSE"))
-    yield "Which step is refused (EADDRINUSE) on one port, where the addresses overlap."
-    yield "Where they do not, none is."
+    yield "The step that is refused (EADDRINUSE) on one port if the addresses overlap."
+    yield "If they do not overlap, none is refused."
     yield ""
     columns = list(dict.fromkeys(finding.cell.lifecycle for finding in found))
     rows = [("first", "second", *columns)]

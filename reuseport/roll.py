@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""roll: who is lost at rolling restarts under load."""
+"""roll: how many connections rolling restarts under load lose."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import mmap
 import os
+import pickle
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -18,20 +19,18 @@ from mptcp_sockopt.cli import CANNOT, FAIL, PASS, CannotRun
 
 from . import _net, handover, steer
 from ._load import PATIENCE, ClosedLoop, Tally, Target, answer_as, be_patient, bound_95, open_loop
-from ._net import ANY, LOOPBACK, Reuse, listen
-from ._report import finish
+from ._net import ANY, LOOPBACK, Reuse
+from ._report import add_json, add_numbers, add_sockets, finish
 from .handover import Worker
 
-PORT = 80  # in a namespace of our own, below the ports that clients get
+PORT = 80  # in a private namespace, below the ports of clients
 
 
 class Options(NamedTuple):
-    """The words of the command."""
-
     command: str
     strategy: str
     mptcp: bool
-    ipv6: bool
+    family: socket.AddressFamily
     conns: int
     restarts: int
     in_flight: int
@@ -43,175 +42,109 @@ class Options(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    names = [*STRATEGIES, "all"]
+    parser.add_argument("--strategy", choices=names, default="all", help="how to restart (default: all)")
+    add_sockets(parser)
     number, real = cli.positive(int), cli.positive(float)
-    parser.add_argument(
-        "--strategy", choices=[*STRATEGIES, "all"], default="all", help="how to restart, all by default"
+    add_numbers(
+        parser,
+        ("--conns", number, 10_000, "N", "make at least so many connections"),
+        ("--restarts", number, 20, "N", "restart at least so many times"),
+        ("--in-flight", number, 16, "N", "clients that connect at the same time, without --rtt"),
+        ("--rate", real, 500, "N", "connections per second, with --rtt"),
+        ("--seconds", real, 120, "S", "give up a strategy after so many seconds"),
     )
-    parser.add_argument("--mptcp", action="store_true", help="MPTCP listeners and clients")
-    parser.add_argument("-6", dest="ipv6", action="store_true", help="IPv6")
-    parser.add_argument(
-        "--conns",
-        type=number,
-        default=10_000,
-        metavar="N",
-        help="at least so many connections, 10000 by default",
-    )
-    parser.add_argument(
-        "--restarts", type=number, default=20, metavar="N", help="at least so many restarts, 20 by default"
-    )
-    parser.add_argument(
-        "--in-flight", type=number, default=16, metavar="N", help="clients side by side, 16 by default"
-    )
-    parser.add_argument(
-        "--rtt", type=real, metavar="MS", help="round-trip time to the clients; none by default"
-    )
-    parser.add_argument(
-        "--rate", type=real, default=500, metavar="N", help="connections/s with --rtt, 500 by default"
-    )
-    parser.add_argument(
-        "--seconds", type=real, default=120, metavar="S", help="time cap of a strategy, 120 by default"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--rtt", type=real, metavar="MS", help="round trip to the clients (default: none)")
+    add_json(parser)
 
 
 # ------------------------------------------------------------------------------------------- strategies
 
-
-class Site:
-    """Where the server of a roll listens."""
-
-    def __init__(self, host: str, *, family: int, mptcp: bool) -> None:
-        self.address = (host, PORT)
-        self.family = family
-        self.mptcp = mptcp
-
-    def listen(self, reuse: Reuse = Reuse.PORT) -> socket.socket:
-        return be_patient(listen(self.address, reuse, family=self.family, mptcp=self.mptcp))
-
-
 Work = Callable[[Worker], None]
+RETIRE_TIMEOUT = 5.0
 
 
 class Errors:
-    """The first OSError of any generation: one that cannot do its work proves nothing about it.
+    """The first OSError of any generation: if one cannot work, nothing is proven.
 
-    In shared memory, because a generation puts its listener where any descriptor may be.
+    It is in shared memory, because a generation may put a listener in place of any descriptor.
     """
 
     def __init__(self) -> None:
-        self._page = mmap.mmap(-1, 4096)
+        self._page = mmap.mmap(-1, 1 << 16)
 
     def of(self, work: Work) -> Work:
-        """The same work, its errors noted here."""
+        """The same work, with its errors noted here."""
 
         def noted(worker: Worker) -> None:
             try:
                 work(worker)
             except OSError as error:
-                words = (error.strerror or str(error) or repr(error)).encode()[:1000]
-                _ERROR.pack_into(self._page, 0, error.errno or 0, words)
-                raise SystemExit(1) from None  # it is told: no traceback
+                pickled = pickle.dumps(error)
+                self._page[: len(pickled)] = pickled
+                raise SystemExit(1) from None  # without a traceback
 
         return noted
 
     def check(self) -> None:
-        """Raise it."""
-        number, words = _ERROR.unpack_from(self._page)
-        if said := words.rstrip(b"\0").decode(errors="replace"):
-            raise OSError(number, said) if number else OSError(said)
+        """Raise it, if there is one."""
+        if self._page[0]:
+            raise pickle.loads(self._page)
 
 
-_ERROR = struct.Struct("=i1000s")
-RETIRE_TIMEOUT = 5.0
+def independent(work: Callable[[Target, Worker], None]) -> Callable[[Target], Work]:
+    """A strategy whose generations share nothing from before the first one."""
+    return lambda target: functools.partial(work, target)
 
 
-@contextlib.contextmanager
-def naive(site: Site) -> Iterator[Work]:
+@independent
+def naive(target: Target, worker: Worker) -> None:
     """The successor listens, the old one closes at once."""
-
-    def work(worker: Worker) -> None:
-        with site.listen() as listener:
-            worker.ready()
-            worker.serve([listener], answer_as(worker.number))
-
-    yield work
-
-
-@contextlib.contextmanager
-def drain(site: Site) -> Iterator[Work]:
-    """The successor listens, the old one accepts until its queue is empty and closes."""
-
-    def work(worker: Worker) -> None:
-        with site.listen() as listener:
-            worker.ready()
-            worker.serve([listener], answer_as(worker.number))
-            handover.drain(listener, answer_as(worker.number))
-
-    yield work
-
-
-@contextlib.contextmanager
-def inherit(site: Site) -> Iterator[Work]:
-    """One listener; every generation is a child that is given it (LISTEN_FDS)."""
-    with site.listen(Reuse.NONE) as listener:
-
-        def work(worker: Worker) -> None:
-            handover.give_listen_fds([listener])
-            with handover.take_listen_fds()[0] as mine:
-                worker.ready()
-                worker.serve([mine], answer_as(worker.number))
-
-        yield work
-
-
-@contextlib.contextmanager
-def pass_on(site: Site) -> Iterator[Work]:
-    """One listener; each generation fetches it from the one before, of which it is no child (SCM_RIGHTS)."""
-    prefix = f"\0reuseport-roll-{os.getpid()}-"
-
-    def work(worker: Worker) -> None:
-        number = worker.number
-        with handover.offer(f"{prefix}{number}") as door:
-            listener = (
-                site.listen(Reuse.NONE) if number == 0 else handover.fetch(f"{prefix}{number - 1}", PATIENCE)
-            )
-
-            def hand_over(door: socket.socket) -> None:
-                handover.hand_over(door, listener)
-
-            with listener:
-                worker.ready()
-                worker.serve([listener], answer_as(number), (door, hand_over))
-
-    yield work
-
-
-@contextlib.contextmanager
-def newest(site: Site) -> Iterator[Work]:
-    """A listener a generation; classic BPF sends new connections to the newest, the old one retires."""
-
-    def work(worker: Worker) -> None:
-        if worker.number == 0:
-            with steer.newest_wins(site.address, family=site.family):
-                listener = site.listen()
-        else:
-            listener = site.listen()
-        serve = answer_as(worker.number)
+    with target.listen() as listener:
         worker.ready()
-        worker.serve([listener], serve)
-        handover.retire(listener, RETIRE_TIMEOUT, serve)
-
-    yield work
+        worker.serve([listener], answer_as(worker.number))
 
 
-@contextlib.contextmanager
-def incpu(site: Site) -> Iterator[Work]:
-    """A listener a CPU and generation; the old ones give their CPUs up and retire (SO_INCOMING_CPU)."""
-    if not steer.cpu_steering_works(family=site.family, mptcp=site.mptcp):
-        raise CannotRun("this kernel does not heed SO_INCOMING_CPU among reuseport listeners (Linux 6.2)")
+@independent
+def drain(target: Target, worker: Worker) -> None:
+    """The successor listens, the old one accepts until its queue is empty and closes."""
+    with target.listen() as listener:
+        worker.ready()
+        worker.serve([listener], answer_as(worker.number))
+        handover.drain(listener, answer_as(worker.number))
+
+
+@independent
+def pass_on(target: Target, worker: Worker) -> None:
+    """One listener; each generation fetches it from the one before, which is not its parent (SCM_RIGHTS)."""
+    doors = [f"\0reuseport-roll-{os.getppid()}-{number}" for number in (worker.number - 1, worker.number)]
+    with handover.offer(doors[1]) as door:
+        listener = handover.fetch(doors[0], PATIENCE) if worker.number else target.listen(Reuse.NONE)
+        with listener:
+            worker.ready()
+            hand_over = functools.partial(handover.hand_over, listener=listener)
+            worker.serve([listener], answer_as(worker.number), (door, hand_over))
+
+
+@independent
+def newest(target: Target, worker: Worker) -> None:
+    """One listener per generation; classic BPF sends new connections to the newest, the old one retires."""
+    first = worker.number == 0
+    with steer.newest_wins(target.address, family=target.family) if first else contextlib.nullcontext():
+        listener = target.listen()
+    serve = answer_as(worker.number)
+    worker.ready()
+    worker.serve([listener], serve)
+    handover.retire(listener, RETIRE_TIMEOUT, serve)
+
+
+def incpu(target: Target) -> Work:
+    """One listener per CPU and generation; the old ones give up their CPUs and retire (SO_INCOMING_CPU)."""
+    if not steer.cpu_steering_works(family=target.family, mptcp=target.mptcp):
+        raise CannotRun("SO_INCOMING_CPU does not steer reuseport listeners here: it takes Linux 6.2")
 
     def work(worker: Worker) -> None:
-        listeners = steer.listen_per_cpu(site.address, family=site.family, mptcp=site.mptcp)
+        listeners = steer.listen_per_cpu(target.address, family=target.family, mptcp=target.mptcp)
         for listener in listeners:
             be_patient(listener)
         serve = answer_as(worker.number)
@@ -219,10 +152,24 @@ def incpu(site: Site) -> Iterator[Work]:
         worker.serve(listeners, serve)
         handover.retire(listeners, RETIRE_TIMEOUT, serve, steer=lambda: steer.leave_cpus(listeners))
 
-    yield work
+    return work
 
 
-STRATEGIES: dict[str, Callable[[Site], contextlib.AbstractContextManager[Work]]] = {
+def inherit(target: Target) -> Work:
+    """One listener; every generation is a child that is given it (LISTEN_FDS)."""
+    listener = target.listen(Reuse.NONE)
+
+    def work(worker: Worker) -> None:
+        handover.give_listen_fds([listener])
+        with handover.take_listen_fds()[0] as mine:
+            worker.ready()
+            worker.serve([mine], answer_as(worker.number))
+
+    return work
+
+
+#: Each prepares itself, and returns the life of a generation. What it opens is closed with the process.
+STRATEGIES: dict[str, Callable[[Target], Work]] = {
     "naive": naive,
     "drain": drain,
     "inherit": inherit,
@@ -233,16 +180,15 @@ STRATEGIES: dict[str, Callable[[Site], contextlib.AbstractContextManager[Work]]]
 SAFE = ("inherit", "pass", "newest", "incpu")
 
 
-class Result:
-    """One strategy, rolled."""
+class Result(NamedTuple):
+    """What one strategy lost."""
 
-    def __init__(self, strategy: str, tally: Tally, restarts: int, seconds: float) -> None:
-        self.strategy = strategy
-        self.tally = tally
-        self.restarts = restarts
-        self.seconds = seconds
-        #: With a round-trip time: how many the drain should lose.
-        self.predicted: float | None = None
+    strategy: str
+    tally: Tally
+    restarts: int
+    seconds: float
+    predicted: float | None = None
+    """With a round-trip time: how many connections drain should lose."""
 
     def asdict(self) -> dict[str, object]:
         tally = self.tally
@@ -273,32 +219,32 @@ class Result:
 
 
 def run(options: Options) -> int:
-    family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
-    names = list(STRATEGIES) if options.strategy == "all" else [options.strategy]
-
-    def roll_one(strategy: str) -> Result:
-        _net.enter_private_network()
-        if options.rtt:
-            return roll_over_wire(strategy, family, options, options.rtt / 1000)
-        return roll_on_loopback(strategy, family, options)
-
     results = []
-    for strategy in names:
-        results.append(testing.in_child(lambda s=strategy: roll_one(s), within=options.seconds + 30))  # type: ignore[misc]
+    for strategy in STRATEGIES if options.strategy == "all" else [options.strategy]:
+        measure = functools.partial(roll, strategy, options)
+        results.append(testing.in_child(measure, within=options.seconds + 30))
         if not options.json:
             print(results[-1].line(), flush=True)
     code, sentence = judge(results, control=options.strategy == "all" and not options.rtt)
     found = {
         "mptcp": options.mptcp,
-        "family": 6 if options.ipv6 else 4,
+        "family": 6 if options.family == socket.AF_INET6 else 4,
         "rtt_ms": options.rtt,
         "strategies": [result.asdict() for result in results],
     }
     return finish(options, found, [], sentence, code)
 
 
+def roll(strategy: str, options: Options) -> Result:
+    """Measure one strategy. This process does not leave its private namespace again."""
+    _net.enter_private_network()
+    if options.rtt:
+        return roll_over_wire(strategy, options, options.rtt / 1000)
+    return roll_on_loopback(strategy, options)
+
+
 def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
-    """0 nobody was lost; 1 somebody was; 3 if the control lost nobody either, which proves nothing."""
+    """0 if nothing was lost, 1 if something was, 3 if the control lost nothing: that proves nothing."""
     lost = {result.strategy: result.tally.lost for result in results}
     if not control:
         total = sum(lost.values())
@@ -313,7 +259,7 @@ def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def supervised(work: Work) -> Iterator[tuple[handover.Supervisor, Errors]]:
-    """A supervisor whose generations' errors end the block, at its end at the latest."""
+    """A supervisor. An error of a generation ends the block, at the latest when the block ends."""
     errors = Errors()
     try:
         with handover.Supervisor(errors.of(work)) as supervisor:
@@ -324,14 +270,12 @@ def supervised(work: Work) -> Iterator[tuple[handover.Supervisor, Errors]]:
     errors.check()
 
 
-def roll_on_loopback(strategy: str, family: int, options: Options) -> Result:
+def roll_on_loopback(strategy: str, options: Options) -> Result:
     """Restarts spread over the connections of a closed loop."""
-    site = Site(LOOPBACK[family], family=family, mptcp=options.mptcp)
-    target = Target(site.address, family=family, mptcp=options.mptcp)
+    target = Target((LOOPBACK[options.family], PORT), options.family, options.mptcp)
     restarts = 0
     with (
-        STRATEGIES[strategy](site) as work,
-        supervised(work) as (supervisor, errors),
+        supervised(STRATEGIES[strategy](target)) as (supervisor, errors),
         ClosedLoop(target, in_flight=options.in_flight) as load,
     ):
         while not load.failed and (restarts < options.restarts or load.done < options.conns):
@@ -344,11 +288,11 @@ def roll_on_loopback(strategy: str, family: int, options: Options) -> Result:
             else:
                 time.sleep(0.001)
         tally = load.stop()
-        seconds = time.monotonic() - load.begun  # all that the tally counts was done in it
+        seconds = time.monotonic() - load.begun  # in which all that the tally counts was done
     return Result(strategy, tally, restarts, seconds)
 
 
-def roll_over_wire(strategy: str, family: int, options: Options, rtt: float) -> Result:
+def roll_over_wire(strategy: str, options: Options, rtt: float) -> Result:
     """Restarts spread over the connections of an open loop, with a round trip in every handshake."""
     duration = max(options.conns / options.rate, options.restarts * 3 * rtt)
     if duration > options.seconds:
@@ -356,17 +300,17 @@ def roll_over_wire(strategy: str, family: int, options: Options, rtt: float) -> 
             f"{options.conns} connections at {options.rate:g}/s take {duration:.0f} s: see --seconds"
         )
     at_old = 0.0
-    with testing.Paths(1, delay=rtt / 2, family=family) as paths, paths.server:
-        site = Site(ANY[family], family=family, mptcp=options.mptcp)
-        target = Target((paths.server_addresses[0], PORT), family=family, mptcp=options.mptcp)
+    with testing.Paths(1, delay=rtt / 2, family=options.family) as paths, paths.server:
+        here = Target((ANY[options.family], PORT), options.family, options.mptcp)
+        target = here._replace(address=(paths.server_addresses[0], PORT))
 
         def load() -> Tally:
             _net.drop_tcp_sockets()
             _net.allow_all_ports()
             end = time.monotonic() + duration
-            return open_loop(target, rate=options.rate, until=lambda: time.monotonic() > end)
+            return open_loop(target, rate=options.rate, until=lambda _: time.monotonic() > end)
 
-        with STRATEGIES[strategy](site) as work, supervised(work) as (supervisor, errors):
+        with supervised(STRATEGIES[strategy](here)) as (supervisor, errors):
             begun = time.monotonic()
             with paths.client:
                 loader = testing.Child(load)
@@ -379,13 +323,12 @@ def roll_over_wire(strategy: str, family: int, options: Options, rtt: float) -> 
                     at_old += share_of_old(supervisor.overlap, rtt)
                 tally = loader.result(duration + 4 * PATIENCE)
             seconds = time.monotonic() - begun
-    result = Result(strategy, tally, options.restarts, seconds)
-    # At the rate that was reached: a busy machine does not keep up with the one that was asked for.
-    result.predicted = tally.total / duration * at_old if strategy == "drain" else None
-    return result
+    # At the rate that was reached: a busy machine may not reach the one that was asked for.
+    predicted = tally.total / duration * at_old if strategy == "drain" else None
+    return Result(strategy, tally, options.restarts, seconds, predicted)
 
 
 def share_of_old(overlap: float, rtt: float) -> float:
     """Seconds' worth of handshakes that are in flight at the old listener when it closes: all of the last
-    round trip, but half of those that came while two listeners shared the port."""
+    round trip, but half of those that began while two listeners shared the port."""
     return max(0.0, rtt - overlap) + min(rtt, overlap) / 2

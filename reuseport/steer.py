@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The newest generation wins: which listener of a reuseport group gets a new connection.
+"""Steer new connections to the newest generation of a reuseport group.
 
-Two switches, both without privilege and both for TCP and MPTCP:
+There are two ways, both without privilege and both for TCP and MPTCP:
 
-* classic BPF, one instruction, attached once. A reuseport group numbers its listeners in the order of
-  listen(), and when one closes the last takes its number. "Return 1" is thus the newest of two; while
-  there is one alone, 1 does not exist and the kernel falls back to its hash, which finds the one. Three
-  at once invert it, so there is one listener a generation, and the next one waits until the last but
-  one has closed.
-* SO_INCOMING_CPU, one listener a CPU in each generation. To retire, the old ones name no CPU any more.
+* Classic BPF: one instruction, attached once. A reuseport group numbers its listeners in the order of
+  listen(), and when one closes, the last one takes its number. So "return 1" selects the newest of two. With
+  a single listener there is no number 1, and the kernel uses its hash, which finds that one. Three at once
+  break it, so each generation has one listener, and the next one waits until the last but one has closed.
+* SO_INCOMING_CPU: each generation has one listener per CPU. To retire, the old ones no longer name a CPU.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _RETURN = 0x06  # BPF_RET | BPF_K
 
 
 def attach_newest(sock: socket.socket) -> None:
-    """Let the newest of two listeners of this TCP socket's group win.
+    """Let the newest of two listeners in this socket's group win.
 
-    The socket is TCP and in the group, which is to say: listening with SO_REUSEPORT. MPTCP sockets refuse
-    the option (EOPNOTSUPP): use newest_wins().
+    It must be a TCP socket in the group, that is, listening with SO_REUSEPORT. MPTCP sockets refuse the
+    option (EOPNOTSUPP): use newest_wins().
     """
     program = array.array("B", struct.pack("=HBBI", _RETURN, 0, 0, 1))
     address, _ = program.buffer_info()
@@ -39,11 +38,11 @@ def attach_newest(sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def newest_wins(address: tuple[str, int], *, family: int) -> Iterator[tuple[str, int]]:
-    """Around the first generation's listen(): steers its whole group, of TCP or MPTCP, from then on.
+    """Put it around the first generation's listen(): its group, of TCP or MPTCP, is steered from then on.
 
-    A TCP socket founds the group and attaches the program, which stays with the group. The first
-    generation listens inside the with-block, and so is number 1: nothing is ever sent to the helper. Gives
-    the address with its port filled in. All listeners need the helper's uid.
+    A TCP socket, the helper, creates the group and attaches the program, which stays with the group. The
+    first generation listens inside the with-block and so is number 1: no connection ever goes to the helper.
+    Gives the address with its port filled in. All listeners need the helper's uid.
     """
     with listen(address, Reuse.PORT, family=family) as helper:
         attach_newest(helper)
@@ -54,12 +53,12 @@ def newest_wins(address: tuple[str, int], *, family: int) -> Iterator[tuple[str,
 
 
 def cpus() -> list[int]:
-    """The CPUs that this process may use, and so those where its loopback connections arrive."""
+    """The CPUs that this process may use, on which its loopback connections therefore arrive."""
     return sorted(os.sched_getaffinity(0))
 
 
 def listen_per_cpu(address: tuple[str, int], *, family: int, mptcp: bool) -> list[socket.socket]:
-    """One listener for each CPU; the first one fills in the port."""
+    """One listener for each CPU, all on one port."""
     listeners: list[socket.socket] = []
     try:
         for cpu in cpus():
@@ -73,13 +72,13 @@ def listen_per_cpu(address: tuple[str, int], *, family: int, mptcp: bool) -> lis
 
 
 def leave_cpus(listeners: Sequence[socket.socket]) -> None:
-    """Name no CPU any more: listeners of the next generation that name one win."""
+    """Name no CPU any more, so that listeners of the next generation, which name one, win."""
     for sock in listeners:
         sock.setsockopt(socket.SOL_SOCKET, SO_INCOMING_CPU, -1)
 
 
 def cpu_steering_works(*, family: int, mptcp: bool) -> bool:
-    """Whether SO_INCOMING_CPU decides inside a reuseport group here (Linux 6.2); asked by 32 connections."""
+    """Whether SO_INCOMING_CPU selects within a reuseport group here (Linux 6.2); makes 32 connections."""
     here = cpus()[0]
     mine = os.sched_getaffinity(0)
     address = (LOOPBACK[family], 0)

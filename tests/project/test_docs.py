@@ -66,7 +66,7 @@ def test_the_example_of_docs_reuseport(mptcp: None) -> None:
 def test_docs_reuseport_has_every_command_and_strategy() -> None:
     """And the figures of its table are those of the code."""
     page = (ROOT / "docs" / "reuseport.md").read_text()
-    table = page.split("| command | what |")[1].split("\n\n")[0]
+    table = page.split("| command | what it does |")[1].split("\n\n")[0]
     assert [name for name, _, _ in COMMANDS if not re.search(rf"`(reuseport )?{name}\b", table)] == []
     assert f" {len(matrix.cells()):,} pairs of sockets" in table
     assert f"{COUNT[len(roll.STRATEGIES)]} strategies" in table

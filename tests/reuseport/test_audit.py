@@ -24,7 +24,9 @@ import pytest
 
 from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
-from reuseport import _audit
+from mptcp_sockopt.processes import listeners
+from reuseport import _audit, _load
+from reuseport._load import Exchange, Tally, Target, attempt, open_loop
 from reuseport._net import LOOPBACK, Reuse, listen
 
 from ..support import DEADLINE, Missing, at_work, in_private_network, started, until
@@ -92,7 +94,8 @@ def test_shares_are_told_by_process(own: bool, family: int) -> None:
         for listener in listeners:
             listener.close()
         try:
-            return _audit._shares(family, (LOOPBACK[family], 5000)), pids
+            shares = _audit._shares(Target((LOOPBACK[family], 5000), family, mptcp=False))
+            return {share["pid"]: share["connections"] for share in shares}, pids
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
@@ -199,12 +202,10 @@ def answering(behave: Any) -> Iterator[tuple[str, int]]:
                 server.shutdown(socket.SHUT_RDWR)
 
 
-def load(address: tuple[str, int], raw: bool = False, count: int = 3) -> _audit.Load:
-    with _audit.Load(address, family=socket.AF_INET, rate=1000, raw=raw) as under_way:
-        while under_way.started < count:
-            under_way.step(more=True)
-        under_way.finish()
-    return under_way
+def load(address: tuple[str, int], exchange: Exchange = _audit._http) -> Tally:
+    """Three connections at least, as audit makes them."""
+    target = Target(address, family=socket.AF_INET, mptcp=False)
+    return open_loop(target, rate=1000, until=lambda tally: tally.started >= 3, exchange=exchange)
 
 
 def reply(*parts: bytes) -> Any:
@@ -258,35 +259,57 @@ def test_refused() -> None:
 
 def test_reset_in_the_queue() -> None:
     """The listener is closed before it accepted."""
-    server = socket.create_server(("127.0.0.1", 0))
-    with _audit.Load(server.getsockname(), family=socket.AF_INET, rate=1000, raw=False) as under_way:
-        while under_way.started < 3:
-            under_way.step(more=True)
-        server.close()
-        under_way.finish()
-    assert dict(under_way.kinds) == {"reset": under_way.total}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = Target(server.getsockname(), family=socket.AF_INET, mptcp=False)
+
+        def over(tally: Tally) -> bool:
+            waiting = sum(found.queue for found in listeners(target.address[1]))
+            if waiting < max(3, tally.started):
+                return False
+            server.close()
+            return True
+
+        tally = open_loop(target, rate=100, until=over, exchange=_audit._http)
+    assert dict(tally.kinds) == {"reset": tally.total}
 
 
 def test_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody accepts, or nobody answers."""
-    monkeypatch.setattr(_audit, "PATIENCE", 0.1)
+    monkeypatch.setattr(_load, "PATIENCE", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert set(load(server.getsockname()).kinds) == {"stalled"}
 
 
-def test_slow_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_never_ends_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though something comes all the time."""
+    monkeypatch.setattr(_audit, "PATIENCE", 0.1)
+
+    def drip(sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            while True:
+                sock.sendall(b"x")
+
+    with answering(drip) as address:
+        target = Target(address, family=socket.AF_INET, mptcp=False)
+        tally = Tally()
+        attempt(target, tally, exchange=_audit._http)
+    assert dict(tally.kinds) == {"stalled": 1}
+
+
+def test_slow_is_not_lost() -> None:
     """It is reported besides."""
-    monkeypatch.setattr(_audit, "SLOW", 0.0)
     with answering(reply(HEAD, b"\r\n")) as address:
-        done = load(address)
-    assert (done.lost, done.slow) == (0, done.total)
+        target = Target(address, family=socket.AF_INET, mptcp=False)
+        done = Tally(slow_after=0.0)
+        attempt(target, done, exchange=_audit._http)
+    assert (done.lost, done.slow) == (0, 1)
 
 
 def test_server_errors_are_not_lost() -> None:
     """Status 5xx is an answer."""
     with answering(reply(b"HTTP/1.1 503 Busy\r\n\r\n")) as address:
         done = load(address)
-    assert (done.lost, done.http_errors) == (0, done.total)
+    assert (done.lost, dict(done.served_by)) == (0, {503: done.total})
 
 
 def test_raw() -> None:
@@ -298,7 +321,7 @@ def test_raw() -> None:
 
     for behave, kind in ((byte, "served"), (socket.socket.close, "eof")):
         with answering(behave) as address:
-            assert set(load(address, raw=True).kinds) == {kind}
+            assert set(load(address, _audit._first_byte).kinds) == {kind}
 
 
 # -------------------------------------------------------------------------------------------- gunicorn

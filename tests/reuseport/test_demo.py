@@ -135,7 +135,7 @@ def test_the_backlog_is_the_seeds(port: int, monkeypatch: pytest.MonkeyPatch) ->
         return 0
 
     monkeypatch.setattr(demo, "live", live)
-    options = demo.Options("serve", port, False, False, False, True, False, 0)
+    options = demo.Options("serve", port, 1, False, socket.AF_INET, True, False, 0)
     assert demo.serve(options, 0) == 0
     assert seen == [(10,), 1]
 
@@ -164,7 +164,7 @@ def test_the_servers_go_with_the_command(port: int, mode: str, number: signal.Si
 
 
 def test_generations_end_when_the_first_process_has_gone(port: int) -> None:
-    """Though each has seconds to live: they watch the first one's pipe."""
+    """Though each has seconds to live: a guard ends them."""
     with command("demo", "--port", port) as servers:
         until(lambda: listens(port), "the first server")
         servers.kill()

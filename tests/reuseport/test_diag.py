@@ -56,10 +56,10 @@ def test_handshakes_in_flight(family: int, kind: str) -> None:
         assert _diag.syn_received(address[1]) == frozenset()
         with connect(family, address, multipath) as one, connect(family, address, multipath) as two:
             with connect(family, other, multipath):
-                both = {_diag.Handshake(address, _net.name(client)) for client in (one, two)}
+                both = {(address, _net.name(client)) for client in (one, two)}
                 assert _diag.syn_received(address[1]) == both
             one.send(b"x")
-            rest = {_diag.Handshake(address, _net.name(two))}
+            rest = {(address, _net.name(two))}
             until(lambda: _diag.syn_received(address[1]) == rest, "the first handshake to end")
             assert [x.queue for x in processes.listeners(address[1])] == [1]
 
@@ -79,7 +79,7 @@ def handshake_without_ack(family: int) -> None:
         client.setblocking(False)
         assert client.connect_ex(_net.name(listener)) == errno.EINPROGRESS
         address = _net.name(listener)
-        expected = {_diag.Handshake(address, _net.name(client))}
+        expected = {(address, _net.name(client))}
         until(lambda: _diag.syn_received(address[1]) == expected, "the handshake")
         assert [x.queue for x in processes.listeners(address[1])] == [0]
         client.setsockopt(socket.SOL_SOCKET, so_detach_filter, 0)
@@ -95,7 +95,7 @@ def test_an_ipv4_client_of_a_dual_stack_listener_is_a_mapped_address() -> None:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
             with connect(socket.AF_INET, ("127.0.0.1", 5000)) as client:
                 remote = ("::ffff:127.0.0.1", _net.name(client)[1])
-                expected = {_diag.Handshake(("::ffff:127.0.0.1", 5000), remote)}
+                expected = {(("::ffff:127.0.0.1", 5000), remote)}
                 assert _diag.syn_received(5000) == expected
 
     in_private_network(look)
@@ -109,7 +109,7 @@ def test_more_handshakes_than_one_buffer_holds() -> None:
             names = set()
             for _ in range(800):
                 client = clients.enter_context(connect(socket.AF_INET, address))
-                names.add(_diag.Handshake(address, _net.name(client)))
+                names.add((address, _net.name(client)))
             assert _diag.syn_received(address[1]) == names
 
     in_private_network(look)

@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def options_for(port: int) -> lesson.Options:
-    return lesson.Options("lesson", "all", mptcp=False, ipv6=False, port=port)
+    return lesson.Options("lesson", "all", mptcp=False, family=socket.AF_INET, port=port)
 
 
 def test_the_three_tests_twice_in_a_row() -> None:
@@ -90,7 +90,7 @@ def test_port_and_address_are_the_seeds() -> None:
 
     def in_child() -> tuple[str, str, int]:
         command = [*LESSON, "server", "reuse_port", "reuse_addr"]
-        with started(*command, stdout=subprocess.PIPE, preexec_fn=lesson.die_with_parent) as server:
+        with started(*command, stdout=subprocess.PIPE) as server:
             assert server.stdout
             lines = [server.stdout.readline() for _ in range(4)]
             with pytest.raises(ConnectionRefusedError):
@@ -157,13 +157,18 @@ def test_what_is_not_as_expected_fails(
 def test_servers_die_with_the_lesson() -> None:
     """Also when it is killed: the end of stderr, which they have open too."""
     code = """
-import os, signal
-from reuseport import _net, lesson
-options = lesson.Options("lesson", "all", mptcp=False, ipv6=False, port=%d)
-with lesson.Terminal(options, "server") as server:
-    server.read_until("listen success")
-    print(server.lines, flush=True)
-    signal.pause()
+import signal
+from reuseport import lesson
+from reuseport.__main__ import main
+
+def refused(options):
+    with lesson.Terminal(options, "server") as server:
+        server.read_until("listen success")
+        print(server.lines, flush=True)
+        signal.pause()
+
+lesson.refused = refused
+main(["lesson", "all", "--port", "%d"])
 """
     port = free_port()
     pipe = subprocess.PIPE

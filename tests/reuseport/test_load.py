@@ -157,7 +157,7 @@ def test_an_error_that_is_no_loss_ends_a_load() -> None:
             with pytest.raises(OSError) as closed:  # compared below
                 load.stop()
         with pytest.raises(OSError) as opened:
-            _load.open_loop(target, rate=100.0, until=lambda: False)
+            _load.open_loop(target, rate=100.0, until=lambda _: False)
         return [closed.value.errno, opened.value.errno]
 
     assert in_private_network(errors) == [errno.ENETUNREACH] * 2
@@ -165,13 +165,12 @@ def test_an_error_that_is_no_loss_ends_a_load() -> None:
 
 def test_an_open_loop_keeps_its_rate() -> None:
     """Whether or not anybody answers: here nobody does until all have been begun. And never faster."""
-    asked, rate, count = [0], 100.0, 50
+    rate, count = 100.0, 50
     ended: list[float] = []
     with listen(("127.0.0.1", 0)) as listener:
 
-        def enough() -> bool:
-            asked[0] += 1
-            if asked[0] <= count:
+        def enough(tally: Tally) -> bool:
+            if tally.started < count:
                 return False
             ended.append(time.monotonic())
             servers.enter_context(at_work(answer_all))

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_verdict_line_has_one_form(code: int, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     """NAME: sentence: word, as the last line and in JSON; the exit code goes with the word."""
     line = f"ROLL: lost nobody: {word}"
-    options = roll.Options("roll", "all", False, False, 1, 1, 1, None, 1.0, 1.0, json=False)
+    options = roll.Options("roll", "all", False, socket.AF_INET, 1, 1, 1, None, 1.0, 1.0, json=False)
     assert _report.finish(options, {}, ["first"], "lost nobody", code) == code
     assert capsys.readouterr().out == f"first\n{line}\n"
     options = options._replace(json=True)

@@ -71,10 +71,10 @@ def test_what_is_counted_and_the_seconds_are_of_one_span() -> None:
             return tally
 
     def seconds() -> float:
-        options = roll.Options("roll", "inherit", False, False, 1, 1, 2, None, 1.0, 60.0, json=False)
+        options = roll.Options("roll", "inherit", False, socket.AF_INET, 1, 1, 2, None, 1.0, 60.0, json=False)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(roll, "ClosedLoop", Load)
-            measured = roll.roll_on_loopback("inherit", socket.AF_INET, options).seconds
+            measured = roll.roll_on_loopback("inherit", options).seconds
         return measured - (moments[1] - moments[0])
 
     assert in_private_network(seconds) >= 0
