@@ -43,8 +43,9 @@ class Listener(NamedTuple):
 class TCPSocket(NamedTuple):
     """A socket in TCP's table. Subflows of MPTCP connections are included, with their connection's inode.
 
-    Fields have the names of the kernel's inet_diag_msg without ``idiag_``. Thread rule: immutable, use it
-    anywhere.
+    Fields have the names of the kernel's inet_diag_msg, without ``idiag_``.
+
+    Thread rule: immutable, use it anywhere.
     """
 
     state: int

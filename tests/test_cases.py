@@ -219,7 +219,7 @@ def test_a_fin_that_came_is_counted(family: int, monkeypatch: pytest.MonkeyPatch
         (_cases.full_info, "mptcp_full_info", flip_tcp_info(200), "bytes_sent of subflow 1 is"),
         (_cases.full_info, "mptcp_tcpinfo", flip(128), "bytes_received of subflow 1 is"),
         (_cases.full_info, "mptcp_subflow_addrs", flip(128 + 3), "addresses differ"),
-        (_cases.full_info_length, "mptcp_info", lambda raw: raw.append(0), r"and not 40 before \d+ of"),
+        (_cases.full_info_length, "mptcp_info", lambda raw: raw.append(0), r"not 40 plus \d+ of"),
     ],
 )
 def test_a_wrong_field_is_seen(

@@ -150,9 +150,9 @@ def sandbox_script(settle: _ktap.Settle, plan: Plan, family: int) -> None:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mptcp-sockopt selftest",
-        description=f"Test this kernel's MPTCP socket options: every check of the kernel's own "
+        description=f"Test this kernel's MPTCP socket options with every check of the kernel's own "
         f"mptcp_sockopt.c, mptcp_inq.c and lookup by token (tools/testing/selftests/net/mptcp, as of "
-        f"Linux {KERNEL}), and more.",
+        f"Linux {KERNEL}), and with further cases.",
         epilog="Prints TAP 13, like the kernel's self tests. Exit status: 0 pass, 1 fail, 2 usage, 4 skip "
         '(nothing can be tested here; the plan says why), 3 no result ("Bail out!" says what the machine '
         "ran out of).",

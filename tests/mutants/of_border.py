@@ -15,7 +15,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_border/sockopt.py",
         "errors abi bounds",
-        ("            checked(sock, fd)  # refused before the kernel was asked: what is no descriptor\n", ""),
+        ("            checked(sock, fd)  # the exception of an invalid descriptor comes first\n", ""),
     ),
     *of(
         "mptcp_sockopt/_border/sockopt.py",

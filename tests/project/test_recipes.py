@@ -231,7 +231,7 @@ OPTION: dict[str, Step] = {
     "tests": (Edit("tests/test_hello.py", "", HELLO_TESTS),),
     "list of readers": (line("tests/support.py", "    mp.mptcp_full_info,", "    mp.mptcp_hello,"),),
     "case": (
-        Edit("mptcp_sockopt/selftest/_cases.py", 'before {info} of MPTCP_INFO")\n\n\n', HELLO_CASE),
+        Edit("mptcp_sockopt/selftest/_cases.py", 'plus {info} of MPTCP_INFO")\n\n\n', HELLO_CASE),
         Edit("mptcp_sockopt/selftest/__main__.py", "_cases.addrs, ", "_cases.hello, "),
     ),
     "case's test": (
