@@ -54,6 +54,18 @@ def test_no_lie_of_all_misleads_a_reader(mptcp: None) -> None:
     check(table(timeout=1800))
 
 
+def test_help_runs_no_lie() -> None:
+    """It shows the options; a word that is no option is a usage error."""
+    command = [sys.executable, "-m", "tests.lies"]
+    shown = subprocess.run(
+        [*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert [option for option in lies.Options._fields if f"  --{option} " not in shown.stdout] == []
+    assert "pairs:" not in shown.stdout
+    wrong = subprocess.run([*command, "--all"], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert wrong.returncode == 2
+
+
 def test_what_is_wrong_is_seen() -> None:
     """Another value, another errno, one who believes what is to be refused, another exception."""
     truth = Outcome("value", [1])

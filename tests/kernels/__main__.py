@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""python -m tests.kernels: boot every row, print a table, fail if one is not as expected."""
+"""``python -m tests.kernels``: boot every row, print two tables, fail if a row is not as expected."""
 
 from __future__ import annotations
 
@@ -49,20 +49,26 @@ class Options(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.kernels",
-        description="Boot real Debian kernels under qemu and test the project's wheel in each. Exit status: "
-        "0 if every row is ok (or GONE, for a row that is not required), 1 if not, 2 usage.",
+        description="Boot real Debian kernels under qemu and test the project's wheel in each.",
+        epilog="Exit status: 0 if every row is ok, or GONE and not required; 1 if not; 2 usage.",
     )
-    parser.add_argument("--only", metavar="REGEX", default="", help="rows whose ARCH-SERIES matches")
-    parser.add_argument("--small", action="store_true", help="five rows that differ most, in minutes")
-    parser.add_argument("--jobs", metavar="N", type=int, default=2, help="guests at a time (2)")
+    parser.add_argument("--only", metavar="REGEX", default="", help="run the rows whose ARCH-SERIES matches")
+    parser.add_argument("--small", action="store_true", help="run only the five rows that differ most")
+    parser.add_argument("--jobs", metavar="N", type=int, default=2, help="guests at a time (default 2)")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mptcp-sockopt" / "kernels"
-    parser.add_argument("--cache", metavar="DIR", type=Path, default=cache, help=f"({cache})")
-    parser.add_argument("--wheels", metavar="DIR", type=Path, help="wheels, instead of .ci/wheels.py's")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there as well")
-    parser.add_argument("--list", action="store_true", help="name the rows and their packages; boot none")
-    parser.add_argument("--offline", action="store_true", help="ask no mirror for its index")
-    parser.add_argument("--limit", metavar="SECONDS", type=float, default=1200, help="for one guest (1200)")
-    parser.add_argument("--record", metavar="DIR", type=Path, help="write each kernel's bytes there")
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, default=cache, help=f"downloads and logs (default {cache})"
+    )
+    parser.add_argument(
+        "--wheels", metavar="DIR", type=Path, help="use these wheels instead of building them"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows to FILE, too")
+    parser.add_argument("--list", action="store_true", help="list the rows and their packages, and exit")
+    parser.add_argument("--offline", action="store_true", help="use the indexes in the cache; ask no mirror")
+    parser.add_argument(
+        "--limit", metavar="SECONDS", type=float, default=1200, help="time for one guest (default 1200)"
+    )
+    parser.add_argument("--record", metavar="DIR", type=Path, help="write the bytes of each kernel to DIR")
     parser.add_argument("--write-docs", action="store_true", help="write docs/kernels.md and .json")
     # For tests of this command: something that must not pass.
     parser.add_argument("--plant", choices=PLANTS, default="", help=argparse.SUPPRESS)
@@ -181,13 +187,13 @@ def alone(cache: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another run works in {cache}: waiting for its end", file=sys.stderr, flush=True)
+            print(f"another run uses {cache}: waiting for it to end", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def no_row() -> int:
-    print("no row is called that; --list names them", file=sys.stderr)
+    print("no row matches; --list names them", file=sys.stderr)
     return 2
 
 
@@ -220,7 +226,7 @@ def report(outcomes: list[Outcome], options: Options, complete: bool) -> int:
         if complete and not bad:
             table.write_docs(records)
         else:
-            print("docs/kernels.md is written from a full run that is ok, not from this one", file=sys.stderr)
+            print("docs/kernels.md is not written: that takes a full run in which all is ok", file=sys.stderr)
             bad = bad or ["the docs"]
     summary = f"{len(outcomes)} rows: {len(outcomes) - len(bad) - len(gone)} ok"
     for name, rows in (("gone", gone), ("not ok", bad)):
@@ -238,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser()
     options = Options(**vars(commands.parse_args(argv)))
     if options.write_docs and (options.only or options.small or options.plant):
-        commands.error("--write-docs wants all rows: no page is written from some")
+        commands.error("--write-docs needs all rows: leave out --only and --small")
     options = options._replace(
         cache=options.cache.resolve(),
         wheels=options.wheels and options.wheels.resolve(),
@@ -262,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{time.monotonic() - start:.0f} s")
             return code
     except KeyboardInterrupt:
-        print("stopped; no guest is left", file=sys.stderr)
+        print("stopped; no guest is left running", file=sys.stderr)
         raise
 
 

@@ -1,8 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Each lie to each reader that it concerns, in a forked child. See the package's docstring."""
+"""Run every reader on a kernel that lies, and check that each gives a right value
+or an OSError.
+
+A preloaded library changes the kernel's answers. Each pair of a lie and a reader
+runs in a forked child. WRONG is a value that is not true, or another exception;
+a child may also CRASH or HANG.
+
+Exit status: 0 if no pair is WRONG, CRASH or HANG, and always with --json; 1 if
+one is; 2 usage; 3 cannot run here.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import errno
@@ -18,7 +28,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -265,20 +275,45 @@ def table(rows: Iterable[tuple[str, dict[str, Outcome]]]) -> int:
     return sum(n for kind, n in counts.items() if kind not in RIGHT)
 
 
-def main() -> int:
-    """Exit status: 0 where all pairs are right, 1 where some are not, 3 where it cannot run."""
+class Options(NamedTuple):
+    """The words of the command."""
+
+    short: bool
+    json: bool
+    first: bool
+
+
+def parser() -> argparse.ArgumentParser:
+    summary, _, more = f"{__doc__}".partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.lies",
+        description=summary,
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--short", action="store_true", help="leave out variations of a lie")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each lie")
+    parser.add_argument(
+        "--first", action="store_true", help="with --json: stop after the first lie that misleads"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Preload the liar to a Python that runs this again, and there ask all readers."""
+    options = Options(**vars(parser().parse_args(argv)))
     if "LIAR" in os.environ:
         try:
             testing.enter_private_network()
         except testing.UnavailableError as error:
             print(error, file=sys.stderr)
             return MISSING
-        found = results("--short" in sys.argv)
-        if "--json" not in sys.argv:
+        found = results(options.short)
+        if not options.json:
             return 1 if table(found) else 0
         for lie, row in found:
             print(json.dumps((lie, row)))
-            if "--first" in sys.argv and any(one.kind not in RIGHT for one in row.values()):
+            if options.first and any(one.kind not in RIGHT for one in row.values()):
                 break  # who asks wants to know whether there is one
         return 0
     with tempfile.TemporaryDirectory() as folder:
@@ -286,7 +321,8 @@ def main() -> int:
         if library is None:
             print("a compiler (cc)", file=sys.stderr)
             return MISSING
-        command = [sys.executable, "-m", "tests.lies", *sys.argv[1:]]
+        words = [f"--{name}" for name, given in options._asdict().items() if given]
+        command = [sys.executable, "-m", "tests.lies", *words]
         return subprocess.run(command, env=preloaded(library), check=False).returncode
 
 

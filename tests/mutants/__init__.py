@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Mistakes that the fast tests must notice: ``python -m tests.mutants``.
 
-of_c        in csrc
-of_border   in the rooms that see the compiled module
-of_objects  in what is built on them
-of_processes  in what looks into other processes, and into TCP's table
-__main__    applies them one by one
+of_c          mistakes in csrc
+of_border     in the modules that see the compiled one
+of_objects    in the modules above them
+of_processes  in what reads other processes, and TCP's table
+__main__      applies them one by one
 """
 
 from __future__ import annotations

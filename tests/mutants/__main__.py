@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Break the code on purpose, one place at a time, and see the tests of that room go red:
+"""Break the code on purpose, one place at a time, and check that the tests notice:
 
     python -m tests.mutants [--only REGEX] [--jobs N] [--list]
 
-Each mutation is applied to a copy of the checkout, and the module is compiled again if it is of C. Then
-the test files that it names are run. A mutant is killed by a test that fails, by a signal, or by the time.
-One that lives means that those tests would not notice that mistake.
+Each mutation is applied to a copy of the checkout. If it is in C, the module is compiled again. Then the test
+files that it names are run. A failed test, a signal or the time limit kills the mutant. One that lives is a
+mistake that those tests would not notice.
 
-Exit status: 0 if at least 95 % of those that are not equivalent were killed, 1 if not or if one no longer
-applies, 2 usage, 3 cannot run here.
+Exit status: 0 if at least 95 % of the mutants that a test can tell from the code were killed; 1 if not, or if
+a mutation no longer applies; 2 usage; 3 cannot run here.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ class Workshop:
 
     def fate_of(self, mutation: Mutation) -> tuple[str, str]:
         if not applies(mutation, self.folder):
-            return "GONE", "its old text does not stand in the file exactly once"
+            return "GONE", "its old text is not in the file exactly once"
         if mutation.equivalent:
             return "equivalent", mutation.equivalent
         with self.applied(mutation) as problem:
             if problem:
-                return "GONE", f"what comes of it is no program: {problem}"
+                return "GONE", f"the mutated file does not compile: {problem}"
             by = self.killer(tests_of(mutation))
         return ("killed", by) if by else ("LIVES", "")
 
@@ -251,11 +251,17 @@ def parser() -> argparse.ArgumentParser:
         description=summary.rstrip(":"),
         epilog=exits[exits.index("Exit status") :],
     )
-    parser.add_argument("--only", metavar="REGEX", default="", help="those whose file or text matches")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="side by side (%(default)s)"
+        "--only", metavar="REGEX", default="", help="only mutations whose file or text matches"
     )
-    parser.add_argument("--list", action="store_true", help="show them, and try none")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="mutants at a time (default %(default)s)",
+    )
+    parser.add_argument("--list", action="store_true", help="show the mutations and exit")
     return parser
 
 

@@ -251,7 +251,7 @@ def test_usage_errors_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             main(["--write-docs", *words])
         assert caught.value.code == 2
-        assert "--write-docs wants all rows" in capsys.readouterr().err
+        assert "--write-docs needs all rows" in capsys.readouterr().err
 
 
 def test_a_list_waits_for_no_other_run(
