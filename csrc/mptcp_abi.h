@@ -5,7 +5,7 @@
  * Layouts follow Linux 7.3: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
  * <linux/netlink.h>, <linux/inet_diag.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
  * Kernels append to the structs of the first two and return the length they know; which fields an older
- * kernel returned is decided in mptcp_sockopt/_views.py. System headers are never included: they describe
+ * kernel returned is decided in _mptcp_info.py and _tcp_info.py. System headers are never included: they describe
  * the build machine.
  *
  * Three readers share this file: the C (#include), build_ffi.py (the text becomes cffi's cdef) and
@@ -33,7 +33,7 @@
 #define MPTCP_INFO_FLAG_FALLBACK 1
 #define MPTCP_INFO_FLAG_REMOTE_KEY_RECEIVED 2
 
-/* MPTCP_INFO. 40 bytes in 5.9; each growth is listed in _views.py. Two fields were named anew in 6.18
+/* MPTCP_INFO. 40 bytes in 5.9; each growth is listed in _mptcp_info.py. Two fields were named anew in 6.18
  * (extra_subflows and friends are the same bytes); the names here are the first ones. */
 struct mptcp_info {
 	uint8_t mptcpi_subflows;
