@@ -181,13 +181,13 @@ def test_the_rows_of_the_workflow_are_all_machines() -> None:
 
 
 def test_the_local_builder_has_the_same_platforms() -> None:
-    """.ci/workshop.py names its targets machine-libc; CONTRIBUTING.md says how many there are."""
+    """.ci/workshop.py names its targets machine-libc; docs/releases.md says how many there are."""
     builder = ROOT / ".ci" / "workshop.py"
     targets = re.findall(r'^ +"(\w+)-(manylinux|musllinux)":', builder.read_text(), re.MULTILINE)
     expected = [(machine, libc) for libc, machines in PLATFORMS.items() for machine in machines]
     assert sorted(targets) == sorted(expected)
     count = "zero one two three four five six seven eight nine ten eleven twelve".split()[len(targets)]
-    assert f"each of {count} platforms" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert f"each of {count} platforms" in (ROOT / "docs" / "releases.md").read_text()
 
 
 def test_the_builder_is_the_one_that_is_tested_here() -> None:
