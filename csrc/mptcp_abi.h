@@ -4,8 +4,8 @@
  *
  * Layouts follow Linux 7.3: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
  * <linux/netlink.h>, <linux/inet_diag.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
- * Kernels append to the structs of the first two and return the length that they know; mptcp_sockopt/_fields.py
- * and _mptcp_info.py decide which fields an older kernel returned. System headers are never included: they
+ * Kernels append to the structs of the first two and return the length that they know; mptcp_sockopt/_mptcp_info.py
+ * and _tcp_info.py decide which fields an older kernel returned. System headers are never included: they
  * describe the build machine.
  *
  * Three readers share this file: the C code (#include), build_ffi.py (the text becomes cffi's cdef) and

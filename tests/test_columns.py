@@ -12,9 +12,10 @@ import pytest
 import mptcp_sockopt as mp
 
 from .support import has_full_info, inode, mptcp_pair, tcp_pair
+from .vectors import MPTCP_INFO_LENGTH as LENGTH
 from .vectors import pattern
 
-ROWS = b"".join(bytes([2, state]) + bytes(70) + pattern(96) for state in (1, 7))
+ROWS = b"".join(bytes([2, state]) + bytes(70) + pattern(LENGTH) for state in (1, 7))
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -37,7 +38,7 @@ def test_columns_of_a_sample(mptcp: None, full: bool) -> None:
 def test_columns_of_a_sample_of_an_older_kernel() -> None:
     """What it does not report is not among them: as of Linux 5.16, whose mptcp_info has 48 bytes."""
     ints = struct.pack("=3i", 48, 0, 0)
-    columns = mp.Sample(False, (3,), 1, 96, memoryview(pattern(96) + ints)).columns()
+    columns = mp.Sample(False, (3,), 1, LENGTH, memoryview(pattern(LENGTH) + ints)).columns()
     assert columns.keys() == {name for name, field in mp.MPTCPInfo.fields.items() if field.needed <= 48}
     assert "bytes_sent" not in columns
     assert columns["token"].tolist() == [mp.MPTCPInfo(pattern(48)).token]
@@ -69,7 +70,7 @@ def mp_errno(sock: socket.socket) -> int:
 
 def test_columns_of_a_dump() -> None:
     """Of the socket's fields and of the connection's; a field that the kernel lacks is not among them."""
-    found = mp.MPTCPDiag(5, 96, ROWS)
+    found = mp.MPTCPDiag(5, LENGTH, ROWS)
     columns = found.columns()
     assert columns.keys() == {*mp.MPTCPDiagMsg.fields, *mp.MPTCPInfo.fields}
     assert columns["state"].tolist() == [1, 7]
@@ -81,7 +82,7 @@ def test_columns_of_a_dump() -> None:
 
 
 def test_a_dump_as_a_dict_is_json() -> None:
-    found = mp.MPTCPDiag(5, 96, ROWS, "why")
+    found = mp.MPTCPDiag(5, LENGTH, ROWS, "why")
     as_dict = json.loads(json.dumps(found.asdict(clean=True)))
     assert (as_dict["time"], as_dict["missing"], len(as_dict["rows"])) == (5, "why", 2)
     assert as_dict["rows"][0]["state"] == 1
@@ -91,7 +92,7 @@ def test_a_dump_as_a_dict_is_json() -> None:
     assert head.split()[:5] == ["local", "remote", "state", "fallback", "inode"]
     assert one.split()[2:4] == ["ESTABLISHED", str(found[0].fallback)]
     assert two.split()[2] == "CLOSE"
-    assert len(str(mp.MPTCPDiag(5, 96, b"")).splitlines()) == 3
+    assert len(str(mp.MPTCPDiag(5, LENGTH, b"")).splitlines()) == 3
 
 
 def test_a_dump_of_this_namespace_as_a_table(mptcp: None) -> None:

@@ -48,7 +48,7 @@ def test_passes_here(family: int, tmp_path: Path) -> None:
     assert [re.match(r"ok (\d+) \S", line)[1] for line in lines] == [str(n + 1) for n in range(count)]  # type: ignore[index]
     skips = [line for line in lines if "# SKIP" in line]
     reasons = {re.search(r"# SKIP .*\((.*)\)$", line)[1] for line in skips}  # type: ignore[index]
-    assert reasons <= {"Linux 6.5", "CONFIG_INET_MPTCP_DIAG"}
+    assert all(re.fullmatch(r"Linux \d+\.\d+|CONFIG_INET_MPTCP_DIAG", reason) for reason in reasons), reasons
     assert ("Linux 6.5" in reasons) is not has_full_info()
     assert totals == f"# Totals: pass:{count - len(skips)} fail:0 xfail:0 xpass:0 skip:{len(skips)} error:0"
 

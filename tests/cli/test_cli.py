@@ -57,15 +57,18 @@ def test_usage_errors(words: list[str]) -> None:
 
 
 def test_every_room_is_a_command_with_a_test_and_a_page() -> None:
-    """The table has each, and none twice; its test has its name; the README or a page shows the call."""
+    """The table has each, and none twice; its test has its name; the README or a page shows the call; the
+    changelog names it."""
     rooms = {f"mptcp_sockopt.cli.{path.stem}" for path in (ROOT / "mptcp_sockopt/cli").glob("[!_]*.py")}
     assert rooms <= {command.module for command in cli.COMMANDS}
     names = [command.name for command in cli.COMMANDS]
     assert sorted(names) == sorted(set(names))
     shown = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+    changelog = (ROOT / "CHANGELOG.md").read_text()
     for name in names:
         assert [*(ROOT / "tests").rglob(f"test_{name}.py")], f"tests/cli/test_{name}.py is missing"
         assert f"mptcp-sockopt {name}" in shown, name
+        assert re.search(rf"`(mptcp-sockopt )?{name}`", changelog), f"{name} is not in CHANGELOG.md"
 
 
 def test_help_names_every_command_and_fits() -> None:

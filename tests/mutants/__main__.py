@@ -138,7 +138,7 @@ class Workshop:
             by = self.killer(tests_of(mutation))
         return ("killed", by) if by else ("LIVES", "")
 
-    def killer(self, tests: Sequence[str], *, required: bool = True) -> str:
+    def killer(self, tests: Sequence[str], *, required: bool = True, seconds: float = SECONDS) -> str:
         """The first test that fails, or what else ended the run; empty if all pass."""
         # What is skipped kills nobody.
         options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", *["--require-mptcp"] * required]
@@ -152,7 +152,7 @@ class Workshop:
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             try:
-                code = self.tests.wait(0 if self.closed else SECONDS)
+                code = self.tests.wait(0 if self.closed else seconds)
             except subprocess.TimeoutExpired:
                 return "time"
             finally:

@@ -2,7 +2,9 @@
 """The rules of the house, asked of its sources: floors, doors, and what only the border may see.
 
 Everything here works on any checkout, so that a copy with a mistake in it can be asked too. problems() is one
-sentence for each breach, with file and line.
+sentence for each breach, with file and line. They are printed, with the tree, its floors and purposes, by:
+
+    python -m tests.project.house
 """
 
 from __future__ import annotations
@@ -10,10 +12,15 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).parents[2]
+PAGE = "docs/house.md"  # has the floors
 LIBRARY, APPLICATION = "mptcp_sockopt", "reuseport"
 COMPILED = "_mptcp_sockopt"
 BORDER = f"{LIBRARY}._border"
@@ -142,11 +149,11 @@ def owner_of(name: str, known: dict[str, Module]) -> str:
 
 
 def floors(root: Path) -> dict[str, int]:
-    """By module: the lines of the block in CONTRIBUTING.md that begins behind "Imports only go down"."""
-    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    block = text.partition("Imports only go down")[2].split("```")[1]
+    """By module: the lines of the block of docs/house.md that has them."""
+    text = (root / PAGE).read_text(encoding="utf-8")
+    block = text.partition("```text floors\n")[2].partition("```")[0]
     found: dict[str, int] = {}
-    for number, line in enumerate(block.splitlines()[1:]):
+    for number, line in enumerate(block.splitlines()):
         for word in line.split():
             name = word if word.split(".")[0] in (LIBRARY, APPLICATION) else f"{LIBRARY}.{word}"
             if name in found:
@@ -155,14 +162,21 @@ def floors(root: Path) -> dict[str, int]:
     return found
 
 
-def climbing(known: dict[str, Module], floor: dict[str, int]) -> Iterator[str]:
-    for name in sorted(known.keys() ^ floor.keys()):
-        yield f"{name}: it has no floor in CONTRIBUTING.md" if name in known else f"{name}: no such room"
-    for module in (known[name] for name in known.keys() & floor.keys()):
+def arrows(known: dict[str, Module]) -> Iterator[tuple[str, str, int]]:
+    """Each use of one module by another: who, whom, and the line."""
+    for module in known.values():
         for use in uses(module, known):
             owner = owner_of(use.name, known)
-            if owner in floor and owner != module.name and floor[owner] >= floor[module.name]:
-                yield f"{module.name}:{use.line}: imports {owner}, which is not below it"
+            if owner and owner != module.name:
+                yield module.name, owner, use.line
+
+
+def climbing(known: dict[str, Module], floor: dict[str, int]) -> Iterator[str]:
+    for name in sorted(known.keys() ^ floor.keys()):
+        yield f"{name}: it has no floor in {PAGE}" if name in known else f"{name}: no such module"
+    for name, owner, line in arrows(known):
+        if name in floor and owner in floor and floor[owner] >= floor[name]:
+            yield f"{name}:{line}: imports {owner}, which is not below it"
 
 
 # ------------------------------------------------------------------------------------------------ doors
@@ -305,3 +319,37 @@ def problems(root: Path) -> list[str]:
     found += [f"{name}:{sentence}" for name, what, sentence in breaches if (name, what) not in EXCEPTIONS]
     stale = EXCEPTIONS.keys() - {(name, what) for name, what, _ in breaches}
     return found + [f"{name}: nothing of {what} is left, and its exception can go" for name, what in stale]
+
+
+def purpose(module: Module) -> str:
+    """The first sentence of its docstring."""
+    paragraph = (ast.get_docstring(_parsed(module)) or "").partition("\n\n")[0]
+    return " ".join(paragraph.split()).partition(". ")[0].rstrip(".:")
+
+
+def tree(root: Path, width: int) -> Iterator[str]:
+    """The folders, and in each its files with floor and purpose."""
+    known, floor = modules(root), floors(root)
+    for folder in sorted(name for name, module in known.items() if module.is_package):
+        indent = "  " * folder.count(".")
+        yield f"{indent}{folder.rpartition('.')[2]}/"
+        files = [name for name in known if name.rpartition(".")[0] == folder and not known[name].is_package]
+        for name in [folder, *sorted(files)]:
+            file = "__init__" if name == folder else name.rpartition(".")[2]
+            place = f"{indent}  {file + '.py':<20} {floor.get(name, '?'):>2}  "
+            yield place + textwrap.shorten(purpose(known[name]), width - len(place), placeholder=" ...")
+
+
+def main(root: Path = ROOT) -> int:
+    known, floor, found = modules(root), floors(root), problems(root)
+    print(*tree(root, shutil.get_terminal_size((120, 0)).columns), *found, sep="\n")
+    pairs = {(name, owner) for name, owner, _ in arrows(known)}
+    verdict = f"broken rules: {len(found)}" if found else "none climbs, and no rule is broken"
+    print(
+        f"{len(known)} modules on {len({*floor.values()})} floors, {len(pairs)} imports among them: {verdict}"
+    )
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -198,7 +198,14 @@ def test_every_status_is_named() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "tests/kernels/README.md"]
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "tests/README.md",
+        "tests/kernels/README.md",
+    ]
     + [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))],
 )
 def test_links_and_paths_exist(document: str) -> None:

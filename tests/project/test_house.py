@@ -32,6 +32,7 @@ FOLDERS = (
     ".github/workflows/*",
     "build_ffi.py",
 )
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 SOURCES = sorted(path for pattern in FOLDERS for path in ROOT.glob(pattern))
 
 
@@ -95,7 +96,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("house")
     for package in (house.LIBRARY, house.APPLICATION):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "CONTRIBUTING.md", root)
+    (root / house.PAGE).parent.mkdir()
+    shutil.copy(ROOT / house.PAGE, root / house.PAGE)
     return root
 
 
@@ -114,13 +116,13 @@ def test_what_is_planted_is_seen(copy: Path, file: str, line: str, sentence: str
     assert [problem for problem in found if not problem.startswith(f"{module}:")] == []
 
 
-def test_a_room_that_is_gone_has_no_floor(copy: Path) -> None:
+def test_a_module_that_is_gone_has_no_floor(copy: Path) -> None:
     """The list names what there is."""
-    path = copy / "CONTRIBUTING.md"
+    path = copy / house.PAGE
     text = path.read_text()
     path.write_text(text.replace("\n_views\n", "\n_views _vews\n"))
     try:
-        assert house.problems(copy) == ["mptcp_sockopt._vews: no such room"]
+        assert house.problems(copy) == ["mptcp_sockopt._vews: no such module"]
     finally:
         path.write_text(text)
 
@@ -133,24 +135,42 @@ def test_an_exception_that_is_not_needed_is_a_breach(copy: Path, monkeypatch: py
     ]
 
 
-def test_the_table_of_rooms_is_whole() -> None:
-    """That of CONTRIBUTING.md: each source once, and nothing that is not there."""
-    table = (ROOT / "CONTRIBUTING.md").read_text().split("| room | what is in it |")[1].split("\n\n")[0]
-    named: list[str] = []
-    for line in table.splitlines()[2:]:
-        for name in re.findall(r"`([^`]+)`", line.split(" | ")[0]):
-            if "/" in name or name == "build_ffi.py":
-                named.append(name)
-            elif name.startswith("."):  # the same with another suffix
-                named.append(named[-1].rpartition(".")[0] + name)
-            else:  # in the same folder
-                named.append(f"{named[-1].rpartition('/')[0]}/{name}")
-    assert [name for name in named if not (ROOT / name).exists()] == []
-    assert sorted(named) == sorted(set(named))
-    folders = "csrc mptcp_sockopt reuseport benchmarks .ci .github/workflows".split()
-    sources = [path for folder in folders for path in (ROOT / folder).iterdir() if path.name != "__pycache__"]
-    found = {f"{path.relative_to(ROOT)}{'/' * path.is_dir()}" for path in sources if path.stat().st_size}
-    assert found - {"mptcp_sockopt/py.typed"} <= set(named)
+def test_the_tree_is_printed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each module with its floor and its purpose, and at the end that no import climbs."""
+    assert house.main(copy) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^ +\w+\.py +\d+  \S.*$", printed, re.MULTILINE)) == len(house.modules(copy))
+    assert printed.endswith("none climbs, and no rule is broken\n")
+
+
+def test_what_is_wrong_is_printed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Behind the tree; and the exit status says so."""
+    path = copy / "mptcp_sockopt" / "new.py"
+    path.write_text('"""What it is for."""\n')
+    try:
+        assert house.main(copy) == 1
+    finally:
+        path.unlink()
+    *tree, problem, last = capsys.readouterr().out.splitlines()
+    assert f"  {'new.py':<20}  ?  What it is for" in tree
+    assert problem == "mptcp_sockopt.new: it has no floor in docs/house.md"
+    assert last.endswith(": broken rules: 1")
+
+
+def test_every_folder_has_a_row() -> None:
+    """In the table of CONTRIBUTING.md, once; and each file that a row names is there."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("| folder | what is in it |\n")[1].split("\n\n")[0]
+    rows = [line.split(" | ") for line in table.splitlines()[1:]]
+    named = [name for folders, _ in rows for name in re.findall(r"`([^`]+)/`", folders)]
+    files = [
+        path
+        for folder in ".ci .github benchmarks csrc docs mptcp_sockopt reuseport tests".split()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert sorted(named) == sorted({str(path.parent.relative_to(ROOT)) for path in files})
+    names = {path.name for path in (*files, *ROOT.iterdir())}
+    assert {name for _, words in rows for name in re.findall(r"`(\w+\.\w+)`", words)} <= names
 
 
 def test_the_stub_is_the_module() -> None:
@@ -192,6 +212,13 @@ def test_the_last_field_of_what_grows_is_pinned(struct: str, prefix: str) -> Non
     assert f"AT(struct {struct}, {prefix}{name}, {place.offset});" in asserts
 
 
+@pytest.mark.parametrize("view", [mp.MPTCPInfo, mp.TCPInfo])
+def test_a_field_of_a_new_kernel_is_in_the_changelog(view: type[mp.MPTCPInfo | mp.TCPInfo]) -> None:
+    """Those of 7.3 and before came with our first release."""
+    names = {name for name, field in view.fields.items() if [*map(int, field.since.split("."))] > [7, 3]}
+    assert names <= set(re.findall(r"\w+", CHANGELOG))
+
+
 def test_public_names_are_documented() -> None:
     """In the README, and each with a docstring that help() shows under the public name."""
     readme = (ROOT / "README.md").read_text()
@@ -230,6 +257,15 @@ def test_an_option_has_a_function_tests_and_a_case(option: str) -> None:
     assert [path for path in (ROOT / "tests").glob("test_*.py") if called in path.read_text()]
     assert [title for title in Plan().names if option in title]
     assert f"`{option.lower()}(sock)`" in (ROOT / "README.md").read_text()
+    assert f"`{option.lower()}()`" in CHANGELOG
+
+
+def test_every_reader_in_c_is_fuzzed() -> None:
+    """tests/fuzz.c calls each function that hands out what a kernel wrote."""
+    readers = re.findall(r"^int (\w+_get_\w+)\(", (ROOT / "csrc/mptcp_sockopt.h").read_text(), re.MULTILINE)
+    assert len(readers) >= 5
+    fuzz = (ROOT / "tests" / "fuzz.c").read_text()
+    assert [reader for reader in readers if f" {reader}(" not in fuzz] == []
 
 
 def test_is_mptcp_begins_with_the_call() -> None:
