@@ -218,7 +218,9 @@ OPTION: dict[str, Step] = {
     ),
     "row": (
         line(
-            "README.md", "| name | what |\n|---|---|", "| `mptcp_hello(sock)` | `MPTCPHello` (MPTCP_HELLO) |"
+            "docs/api.md",
+            "| name | what |\n|---|---|",
+            "| `mptcp_hello(sock)` | `MPTCPHello` (MPTCP_HELLO) |",
         ),
     ),
     "tests": (Edit("tests/test_hello.py", "", HELLO_TESTS),),
@@ -238,8 +240,8 @@ OPTION: dict[str, Step] = {
         ),
     ),
     "number of cases": (
-        Edit("README.md", f"\n1..{CASES}\n", f"\n1..{CASES + 4}\n", instead=True),
-        Edit("README.md", f"pass:{CASES} ", f"pass:{CASES + 4} ", instead=True),
+        Edit("docs/selftest.md", f"\n1..{CASES}\n", f"\n1..{CASES + 4}\n", instead=True),
+        Edit("docs/selftest.md", f"pass:{CASES} ", f"pass:{CASES + 4} ", instead=True),
     ),
 }
 
