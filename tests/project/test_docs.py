@@ -25,6 +25,7 @@ from reuseport.__main__ import COMMANDS
 from .. import test_diag_table
 from ..kernels import rows
 from ..support import in_private_network
+from . import fields
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -217,6 +218,12 @@ def test_units_and_releases_as_shown() -> None:
     assert f"`TCPInfo.rtt.unit` is `{mp.TCPInfo.rtt.unit!r}`" in API
     sent = mp.MPTCPInfo.bytes_sent
     assert f"`MPTCPInfo.bytes_sent.since` is `{sent.since!r}` and its `kind` is `{sent.kind!r}`" in API
+
+
+def test_the_page_of_fields_is_what_they_say() -> None:
+    """docs/fields.md: each field, with its unit, kind, release and docstring."""
+    assert fields.PAGE.read_text().partition(fields.BEGIN)[2] == f"\n{fields.written()}"
+    assert len(fields.RESULTS) >= 11
 
 
 def test_every_status_is_named() -> None:

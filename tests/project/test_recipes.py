@@ -6,6 +6,7 @@ No file is touched that the recipe does not name.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,15 @@ from mptcp_sockopt.selftest.__main__ import Plan
 
 from ..mutants.__main__ import CannotRun, Workshop
 from ..support import Missing
+from . import fields
 
 ROOT = Path(__file__).parents[2]
 CASES = len(Plan().names)
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+# Of MPTCPInfo, in docs/fields.md.
+LAST_ROW = re.findall(
+    r"^\| `last_ack_recv` \| ms \| age \| 6\.10 .*$", fields.PAGE.read_text(), re.MULTILINE
+)[0]
 
 
 class Edit(NamedTuple):
@@ -66,6 +72,7 @@ FIELD: dict[str, Step] = {
             '    ("foo", 96, 4, 100, "9.9", "foos"),',
         ),
     ),
+    "page": (line("docs/fields.md", LAST_ROW, "| `foo` | foos | gauge | 9.9 | What a foo is. |"),),
 }
 
 HELLO_VIEW = '''
@@ -106,6 +113,15 @@ def hello(end: End) -> None:
     except mp.UnsupportedOptionError:
         raise Skip("this kernel has no MPTCP_HELLO") from None
 
+
+"""
+HELLO_FIELDS = """## MPTCPHello
+
+`struct mptcp_hello`: a greeting (Linux 9.9).
+
+| field | unit | kind | Linux | meaning |
+| --- | --- | --- | --- | --- |
+| `world` | worlds | gauge | 9.9 | How many worlds are greeted. |
 
 """
 HELLO_TESTS = '''# SPDX-License-Identifier: MIT
@@ -223,6 +239,7 @@ OPTION: dict[str, Step] = {
             "| `mptcp_hello(sock)` | `MPTCPHello` (MPTCP_HELLO) |",
         ),
     ),
+    "fields' page": (Edit("docs/fields.md", f"{fields.BEGIN}\n", HELLO_FIELDS),),
     "tests": (Edit("tests/test_hello.py", "", HELLO_TESTS),),
     "list of readers": (line("tests/support.py", "    mp.mptcp_full_info,", "    mp.mptcp_hello,"),),
     "case": (
@@ -293,6 +310,7 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
         [
             "tests/project/test_house.py",
             *(f"tests/test_{name}.py" for name in "views fields recorded shown".split()),
+            *("tests/project/test_docs.py", "-k", "not package_index"),  # which shows what was installed
         ],
     ),
     "option": (
