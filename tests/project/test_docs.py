@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import doctest
 import functools
 import os
 import re
-import socket
 import sys
 from importlib.metadata import metadata
 from pathlib import Path
@@ -37,33 +35,7 @@ OWN = re.compile(
     r"https://(?:github|raw\.githubusercontent)\.com/mptcp-sockopt/mptcp-sockopt/(?:blob/|tree/)?main/([\w./-]+)"
 )
 
-# What is printed, and is another at each run: a descriptor, a port behind a host, a time.
-VARIES = re.compile(r"(?<=fd )\d+|(?<=', )\d+(?=\))|\d+(?= us$)")
 COUNT = "zero one two three four five six seven eight nine ten eleven twelve".split()
-
-
-def as_it_comes(session: str) -> str:
-    """A session without what is another at each run."""
-    return re.sub(
-        r"^(?!>>>|\.\.\.).*", lambda line: re.sub(VARIES, "...", line[0]), session, flags=re.MULTILINE
-    )
-
-
-def test_the_session_of_the_readme(mptcp: None) -> None:
-    """As a doctest, of all its parts."""
-    parts = re.findall(r"```pycon\n(.*?)```", README, re.DOTALL)
-    session = as_it_comes("\n".join(parts))
-    test = doctest.DocTestParser().get_doctest(session, {}, "README", "README.md", 0)
-    report: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
-    try:
-        runner.run(test, out=report.append, clear_globs=False)
-    finally:
-        for value in test.globs.values():
-            if isinstance(value, socket.socket):
-                value.close()
-    assert "".join(report) == ""
-    assert runner.summarize(verbose=False).attempted >= 15
 
 
 def test_the_first_screen_of_the_readme() -> None:
@@ -224,6 +196,19 @@ def test_the_page_of_fields_is_what_they_say() -> None:
     """docs/fields.md: each field, with its unit, kind, release and docstring."""
     assert fields.PAGE.read_text().partition(fields.BEGIN)[2] == f"\n{fields.written()}"
     assert len(fields.RESULTS) >= 11
+
+
+def test_the_glossary_explains_what_the_pages_say() -> None:
+    """Its terms are in order, stand on another page, and each has a source."""
+    lines = (ROOT / "docs" / "glossary.md").read_text().split("|---|---|---|\n")[1].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    terms = [term for term, _, _ in rows]
+    assert terms == sorted(terms, key=lambda term: term.lower().replace("_", " "))
+    pages = [path for path in (ROOT / "docs").glob("*.md") if path.name != "glossary.md"]
+    text = " ".join(" ".join(path.read_text() for path in pages).split()).lower()
+    assert [term for term in terms if term.lower() not in text] == []
+    source = re.compile(r"RFC 8684, \d(\.\d)*|sysctl, `\w+`|kernel, MPTCP|[\w-]+\(\d\)|\[\w+\.md\]\(.*\)")
+    assert [term for term, _, where in rows if not source.fullmatch(where)] == []
 
 
 def test_every_status_is_named() -> None:
