@@ -7,6 +7,7 @@ import contextlib
 import doctest
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 import mptcp_sockopt as mp
 
-from ..support import exchange, in_private_network, inode, mptcp_pair, reset, until
+from ..support import exchange, fallback_pair, in_private_network, inode, mptcp_pair, reset, until
 from ..test_diag_table import connecting_to_a_full_queue
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,29 @@ def test_every_block_is_of_a_kind_that_is_run_or_shown() -> None:
     programs = [name for name, found in kinds.items() if "python" in found]
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name in programs if f'"docs" / "{name}"' not in tests] == []
+
+
+@pytest.mark.slow
+def test_the_programs_of_docs_export(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """pandas prints what is shown, and Prometheus gets both metrics."""
+    pytest.importorskip("pandas")
+    pytest.importorskip("prometheus_client")
+    page = (ROOT / "docs" / "export.md").read_text()
+    for_pandas, for_prometheus = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (shown,) = re.findall(r"```\n(remote.*?)```", page, re.DOTALL)
+
+    def run_both() -> None:
+        exec(for_pandas, {})
+        print("----")
+        with fallback_pair(INET):
+            exec(for_prometheus, {})
+        sys.stdout.flush()
+
+    in_private_network(run_both)
+    printed, _, metrics = capfd.readouterr().out.partition("----\n")
+    assert printed == shown
+    assert 'mptcp_connections{fallback="yes"} 1.0\n' in metrics
+    assert "mptcp_unacked_bytes 0.0\n" in metrics
 
 
 # ------------------------------------------------------------------------------------ docs/fallback.md
