@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt._border import abi, layouts
+from mptcp_sockopt._border.sock_diag import LIMIT, stride_of
 from mptcp_sockopt._version import KERNEL
 from mptcp_sockopt.selftest import __main__ as selftest
 from mptcp_sockopt.selftest import _cases, _inq_cases, _socket_cases
@@ -23,7 +25,6 @@ from reuseport.__main__ import COMMANDS
 from .. import test_diag_table
 from ..kernels import rows
 from ..support import in_private_network
-from . import fields
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -192,12 +193,6 @@ def test_units_and_releases_as_shown() -> None:
     assert f"`MPTCPInfo.bytes_sent.since` is `{sent.since!r}` and its `kind` is `{sent.kind!r}`" in API
 
 
-def test_the_page_of_fields_is_what_they_say() -> None:
-    """docs/fields.md: each field, with its unit, kind, release and docstring."""
-    assert fields.PAGE.read_text().partition(fields.BEGIN)[2] == f"\n{fields.written()}"
-    assert len(fields.RESULTS) >= 11
-
-
 def test_the_glossary_explains_what_the_pages_say() -> None:
     """Its terms are in order, stand on another page, and each has a source."""
     lines = (ROOT / "docs" / "glossary.md").read_text().split("|---|---|---|\n")[1].splitlines()
@@ -209,6 +204,33 @@ def test_the_glossary_explains_what_the_pages_say() -> None:
     assert [term for term in terms if term.lower() not in text] == []
     source = re.compile(r"RFC 8684, \d(\.\d)*|sysctl, `\w+`|kernel, MPTCP|[\w-]+\(\d\)|\[\w+\.md\]\(.*\)")
     assert [term for term, _, where in rows if not source.fullmatch(where)] == []
+
+
+@pytest.mark.parametrize(
+    ("document", "pattern", "figure"),
+    [
+        ("README.md", r"Python (\S+) or newer", (metadata("mptcp-sockopt")["Requires-Python"] or "")[2:]),
+        (
+            "docs/install.md",
+            r"Python (\S+) or newer",
+            (metadata("mptcp-sockopt")["Requires-Python"] or "")[2:],
+        ),
+        ("docs/mptcp_diag.md", r"(\d+) bytes on Linux", str(stride_of(layouts.MPTCP_INFO_SIZE))),
+        ("docs/mptcp_diag.md", r"(\d+) MiB", str(LIMIT >> 20)),
+        (
+            "docs/mptcp_diag.md",
+            r"some ([\d,]+) connections",
+            f"{LIMIT / stride_of(layouts.MPTCP_INFO_SIZE):.2g}",
+        ),
+        ("docs/subflows.md", r"([\d,]+) subflows; an answer beyond", str(abi.lib.MOST_SUBFLOWS)),
+        ("docs/selftest.md", r"deadline of (\d+) seconds", str(selftest.SECONDS)),
+        ("SECURITY.md", r"at most (\d+) seconds", str(selftest.SECONDS)),
+    ],
+)
+def test_a_figure_is_that_of_the_code(document: str, pattern: str, figure: str) -> None:
+    """Limits and sizes that pages name."""
+    (found,) = re.findall(pattern.replace(" ", r"\s"), (ROOT / document).read_text())
+    assert float(found.replace(",", "")) == float(figure), (found, figure)
 
 
 def test_every_status_is_named() -> None:

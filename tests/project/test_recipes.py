@@ -310,7 +310,7 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
         [
             "tests/project/test_house.py",
             *(f"tests/test_{name}.py" for name in "views fields recorded shown".split()),
-            *("tests/project/test_docs.py", "-k", "not package_index"),  # which shows what was installed
+            "tests/project/test_fields.py",
         ],
     ),
     "option": (
@@ -323,6 +323,7 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
                 "tests/test_bounds.py",
                 "tests/test_cases.py",
                 "tests/test_typed.py",
+                "tests/project/test_fields.py",
             ),
             *("tests/project/test_docs.py", "-k", "not package_index"),  # which shows what was installed
         ],
