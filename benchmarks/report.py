@@ -23,7 +23,7 @@ from .measure import TARGETS, Growth, Measured, Missing, Spread, Target, bound_o
 BEGIN, END = "<!-- python -m benchmarks --write: begin -->", "<!-- end -->"
 
 # The rows of the README; docs/benchmarks.md has all.
-OF_README = "T1 T2 T2m T3 T4 T6 T8 T17x T11 T10 T13 T13s T14".split()
+OF_README = "T1 T2 T3 T6 T17x T10 T14".split()
 COUNTED = {"subflows": "subflows", "connections": "sockets"}
 
 

@@ -400,13 +400,8 @@ def test_floats_lose_what_exceeds_2_to_the_53() -> None:
     assert tcp_info.asdict(clean=True)["max_pacing_rate"] is None
 
 
-def test_the_examples_of_docs_values(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
-    """Run as they are printed: one prints JSON, the other what its comment says."""
-    to_json, recorded = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+def test_the_example_of_docs_values(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """Prints what its comment says."""
+    (recorded,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(recorded, {})
     assert capfd.readouterr().out.strip() == recorded.rpartition("# ")[2].strip()
-    exec(to_json, {})
-    found = json.loads(capfd.readouterr().out)
-    assert found["status"] == "mptcp"
-    assert found["info"]["unacked_bytes"] == 0
-    assert found["subflows"][0]["tcp_info"]["last_data_sent"] is None

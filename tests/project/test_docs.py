@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import doctest
 import functools
 import os
 import re
-import socket
 import sys
 from importlib.metadata import metadata
 from pathlib import Path
@@ -16,6 +14,8 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
+from mptcp_sockopt._border import abi, layouts
+from mptcp_sockopt._border.sock_diag import LIMIT, stride_of
 from mptcp_sockopt._version import KERNEL
 from mptcp_sockopt.selftest import __main__ as selftest
 from mptcp_sockopt.selftest import _cases, _inq_cases, _socket_cases
@@ -28,6 +28,8 @@ from ..support import in_private_network
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+SELFTEST = (ROOT / "docs" / "selftest.md").read_text()
 # The one address of the project; pyproject.toml says it too.
 SOURCE = "https://github.com/mptcp-sockopt/mptcp-sockopt"
 OWN = re.compile(
@@ -37,22 +39,23 @@ OWN = re.compile(
 COUNT = "zero one two three four five six seven eight nine ten eleven twelve".split()
 
 
-def test_the_session_of_the_readme(mptcp: None) -> None:
-    """As a doctest, of all its parts; descriptors are numbered as they come."""
-    parts = re.findall(r"```pycon\n(.*?)```", README, re.DOTALL)
-    assert parts[0].rstrip().splitlines()[-1].startswith("mptcp_sockopt.NotMPTCPError: ")
-    session = re.sub(r"on fd \d+", "on fd ...", "\n".join(parts))
-    test = doctest.DocTestParser().get_doctest(session, {}, "README", "README.md", 0)
-    report: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
-    try:
-        runner.run(test, out=report.append, clear_globs=False)
-    finally:
-        for value in test.globs.values():
-            if isinstance(value, socket.socket):
-                value.close()
-    assert "".join(report) == ""
-    assert runner.summarize(verbose=False).attempted >= 20
+def test_the_first_screen_of_the_readme() -> None:
+    """What it is, how to install it, a session and what to use for what, in 80 columns."""
+    screen = README[: README.index("## Documentation")]
+    lines = screen.splitlines()
+    assert len(lines) <= 52
+    assert [line for line in lines if len(line) > 80] == []
+    assert re.findall(r"```(\w+)", screen) == ["sh", "pycon"]
+    assert "pip install mptcp-sockopt\n" in screen
+    assert "| I want to | use |" in screen
+    assert len(README.splitlines()) <= 160
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    """In one of its two tables, or where it says what to do if the install fails."""
+    linked = re.findall(r"^\[(\w+)\]: .*/docs/(\w+\.md)$", README, re.MULTILINE)
+    assert sorted(page for _, page in linked) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    assert [label for label, _ in linked if f"][{label}]" not in README] == []
 
 
 def test_the_example_of_docs_reuseport(mptcp: None) -> None:
@@ -137,10 +140,10 @@ def test_the_examples_of_docs_testing(mptcp: None, capfd: pytest.CaptureFixture[
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:
-    """In the first screen of the README, and word for word in .ci/run."""
-    commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
+    """The two for a checkout, word for word in .ci/run."""
+    checkout = README[README.index("## From a checkout") :]
+    commands = re.findall(r"```sh\n(.*?)\n```", checkout, re.DOTALL)
     assert len(commands) == 2
-    assert README.index(commands[1]) < 2600
     script = (ROOT / ".ci" / "run").read_text()
     for command in commands:
         assert command in script
@@ -149,15 +152,14 @@ def test_the_two_commands_are_what_ci_runs() -> None:
 def test_the_self_test_looks_as_shown() -> None:
     """Number of cases, first lines, totals."""
     names = selftest.Plan().names
-    shown = README[README.index("TAP version 13\n1..") :]
+    shown = SELFTEST[SELFTEST.index("TAP version 13\n1..") :]
     assert shown.splitlines()[1:4] == [f"1..{len(names)}", f"ok 1 {names[0]}", f"ok 2 {names[1]}"]
     assert f"# Totals: pass:{len(names)} fail:0 xfail:0 xpass:0 skip:0 error:0\n" in shown
 
 
 def test_the_kernels_checks_have_their_cases() -> None:
     """docs/selftest.md names cases of the plan, and all but those that the kernel's tests lack."""
-    page = (ROOT / "docs" / "selftest.md").read_text()
-    cells = [line.split(" | ")[1] for line in page.splitlines() if " | `" in line]
+    cells = [line.split(" | ")[1] for line in SELFTEST.splitlines() if " | `" in line]
     named = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
     planned = selftest.Plan().names
     assert [name for name in named if not any(title.endswith(name) for title in planned)] == []
@@ -169,7 +171,7 @@ def test_the_kernels_checks_have_their_cases() -> None:
 
 def test_the_options_of_the_self_test_are_all_shown() -> None:
     """As its usage has them."""
-    (shown,) = re.findall(r"^mptcp-sockopt selftest (.+)$", README, re.MULTILINE)
+    (shown,) = re.findall(r"^mptcp-sockopt selftest (.+)$", SELFTEST, re.MULTILINE)
     usage = selftest.parser().format_usage().partition("selftest")[2]
     assert re.findall(r"--?[\w-]+", shown) == re.findall(r"--?[\w-]+", usage)[1:]  # all but -h
 
@@ -185,14 +187,55 @@ def test_the_kernels_are_as_many_as_said() -> None:
 
 
 def test_units_and_releases_as_shown() -> None:
-    """The two examples of the README."""
-    assert f"`TCPInfo.rtt.unit` is `{mp.TCPInfo.rtt.unit!r}`" in README
-    assert f"`MPTCPInfo.bytes_sent.since` is `{mp.MPTCPInfo.bytes_sent.since!r}`" in README
+    """The examples of docs/api.md."""
+    assert f"`TCPInfo.rtt.unit` is `{mp.TCPInfo.rtt.unit!r}`" in API
+    sent = mp.MPTCPInfo.bytes_sent
+    assert f"`MPTCPInfo.bytes_sent.since` is `{sent.since!r}` and its `kind` is `{sent.kind!r}`" in API
+
+
+def test_the_glossary_explains_what_the_pages_say() -> None:
+    """Its terms are in order, stand on another page, and each has a source."""
+    lines = (ROOT / "docs" / "glossary.md").read_text().split("|---|---|---|\n")[1].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    terms = [term for term, _, _ in rows]
+    assert terms == sorted(terms, key=lambda term: term.lower().replace("_", " "))
+    pages = [path for path in (ROOT / "docs").glob("*.md") if path.name != "glossary.md"]
+    text = " ".join(" ".join(path.read_text() for path in pages).split()).lower()
+    assert [term for term in terms if term.lower() not in text] == []
+    source = re.compile(r"RFC 8684, \d(\.\d)*|sysctl, `\w+`|kernel, MPTCP|[\w-]+\(\d\)|\[\w+\.md\]\(.*\)")
+    assert [term for term, _, where in rows if not source.fullmatch(where)] == []
+
+
+@pytest.mark.parametrize(
+    ("document", "pattern", "figure"),
+    [
+        ("README.md", r"Python (\S+) or newer", (metadata("mptcp-sockopt")["Requires-Python"] or "")[2:]),
+        (
+            "docs/install.md",
+            r"Python (\S+) or newer",
+            (metadata("mptcp-sockopt")["Requires-Python"] or "")[2:],
+        ),
+        ("docs/mptcp_diag.md", r"(\d+) bytes on Linux", str(stride_of(layouts.MPTCP_INFO_SIZE))),
+        ("docs/mptcp_diag.md", r"(\d+) MiB", str(LIMIT >> 20)),
+        (
+            "docs/mptcp_diag.md",
+            r"some ([\d,]+) connections",
+            f"{LIMIT / stride_of(layouts.MPTCP_INFO_SIZE):.2g}",
+        ),
+        ("docs/subflows.md", r"([\d,]+) subflows; an answer beyond", str(abi.lib.MOST_SUBFLOWS)),
+        ("docs/selftest.md", r"deadline of (\d+) seconds", str(selftest.SECONDS)),
+        ("SECURITY.md", r"at most (\d+) seconds", str(selftest.SECONDS)),
+    ],
+)
+def test_a_figure_is_that_of_the_code(document: str, pattern: str, figure: str) -> None:
+    """Limits and sizes that pages name."""
+    (found,) = re.findall(pattern.replace(" ", r"\s"), (ROOT / document).read_text())
+    assert float(found.replace(",", "")) == float(figure), (found, figure)
 
 
 def test_every_status_is_named() -> None:
-    """In the README's table."""
-    row = next(line for line in README.splitlines() if line.startswith("| `status(sock)`"))
+    """In the table of docs/api.md."""
+    row = next(line for line in API.splitlines() if line.startswith("| `status(sock)`"))
     assert [name for name in mp.Status.__members__ if name not in row] == []
 
 
@@ -213,6 +256,10 @@ def test_links_and_paths_exist(document: str) -> None:
     text = (ROOT / document).read_text()
     for path in OWN.findall(text):
         assert (ROOT / path).exists(), path
+    labels = re.findall(r"^\[(\w+)\]: ", text, re.MULTILINE)
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert set(re.findall(r"\]\[(\w+)\]", prose)) == set(labels)
+    assert sorted(labels) == sorted(set(labels))
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert ((ROOT / document).parent / link).exists(), link
     for path in re.findall(r"`((?:csrc|tests|benchmarks|docs|mptcp_sockopt|reuseport)/[\w./]*)`", text):
@@ -224,7 +271,9 @@ def test_what_the_package_index_shows_has_no_relative_link() -> None:
     told = metadata("mptcp-sockopt")
     shown = told.get_payload() or told["Description"]  # type: ignore[attr-defined]
     assert shown.strip() == README.strip()
-    links = re.findall(r"\]\(([^)]+)\)|<(?:a|img)[^>]+(?:href|src)=[\"']([^\"']+)", shown)
+    links = re.findall(
+        r"\]\(([^)]+)\)|<(?:a|img)[^>]+(?:href|src)=[\"']([^\"']+)|^\[\w+\]: (\S+)", shown, re.M
+    )
     assert len(links) >= 10
     assert [link for link in links if not "".join(link).startswith("https://")] == []
     urls = dict(line.split(", ", 1) for line in told.get_all("Project-URL") or [])
@@ -257,7 +306,6 @@ def test_the_changelog_has_each_kind_of_change_once_a_release() -> None:
     [
         ("csrc/mptcp_abi.h", "Layouts follow Linux {}:"),
         ("CHANGELOG.md", "Kernel ABI: as of Linux {}."),
-        ("README.md", "as of Linux {}"),
         ("docs/selftest.md", "as of Linux {})"),
     ],
 )

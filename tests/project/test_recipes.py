@@ -6,6 +6,7 @@ No file is touched that the recipe does not name.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,16 @@ from mptcp_sockopt.selftest.__main__ import Plan
 
 from ..mutants.__main__ import CannotRun, Workshop
 from ..support import Missing
+from . import fields
 
 ROOT = Path(__file__).parents[2]
 CASES = len(Plan().names)
 SECONDS = 1500  # for the tests of a recipe: what takes longer hangs
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+# Of MPTCPInfo, in docs/fields.md.
+LAST_ROW = re.findall(
+    r"^\| `last_ack_recv` \| ms \| age \| 6\.10 .*$", fields.PAGE.read_text(), re.MULTILINE
+)[0]
 
 
 class Edit(NamedTuple):
@@ -69,6 +75,7 @@ FIELD: dict[str, Step] = {
         ),
     ),
     "changelog": (line("CHANGELOG.md", "### Added\n", "- `MPTCPInfo.foo`."),),
+    "page": (line("docs/fields.md", LAST_ROW, "| `foo` | foos | gauge | 9.9 | What a foo is. |"),),
 }
 
 HELLO_VIEW = '''
@@ -109,6 +116,15 @@ def hello(end: End) -> None:
     except mp.UnsupportedOptionError:
         raise Skip("this kernel has no MPTCP_HELLO (Linux 9.9)") from None
 
+
+"""
+HELLO_FIELDS = """## MPTCPHello
+
+`struct mptcp_hello`: a greeting (Linux 9.9).
+
+| field | unit | kind | Linux | meaning |
+| --- | --- | --- | --- | --- |
+| `world` | worlds | gauge | 9.9 | How many worlds are greeted. |
 
 """
 HELLO_TESTS = '''# SPDX-License-Identifier: MIT
@@ -227,10 +243,13 @@ OPTION: dict[str, Step] = {
     ),
     "row": (
         line(
-            "README.md", "| name | what |\n|---|---|", "| `mptcp_hello(sock)` | `MPTCPHello` (MPTCP_HELLO) |"
+            "docs/api.md",
+            "| name | what |\n|---|---|",
+            "| `mptcp_hello(sock)` | `MPTCPHello` (MPTCP_HELLO) |",
         ),
     ),
     "changelog": (line("CHANGELOG.md", "### Added\n", "- `mptcp_hello()`."),),
+    "fields' page": (Edit("docs/fields.md", f"{fields.BEGIN}\n", HELLO_FIELDS),),
     "tests": (Edit("tests/test_hello.py", "", HELLO_TESTS),),
     "fuzz": (
         line(
@@ -255,8 +274,8 @@ OPTION: dict[str, Step] = {
         ),
     ),
     "number of cases": (
-        Edit("README.md", f"\n1..{CASES}\n", f"\n1..{CASES + 4}\n", instead=True),
-        Edit("README.md", f"pass:{CASES} ", f"pass:{CASES + 4} ", instead=True),
+        Edit("docs/selftest.md", f"\n1..{CASES}\n", f"\n1..{CASES + 4}\n", instead=True),
+        Edit("docs/selftest.md", f"pass:{CASES} ", f"pass:{CASES + 4} ", instead=True),
     ),
 }
 
@@ -310,6 +329,7 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
         [
             "tests/project/test_house.py",
             *(f"tests/test_{name}.py" for name in "views fields recorded shown columns".split()),
+            "tests/project/test_fields.py",
         ],
     ),
     "option": (
@@ -323,6 +343,7 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
                 "tests/test_cases.py",
                 "tests/test_selftest.py",
                 "tests/test_typed.py",
+                "tests/project/test_fields.py",
             ),
             *("tests/project/test_docs.py", "-k", "not package_index"),  # which shows what was installed
         ],
