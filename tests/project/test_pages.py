@@ -20,7 +20,7 @@ from ..test_diag_table import connecting_to_a_full_queue
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-KINDS = {"pycon", "python", "sh", "text", ""}
+KINDS = {"pycon", "python", "sh", "text", "text floors", ""}
 INET = socket.AF_INET
 # What is printed, and is another at each run: a descriptor, a port behind a host, a time.
 VARIES = re.compile(r"(?<=fd )\d+|(?<=', )\d+(?=\))|\d+(?= us$)")
