@@ -52,7 +52,7 @@ def test_the_first_screen_of_the_readme() -> None:
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
-    """In one of its two tables, or where it says what to do if the install fails; those of contributors aside."""
+    """In one of its tables, or where it says what to do if the install fails; or from CONTRIBUTING."""
     ours = re.findall(r"\(docs/(\w+\.md)\)", (ROOT / "CONTRIBUTING.md").read_text())
     assert ours
     linked = re.findall(r"^\[(\w+)\]: .*/docs/(\w+\.md)$", README, re.MULTILINE)
