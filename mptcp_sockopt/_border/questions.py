@@ -148,7 +148,7 @@ _REFUSALS: dict[int, tuple[type[OSError], str]] = {
     REFUSED_TCP: (NotMPTCPError, "this is a plain TCP socket"),
     REFUSED_FALLBACK: (NotMPTCPError, "this MPTCP socket fell back to TCP"),
     REFUSED_OPTION: (UnsupportedOptionError, "this kernel lacks the option"),
-    lib.ANOTHER_CONNECTION: (OSError, "this is not the connection that was added"),
+    lib.ANOTHER_CONNECTION: (OSError, "it belongs to another connection now"),
 }
 
 

@@ -219,7 +219,7 @@ def zero_header(end: End, option: int) -> None:
     refused(lambda: subflow_data(end.sock, option, size_subflow_data=0), 16)
 
 
-@named("a header without elements counts subflows")
+@named("a header alone counts subflows")
 def header_alone(end: End, option: int) -> None:
     length, (size, count, size_kernel, size_user), data = subflow_data(end.sock, option)
     check(length == size == 16, f"length {length}, size_subflow_data {size}, not 16")
