@@ -13,11 +13,8 @@ import os
 import socket
 import struct
 
+from .. import _types as t
 from .abi import layout, lib, packed
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Headers begin with the length, then the kind.
 _MESSAGE, _ATTRIBUTE = packed(*layout("nlmsghdr").values()), packed(*layout("nlattr").values())
@@ -31,7 +28,7 @@ class NoNetlinkError(OSError):
 
 
 @contextlib.contextmanager
-def connected(protocol: int) -> Iterator[socket.socket]:
+def connected(protocol: int) -> t.Iterator[socket.socket]:
     try:
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
     except OSError as error:

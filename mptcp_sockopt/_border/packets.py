@@ -8,11 +8,8 @@ import socket
 import struct
 import time
 
+from .. import _types as t
 from .abi import lib
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _TIMESPEC = struct.Struct("ll")
 _RECEIVE_BUFFER = 4 << 20
@@ -40,7 +37,7 @@ def opened(interface: str) -> socket.socket:
     return sock
 
 
-def read_frames(sock: socket.socket, buffer: bytearray) -> Iterator[tuple[float, bytes]]:
+def read_frames(sock: socket.socket, buffer: bytearray) -> t.Iterator[tuple[float, bytes]]:
     """The frames that are waiting, up to one batch, each with its arrival by time.monotonic().
 
     buffer is scratch memory of LARGEST bytes.

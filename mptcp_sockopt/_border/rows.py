@@ -9,13 +9,9 @@ from __future__ import annotations
 import errno
 import time
 
+from .. import _types as t
 from .abi import MPTCP_INFO, ffi, in_words, lib
 from .sockopt import BUFFER_SIZE, MORE
-
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
 
 _allocate = ffi.new_allocator(should_clear_after_alloc=False)
 _get_rows = lib.mptcp_get_rows
@@ -42,19 +38,19 @@ class Rows:
             names, self._room = ["mptcp_full_info", "mptcp_subflow_info", "tcp_info"], BUFFER_SIZE
         self._narrow = self._stride = _whole_words(sum(ffi.sizeof(f"struct {name}") for name in names))
         self._scratch = _new_scratch(self._room)
-        self._asked: tuple[dict[int, int], tuple[int, ...], Any, Any]
+        self._asked: tuple[dict[int, int], tuple[int, ...], t.Any, t.Any]
         self._asked = {}, (), ffi.new("int[]", 0), ffi.new("uint64_t[]", 0)
-        spare: list[Any] = []
+        spare: list[t.Any] = []
         self._spare = spare
 
-        def come_back(block: Any) -> None:
+        def come_back(block: t.Any) -> None:
             """When all that was made of a lease is gone, in whatever thread that happens."""
             if len(spare) < _SPARE:
                 spare.append(block)
 
         self._come_back = come_back
 
-    def put(self, added: Mapping[int, int]) -> None:
+    def put(self, added: t.Mapping[int, int]) -> None:
         """Set the descriptors to read. If the number of a descriptor has changed, its token is forgotten."""
         added = dict(added)
         before, fds, _, known = self._asked
@@ -97,5 +93,5 @@ def _whole_words(size: int) -> int:
     return in_words(size) * 8
 
 
-def _new_scratch(size: int) -> Any:
+def _new_scratch(size: int) -> t.Any:
     return ffi.new("uint64_t[]", in_words(size))
