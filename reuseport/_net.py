@@ -21,7 +21,7 @@ SO_INCOMING_CPU = 49  # the socket module has it from Python 3.11
 
 
 def enter_private_network() -> None:
-    """Move this process to a network of its own, with every port from 1024 on."""
+    """Move this process to a private network, with every port from 1024 on."""
     testing.enter_private_network()
     allow_all_ports()
 

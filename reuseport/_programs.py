@@ -18,7 +18,7 @@ def with_default_signals() -> None:
 
 
 class Program(NamedTuple):
-    """What tells one program from another."""
+    """What distinguishes one program from another."""
 
     executable: str
     directory: str

@@ -166,7 +166,7 @@ def say(generation: int, message: str) -> None:
 
 
 def client(options: Options) -> int:
-    """Ask who answers until nobody listens any more."""
+    """Ask who answers, until nobody listens."""
     tell("starting client")
     patient_until = time.monotonic() + PATIENCE
     asked = 0

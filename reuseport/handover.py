@@ -213,22 +213,22 @@ class Generation(NamedTuple):
     number: int
     pid: int
     line: socket.socket
-    """To the process."""
+    """Our end of a socket pair with the process."""
 
     def is_ready(self, timeout: float) -> bool:
-        """Whether it became ready within the timeout; False also if it died."""
+        """Whether it said within the timeout that it is ready; False also if it died."""
         return self._speaks(timeout) and self.line.recv(1) == b"R"
 
     def retire(self) -> None:
         """Tell it to stop: its stop descriptor becomes readable."""
-        # A byte, and not just the end of the line: a process that was forked meanwhile may hold that.
-        with contextlib.suppress(BrokenPipeError):
+        # A byte, and not just the end of file: a process that was forked meanwhile may have our end open too.
+        with contextlib.suppress(ConnectionError):
             self.line.send(b"S")
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end. After the timeout, kill it and return False."""
         self.retire()
-        # The other end of the line is held by the process alone, and ends with it.
+        # Only the process has the other end open, which closes when it ends.
         ended = self._speaks(timeout)
         if not ended:
             os.kill(self.pid, signal.SIGKILL)
@@ -245,7 +245,7 @@ class Worker(NamedTuple):
 
     number: int
     stop: int
-    """A descriptor, of the line to the supervisor: readable when it is time to stop."""
+    """A descriptor, its end of the socket pair: readable when it is time to stop."""
 
     def ready(self) -> None:
         os.write(self.stop, b"R")
@@ -326,7 +326,7 @@ class Supervisor:
         if pid == 0:
 
             def live() -> None:
-                ours.close()
+                ours.close()  # the supervisor's ends are its own: generations see when it is gone
                 if self.current:
                     self.current.line.close()
                 # Descriptors 3, 4, ... are where a child expects its listeners.

@@ -184,7 +184,7 @@ def leftovers(uids: Iterable[bool] = (False,)) -> list[Cell]:
 
 
 def predict_leftover(cell: Cell) -> str:
-    """The rule for a socket that does not listen. One in TIME-WAIT has no uid any more."""
+    """The rule for a socket that does not listen. One in TIME-WAIT no longer has a uid."""
     second = cell.second
     if cell.lifecycle == "TIME-WAIT":
         second = second._replace(other_uid=cell.first.other_uid and second.other_uid)
@@ -302,8 +302,8 @@ def report(options: Options, found: Sequence[Finding], seconds: float) -> int:
     lines += [f"MISMATCH {finding_in_words(finding)}" for finding in wrong[:SHOWN]]
     if len(wrong) > SHOWN:
         lines.append(f"... and {len(wrong) - SHOWN} more: --json has all")
-    beside = " beside what is left of a listener" if options.leftover else ""
-    sentence = f"{len(found)} cells{beside}, {len(wrong)} mismatches"
+    after = " after a closed listener" if options.leftover else ""
+    sentence = f"{len(found)} cells{after}, {len(wrong)} mismatches"
     return _report.finish(options, data, lines, sentence, FAIL if wrong else PASS)
 
 

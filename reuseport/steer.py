@@ -72,7 +72,7 @@ def listen_per_cpu(address: tuple[str, int], *, family: int, mptcp: bool) -> lis
 
 
 def leave_cpus(listeners: Sequence[socket.socket]) -> None:
-    """Name no CPU any more, so that listeners of the next generation, which name one, win."""
+    """Stop naming a CPU, so that listeners of the next generation, which name one, win."""
     for sock in listeners:
         sock.setsockopt(socket.SOL_SOCKET, SO_INCOMING_CPU, -1)
 

@@ -149,8 +149,8 @@ def test_the_command_passes(switches: list[str], mptcp: None) -> None:
     done = run(*MATRIX, *switches)
     assert done.returncode == 0, done.stderr
     cells = 256 if switches else 12_544
-    beside = " beside what is left of a listener" if switches else ""
-    assert done.stdout.endswith(f"\nMATRIX: {cells} cells{beside}, 0 mismatches: PASS\n")
+    after = " after a closed listener" if switches else ""
+    assert done.stdout.endswith(f"\nMATRIX: {cells} cells{after}, 0 mismatches: PASS\n")
     assert max(map(len, done.stdout.splitlines())) <= 80
     found = json.loads(run(*MATRIX, *switches, "--json").stdout)
     assert (found["schema"], found["command"], found["cells"], found["mismatches"]) == (
