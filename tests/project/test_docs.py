@@ -294,11 +294,15 @@ def test_the_changelog_dates_its_releases() -> None:
 
 
 def test_the_changelog_has_each_kind_of_change_once_a_release() -> None:
-    """In the order of Keep a Changelog, with empty lines around every heading, and no line twice."""
+    """In the order of Keep a Changelog, with empty lines around every heading, and no entry twice."""
     text = (ROOT / "CHANGELOG.md").read_text()
     for release in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         kinds = re.findall(r"^### (.+)$", release, re.MULTILINE)
         assert kinds == [kind for kind in ("Added", "Changed", "Fixed") if kind in kinds], kinds
+        for kind in release.split("\n### ")[1:]:
+            # The same entry in other words begins with the same name.
+            begins = re.findall(r"^- (.{,20})", kind, re.MULTILINE)
+            assert sorted(begins) == sorted(set(begins))
     assert re.findall(r"[^\n]\n#|^#+ .*\n[^\n]", text, re.MULTILINE) == []
     entries = [line for line in text.splitlines() if line.startswith("- ")]
     assert sorted(entries) == sorted(set(entries))
