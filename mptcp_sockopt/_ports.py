@@ -72,7 +72,8 @@ class TCPSocket(NamedTuple):
     report it."""
 
 
-_EVERY_STATE = 0x3FFF  # the last bit: sockets that are only bound, listed since Linux 6.8
+_BOUND = 1 << 13  # sockets that are only bound: asked for by a state of their own since 6.8, listed in CLOSE
+_EVERY_STATE = 2 * _BOUND - 1
 
 
 def tcp_sockets(port: int, *states: int) -> tuple[TCPSocket, ...]:
@@ -83,6 +84,8 @@ def tcp_sockets(port: int, *states: int) -> tuple[TCPSocket, ...]:
     otherwise raises as mptcp_diag().
     """
     mask = sum({1 << state for state in states}) or _EVERY_STATE
+    if TCPState.CLOSE in states:
+        mask |= _BOUND
     return tuple(TCPSocket(**{name: row[name] for name in TCPSocket._fields}) for row in _rows(port, mask))
 
 

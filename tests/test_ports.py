@@ -106,6 +106,21 @@ def test_sockets_of_a_port(mptcp: None, family: int, pair: Callable[[int], Any])
     in_private_network(look)
 
 
+def test_sockets_that_are_only_bound() -> None:
+    """In state CLOSE, if it is asked for as well as if none is; listed since Linux 6.8."""
+
+    def look() -> None:
+        with socket.socket() as sock:
+            sock.bind((LOOPBACK[socket.AF_INET], 0))
+            port = sock.getsockname()[1]
+            every = processes.tcp_sockets(port)
+            assert {x.state for x in every} <= {mp.TCPState.CLOSE}
+            assert processes.tcp_sockets(port, mp.TCPState.CLOSE) == every
+            assert processes.tcp_sockets(port, mp.TCPState.LISTEN) == ()
+
+    in_private_network(look)
+
+
 def withhold(monkeypatch: pytest.MonkeyPatch, told: int) -> None:
     """As before Linux 6.15 to nobody: that many of the MPTCP listeners, and no ULP in TCP's table."""
     attempt, dump = sock_diag._attempt, sock_diag.dump

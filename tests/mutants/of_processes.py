@@ -36,6 +36,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if not 0 <= port <= 65535:", "if False:"),
         ('key=lambda row: int(row["family"] != socket.AF_INET)', "key=lambda row: 0"),
         ("mask = sum({1 << state for state in states}) or _EVERY_STATE", "mask = _EVERY_STATE"),
+        ("if TCPState.CLOSE in states:", "if False:"),
         (
             'queue=row["rqueue"],\n        backlog=row["wqueue"],',
             'queue=row["wqueue"],\n        backlog=row["rqueue"],',
