@@ -73,7 +73,7 @@ class Child(Generic[T]):
         finally:
             killed_by = self.end()
         if not data:
-            how = f"was killed by {signal.Signals(killed_by).name}" if killed_by else "ended by itself"
+            how = f"was killed by {_signal_name(killed_by)}" if killed_by else "ended by itself"
             raise ChildDiedError(errno.ECHILD, f"the child {how} without a result")
         value, trace = pickle.loads(data)
         if trace:
@@ -99,8 +99,13 @@ class Child(Generic[T]):
         if not guard:
             return 0
         os.close(self._pipe)
-        os.kill(guard, signal.SIGTERM)
-        return os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1])
+        try:
+            os.kill(guard, signal.SIGTERM)
+            status = os.waitpid(guard, 0)[1]
+        except (ProcessLookupError, ChildProcessError):  # ended, and the caller ignores SIGCHLD
+            return 0
+        # Negative if the guard itself was killed, and the child with it.
+        return abs(os.waitstatus_to_exitcode(status))
 
     def __enter__(self) -> Child[T]:
         return self
@@ -119,6 +124,13 @@ def in_child(function: Callable[[], T], *, within: float = 60) -> T:
     """
     with Child(function) as child:
         return child.result(within)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def close_all_but(kept: Container[int]) -> None:

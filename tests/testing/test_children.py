@@ -102,6 +102,41 @@ def test_a_child_that_is_killed_is_noticed() -> None:
         testing.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL), within=SECONDS)
 
 
+def test_a_signal_without_a_name_is_named_by_its_number() -> None:
+    """As real-time signals are."""
+    number = signal.SIGRTMIN + 6
+    with pytest.raises(testing.ChildDiedError, match=f"was killed by signal {number} "):
+        testing.in_child(lambda: os.kill(os.getpid(), number), within=SECONDS)
+
+
+def test_a_guard_that_is_killed_takes_its_child_along() -> None:
+    """And that is noticed like the child's own end."""
+
+    def kill_the_guard() -> NoReturn:
+        os.kill(os.getppid(), signal.SIGKILL)
+        sleep_for_ever()
+
+    with pytest.raises(testing.ChildDiedError, match="was killed by SIGKILL"):
+        testing.in_child(kill_the_guard, within=SECONDS)
+
+
+def test_a_caller_that_ignores_sigchld() -> None:
+    """The kernel gives it no status of its children: a result comes all the same, and none is left."""
+
+    def caller() -> tuple[int, bool, bool]:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        inward, outward = os.pipe()
+        result = testing.in_child(lambda: 1, within=SECONDS)
+        with testing.Child(lambda: leave_a_daemon(outward)):
+            pids = two_pids(inward)
+            lived = all(map(alive, pids))
+        with testing.Child(lambda: None) as ended:
+            until(lambda: not alive(ended._guard), "the end of the guard")
+        return result, lived, any(map(alive, pids))
+
+    assert testing.in_child(caller, within=SECONDS) == (1, True, False)
+
+
 def test_what_the_guard_lacks_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the caller's own error: no /proc, no descriptor. The function is not called."""
 
