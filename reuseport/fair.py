@@ -191,8 +191,8 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     number = cli.positive(int)
     add_numbers(
         parser,
-        ("--workers", number, 8, "N", "processes that accept"),
-        ("--conns", number, 10_000, "N", "connections to make"),
+        ("--workers", number, 8, "N", "processes that accept, 2 or more"),
+        ("--conns", number, 10_000, "N", "connections to make, from 5 for each worker to 50000"),
     )
     parser.add_argument("--stall", action="store_true", help="also stop one worker for a second")
     add_json(parser)
@@ -200,7 +200,10 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 def run(options: Options) -> int:
     if options.conns > 50_000 or options.workers < 2 or options.conns < 5 * options.workers:
-        print("reuseport fair: needs 2 workers, 5 connections each, and at most 50000", file=sys.stderr)
+        print(
+            "reuseport fair: error: --workers is below 2, or --conns below 5 for each worker or over 50000",
+            file=sys.stderr,
+        )
         return USAGE
     found = []
     for mode in MODES if options.mode == "all" else [options.mode]:
