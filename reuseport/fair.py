@@ -196,6 +196,11 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
     parser.add_argument("--stall", action="store_true", help="also stop one worker for a second")
     add_json(parser)
+    parser.epilog = (
+        "p is that of a chi-square test against equal shares. SKEWED: p is below 1e-6, and one worker has "
+        "over 1.5 times the mean. ROUND-ROBIN-FAIR: p is above 1 - 1e-6, more even than chance. RANDOM-FAIR: "
+        "all else. Exit status: 0 no mode is SKEWED, 1 one is, 2 usage, 3 cannot run here."
+    )
 
 
 def run(options: Options) -> int:
