@@ -118,7 +118,9 @@ def listeners(port: int) -> tuple[Listener, ...]:
 def _rows(port: int, states: int) -> list[dict[str, Any]]:
     if not 0 <= port <= 65535:
         raise ValueError(f"{port} is not a port number (0 to 65535)")
-    return sorted(sock_diag.tcp_sockets(states, port), key=lambda row: int(row["family"] != socket.AF_INET))
+    # The kernel does not compare the port of sockets that are only bound.
+    rows = [row for row in sock_diag.tcp_sockets(states, port) if port in (0, row["local"][1])]
+    return sorted(rows, key=lambda row: int(row["family"] != socket.AF_INET))
 
 
 def _listener(row: dict[str, Any], mptcp: bool | None, reason: str | None) -> Listener:

@@ -107,7 +107,7 @@ def test_sockets_of_a_port(mptcp: None, family: int, pair: Callable[[int], Any])
 
 
 def test_sockets_that_are_only_bound() -> None:
-    """In state CLOSE, if it is asked for as well as if none is; listed since Linux 6.8."""
+    """In state CLOSE, if it is asked for as well as if none is, and of that port alone; listed since 6.8."""
 
     def look() -> None:
         with socket.socket() as sock:
@@ -117,6 +117,9 @@ def test_sockets_that_are_only_bound() -> None:
             assert {x.state for x in every} <= {mp.TCPState.CLOSE}
             assert processes.tcp_sockets(port, mp.TCPState.CLOSE) == every
             assert processes.tcp_sockets(port, mp.TCPState.LISTEN) == ()
+            other = port % 60_000 + 1
+            assert processes.tcp_sockets(other) == processes.tcp_sockets(other, mp.TCPState.CLOSE) == ()
+            assert processes.tcp_sockets(0) == every
 
     in_private_network(look)
 

@@ -37,6 +37,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ('key=lambda row: int(row["family"] != socket.AF_INET)', "key=lambda row: 0"),
         ("mask = sum({1 << state for state in states}) or _EVERY_STATE", "mask = _EVERY_STATE"),
         ("if TCPState.CLOSE in states:", "if False:"),
+        (' if port in (0, row["local"][1])]', "]"),
         (
             'queue=row["rqueue"],\n        backlog=row["wqueue"],',
             'queue=row["wqueue"],\n        backlog=row["rqueue"],',
