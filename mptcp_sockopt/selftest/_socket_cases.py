@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Self test cases with sockets of every kind: fresh, listening, plain TCP, fallen back.
 
-Uses only public names of mptcp_sockopt.
+Uses only public names of mptcp_sockopt, and the border's netlink for the lookup by token.
 """
 
 from __future__ import annotations

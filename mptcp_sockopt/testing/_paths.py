@@ -153,7 +153,7 @@ class Paths:
             self._control.send(order)
             answer = self._control.recv(1)
         if not answer:
-            self._wire.result(within=10)  # raises the wire's exception
+            self._wire.result(within=10)  # raises: the wire has ended, and has printed why
 
 
 def _checked(shape: Shape) -> Shape:

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
@@ -75,6 +76,14 @@ def carry(ends: Sequence[tuple[socket.socket, socket.socket]], control: socket.s
     with contextlib.suppress(PermissionError):  # without privilege, it waits for the CPU on a busy machine
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     control, *rest = _alone_with([control, *(end for pair in ends for end in pair)])
+    try:
+        _carry(control, rest)
+    except BaseException:  # the pipe that it would go back by is closed
+        traceback.print_exc()
+    os._exit(1)
+
+
+def _carry(control: socket.socket, rest: Sequence[socket.socket]) -> NoReturn:
     paths = [(_Lane(one, other), _Lane(other, one)) for one, other in zip(rest[::2], rest[1::2], strict=True)]
     lanes = [lane for path in paths for lane in path]
     buffer = bytearray(packets.LARGEST)
