@@ -20,7 +20,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("!(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1)", "0"),
         (".id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},", ""),
         ("found.v6only = *v6only;", "found.v6only = 1;"),
-        (".idiag_states = dump->tcp,", ".idiag_states = 0xfff,"),
+        (".idiag_states = dump->tcp,", ".idiag_states = 1,"),
     ),
     *of(
         "mptcp_sockopt/_border/sockopt.py",
