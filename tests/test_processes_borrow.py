@@ -203,7 +203,7 @@ def namespaces() -> list[str]:
     """Of each thread of this process that has not ended meanwhile."""
     found = []
     for tid in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        with contextlib.suppress(OSError):  # ENOENT, ESRCH, or EACCES while it ends
             found.append(os.readlink(f"/proc/self/task/{tid}/ns/net"))
     return found
 
