@@ -196,19 +196,14 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
     parser.add_argument("--stall", action="store_true", help="also stop one worker for a second")
     add_json(parser)
-    parser.epilog = (
-        "p is that of a chi-square test against equal shares. SKEWED: p is below 1e-6, and one worker has "
-        "over 1.5 times the mean. ROUND-ROBIN-FAIR: p is above 1 - 1e-6, more even than chance. RANDOM-FAIR: "
-        "all else. Exit status: 0 no mode is SKEWED, 1 one is, 2 usage, 3 cannot run here."
-    )
+    parser.epilog = """p: chi-square test against equal shares. SKEWED: p < 1e-6, and one worker has over 1.5
+times the mean. ROUND-ROBIN-FAIR: p > 1 - 1e-6, more even than chance. RANDOM-FAIR: all else. Exit status:
+0 no mode is SKEWED, 1 one is, 2 usage, 3 cannot run here."""
 
 
 def run(options: Options) -> int:
     if options.conns > 50_000 or options.workers < 2 or options.conns < 5 * options.workers:
-        print(
-            "reuseport fair: error: --workers is below 2, or --conns below 5 for each worker or over 50000",
-            file=sys.stderr,
-        )
+        print("reuseport fair: error: --workers or --conns is out of bounds (see --help)", file=sys.stderr)
         return USAGE
     found = []
     for mode in MODES if options.mode == "all" else [options.mode]:
