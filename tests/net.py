@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a test does to its own network: packets that are lost, connections that are aborted, sysctls."""
+"""A test's own network: packets that are lost, connections that are aborted, sysctls, counters."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from typing import Any
 from mptcp_sockopt._border import netlink as _netlink
 
 from .support import Missing, needs, run
+
+
+def counters() -> dict[str, int]:
+    """The kernel's MPTcpExt counters of this network namespace, by name."""
+    lines = Path("/proc/self/net/netstat").read_text().splitlines()
+    names, numbers = [line.split()[1:] for line in lines if line.startswith("MPTcpExt:")]
+    return dict(zip(names, map(int, numbers), strict=True))
 
 
 def lose(rule: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import testing
 
-from .net import destroy, lose, without_cookies
+from .net import counters, destroy, lose, without_cookies
 from .support import (
     LOOPBACK,
     Missing,
@@ -84,13 +84,6 @@ def fell_back(family: int) -> None:
         assert (row.inode, row.fallback) == (inode(client), True)
 
 
-def blackholes() -> int:
-    """How often this namespace gave up MPTCP: SYNs with the option had no answer, one without it had."""
-    lines = Path("/proc/self/net/netstat").read_text().splitlines()
-    names, numbers = (line.split() for line in lines if line.startswith("MPTcpExt:"))
-    return int(numbers[names.index("Blackhole")])
-
-
 def connected_while_mptcp_was_given_up(family: int) -> None:
     kernel = Path("/proc/sys/net/mptcp")
     if not (kernel / "blackhole_timeout").exists():
@@ -102,7 +95,7 @@ def connected_while_mptcp_was_given_up(family: int) -> None:
             lost = 0
         until(lambda: mp.mptcp_tcpinfo(client)[0].retransmits >= lost, "SYNs")
         with deaf.accept()[0]:
-            until(blackholes, "the answer to a SYN without the option")
+            until(lambda: counters()["Blackhole"], "the answer to a SYN without the option")
             assert mp.status(client) is mp.Status.FALLBACK
             assert [row.inode for row in mp.mptcp_diag()] == [inode(client)]
             with (

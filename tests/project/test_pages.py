@@ -15,6 +15,7 @@ import pytest
 
 import mptcp_sockopt as mp
 
+from ..net import counters
 from ..support import exchange, fallback_pair, in_private_network, inode, mptcp_pair, reset, until
 from ..test_diag_table import connecting_to_a_full_queue
 
@@ -103,13 +104,6 @@ CAUSES = table("| cause | client: flags |")
 COUNTERS = [name for names in table("| counter | counts |") for name in names.split(", ")]
 # These two count connections that do not fall back too.
 TELLING = set(COUNTERS) - {"MPCapableSYNTX", "MPCapableSYNRX"}
-
-
-def counters() -> dict[str, int]:
-    """Of this network namespace."""
-    lines = Path("/proc/self/net/netstat").read_text().splitlines()
-    names, numbers = [line.split()[1:] for line in lines if line.startswith("MPTcpExt:")]
-    return dict(zip(names, map(int, numbers), strict=True))
 
 
 def row_of(client: socket.socket) -> str:
