@@ -215,6 +215,9 @@ def needs_root() -> None:
 
 
 def become_nobody() -> None:
+    # pthread_exit() loads this at its first call. It may lie where only this user may read.
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libgcc_s.so.1")
     os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
