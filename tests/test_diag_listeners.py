@@ -288,7 +288,7 @@ def test_a_disturbed_dump_of_tcps_table(
     result: int, number: int, mptcp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError, of mptcp_diag(listening=True) alone. 0 stands for NLM_F_DUMP_INTR."""
-    attempt, tries = sock_diag._attempt, []
+    attempt, tries = sock_diag.attempt, []
 
     def disturb(states: int, *families: int, sink: Any = None, **others: Any) -> tuple[int, Any]:
         answer, found = attempt(states, *families, sink=sink, **others)

@@ -126,7 +126,7 @@ def test_sockets_that_are_only_bound() -> None:
 
 def withhold(monkeypatch: pytest.MonkeyPatch, told: int) -> None:
     """As before Linux 6.15 to nobody: that many of the MPTCP listeners, and no ULP in TCP's table."""
-    attempt, dump = sock_diag._attempt, sock_diag.dump
+    attempt, dump = sock_diag.attempt, sock_diag.dump
 
     def without_ulp(*arguments: Any, sink: Any = None, **others: Any) -> Any:
         def take(table: memoryview) -> None:

@@ -10,7 +10,7 @@ import socket
 import sys
 
 from .. import _types as t
-from .abi import LEAST_MPTCP_INFO, MPTCP_INFO_ROOM, Place, ffi, layout, packed
+from .abi import LEAST_MPTCP_INFO, MPTCP_INFO_ROOM, Place, ffi, layout, lib, numbers, packed
 
 _MPTCP_INFO = layout("mptcp_info")
 #: The size of today's mptcp_info, in bytes.
@@ -172,3 +172,26 @@ def diag_end(record: t.Raw, *, remote: bool) -> t.Address:
     link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
     scope_id = int.from_bytes(interface, sys.byteorder) if link_local else 0
     return socket.inet_ntop(socket.AF_INET6, host), number, 0, scope_id
+
+
+# ------------------------------------------------------------------------------------------ record of a subflow
+
+_SUBFLOW = layout("diag_subflow")
+#: The fields of a record of a subflow: those of inet_diag_msg, and what the kernel says about MPTCP.
+DIAG_SUBFLOW = {**DIAG_MSG, **{name: place for name, place in _SUBFLOW.items() if name != "msg"}}
+#: The offset of tcp_info in a record.
+DIAG_TCP_INFO_AT: int = ffi.sizeof(ffi.typeof("struct diag_subflow"))
+#: The bit of ``told`` that stands for a field.
+TOLD = {name: 1 << number for name, number in numbers("MPTCP_SUBFLOW_ATTR_").items()}
+TOLD_MPTCP: int = lib.SUBFLOW_TOLD_MPTCP
+told = packed(DIAG_SUBFLOW["told"]).unpack_from
+TOLD_AT = DIAG_SUBFLOW["told"].offset
+
+
+def ports(record: t.Raw) -> tuple[int, int]:
+    """The local and the remote port of a record."""
+    local, remote = _PORTS
+    return (
+        int.from_bytes(record[local.offset : local.end], "big"),
+        int.from_bytes(record[remote.offset : remote.end], "big"),
+    )
