@@ -266,12 +266,13 @@ static int receive_one(int fd, struct mptcp_diag_dump *dump)
 
 int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
 {
+	const uint64_t room = dump->datagram ? MPTCP_DIAG_ROOM : MPTCP_DIAG_DATAGRAM;
 	int left, done = 0;
 
 	for (left = BATCH; left && !done; left--) {
 		const uint64_t met = dump->met;
 
-		if (dump->used > dump->size || dump->size - dump->used < MPTCP_DIAG_ROOM)
+		if (dump->used > dump->size || dump->size - dump->used < room)
 			return 0;
 		done = receive_one(fd, dump);
 		if (!done && dump->met == met) {

@@ -10,7 +10,7 @@
 
 /* The most that a kernel puts into one datagram of a dump. */
 #define MPTCP_DIAG_DATAGRAM 32768
-/* The room that its records need. */
+/* The room that its records need, if they are of subflows. */
 #define MPTCP_DIAG_ROOM 65536
 
 /*
@@ -96,9 +96,9 @@ int diag_lookup_request(int fd, const struct mptcp_diag_dump *dump, int family, 
 
 /* Receive some datagrams of the dump. Never waits: the kernel prepares the next datagram while it delivers
  * one. Returns 1 if the dump is complete. Returns 0 if not: the caller lets signals be handled, makes sure
- * that MPTCP_DIAG_ROOM bytes are free, and calls again. Or returns -errno: the kernel's own, EAGAIN if
- * the end did not arrive, ENOBUFS if something was lost, EPROTO for a malformed answer, which includes more
- * than MOST_BARREN datagrams without a socket. */
+ * that MPTCP_DIAG_DATAGRAM bytes are free (MPTCP_DIAG_ROOM, if it is of subflows), and calls again. Or returns
+ * -errno: the kernel's own, EAGAIN if the end did not arrive, ENOBUFS if something was lost, EPROTO for a
+ * malformed answer, which includes more than MOST_BARREN datagrams without a socket. */
 int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump);
 
 /* Parse a datagram: turn the length bytes at datagram, or else at records + used, into records. Nothing beyond them is

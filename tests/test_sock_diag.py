@@ -132,15 +132,15 @@ def test_a_disturbed_dump_is_made_again(
     """A few times; then it is an OSError. 0 stands for NLM_F_DUMP_INTR."""
     attempt, left = sock_diag.attempt, [3]
 
-    def disturb(states: int, *families: int, limit: int) -> tuple[int, Any]:
-        answer, found = attempt(states, *families, limit=limit)
+    def disturb(states: int, *families: int, made: sock_diag.Dump) -> tuple[int, Any]:
+        answer, found = attempt(states, *families, made=made)
         if left[0]:
             left[0] -= 1
             found.c.interrupted = 1
             return result, found
         return answer, found
 
-    monkeypatch.setattr(sock_diag, "_attempt", disturb)
+    monkeypatch.setattr(sock_diag, "attempt", disturb)
     mp.mptcp_diag()
     assert left == [0]
     left[0] = 1000

@@ -8,6 +8,7 @@ import socket
 
 from .. import _types as t
 from .abi import ffi, lib
+from .layouts import DIAG_INFO_AT, DIAG_TCP_INFO_AT
 from .sock_diag import MPTCP, Dump, failure, opened
 
 # The caller, as named in errors.
@@ -27,11 +28,8 @@ class Asker:
     def __exit__(self, *of: object) -> None:
         self._netlink.close()
 
-    def subflow(self, local: t.Address, remote: t.Address) -> tuple[bytes, int] | None:
-        """The TCP socket with these ends, in the form of dump_subflows(), and the size of its tcp_info.
-
-        None if there is none. OSError (EINVAL) for what is no address.
-        """
+    def subflow(self, local: t.Address, remote: t.Address) -> bytes | None:
+        """The TCP socket with these ends, as dump_subflows() has it but without padding; or None."""
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
         end = [_packed(family, address) for address in (local, remote)]
         scopes = [address[3] for address in (local, remote) if len(address) == 4]
@@ -48,11 +46,11 @@ class Asker:
             subflows=True,
         )
 
-    def connection(self, token: int) -> tuple[bytes, int] | None:
-        """The MPTCP connection with this token, in the form of dump(), and the size of its mptcp_info."""
+    def connection(self, token: int) -> bytes | None:
+        """The MPTCP connection with this token, as dump() has it but without padding; or None."""
         return self._one(socket.AF_INET, {"idiag_cookie": (token, 0)}, subflows=False)
 
-    def _one(self, family: int, ident: dict[str, t.Any], *, subflows: bool) -> tuple[bytes, int] | None:
+    def _one(self, family: int, ident: dict[str, t.Any], *, subflows: bool) -> bytes | None:
         found = Dump(_ROOM, subflows=subflows)
         found.c.single = 1
         found.number()
@@ -60,10 +58,11 @@ class Asker:
         result = lib.diag_lookup_request(fd, found.c, family, ffi.new("struct inet_diag_sockid *", ident))
         while not result:
             result = lib.mptcp_diag_receive(fd, found.c)
-        rows = bytes(found.take())
+        row = found.take()
         if result < 0 and -result not in _NONE:
             raise failure(-result, MPTCP)
-        return (rows, found.c.info_length) if rows else None
+        head = DIAG_TCP_INFO_AT if subflows else DIAG_INFO_AT
+        return bytes(row[: head + found.c.info_length]) if row else None
 
 
 def _packed(family: int, address: t.Address) -> bytes:

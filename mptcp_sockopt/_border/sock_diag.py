@@ -13,7 +13,7 @@ from itertools import count
 
 from .._errors import UnsupportedOptionError
 from .abi import ffi, in_words, layout, lib
-from .layouts import DIAG_INFO_AT, diag_end
+from .layouts import DIAG_INFO_AT, DIAG_TCP_INFO_AT, diag_end
 from .questions import reason_of
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -54,6 +54,11 @@ def stride_of(info_length: int) -> int:
     return DIAG_INFO_AT + in_words(info_length) * 8
 
 
+def subflow_stride_of(tcp_info_length: int) -> int:
+    """The distance between records of subflows with this much tcp_info."""
+    return DIAG_TCP_INFO_AT + in_words(tcp_info_length) * 8
+
+
 class Dump:
     """struct mptcp_diag_dump, and the memory that it points to.
 
@@ -72,10 +77,11 @@ class Dump:
         sets: Any = ffi.NULL,
     ) -> None:
         self.limit = limit
-        self._sink, self._local_port = sink, local_port
+        self.sink, self._local_port = sink, local_port
         self._drained = 0
         self.c: Any = ffi.new("struct mptcp_diag_dump *")
         self.c.port = port
+        self._room: int = lib.MPTCP_DIAG_ROOM if subflows else lib.MPTCP_DIAG_DATAGRAM
         if subflows:
             self._datagram = self.c.datagram = allocate("uint8_t[]", lib.MPTCP_DIAG_DATAGRAM)
             self._sets = self.c.sets = sets
@@ -109,7 +115,7 @@ class Dump:
     def ask(self, fd: int, family: int, states: int) -> int:
         """Send a request and add what it returns; 0 or -errno."""
         self.number()
-        if self._sink or self.c.datagram:
+        if self.sink or self.c.datagram:
             self.c.tcp = states
             result = lib.tcp_diag_request(fd, self.c, self._local_port)
         else:
@@ -119,15 +125,15 @@ class Dump:
         result = 0
         while not result:
             result = lib.mptcp_diag_receive(fd, self.c)
-            if self._sink:
+            if self.sink:
                 self._drained += self.c.used
-                self._sink.take(self.rows())
+                self.sink.take(self.rows())
                 self.c.used = 0
             if self.is_full:
                 return -errno.EMSGSIZE
-            if self.c.size - self.c.used < lib.MPTCP_DIAG_ROOM:
+            if self.c.size - self.c.used < self._room:
                 # One datagram above the limit is enough to detect that it is exceeded.
-                most = self.limit + lib.MPTCP_DIAG_ROOM
+                most = self.limit + self._room
                 size = 2 * self.c.size
                 self._use(allocate("uint64_t[]", in_words(size if size < self.limit else most)))
         return min(result, 0)
