@@ -177,6 +177,7 @@ def tested(sock: socket.socket) -> None:
         paths.cut(0)
         paths.restore(0)
         paths.shape(1, rate=1e6)
+        paths.alter(0, lambda frame, to_server: frame if to_server else None)
     with testing.PrivateNetwork() as network:
         assert_type(network, testing.PrivateNetwork)
         assert_type(network.fileno(), int)
