@@ -7,6 +7,7 @@
     Tracker(sock).update()   bytes, rates and subflow changes since the last update()
     Sampler(socks).sample()  many sockets in one call
     mptcp_diag()             every MPTCP connection in this network namespace
+    mptcp_events()           connections, subflows and addresses that come and go, live
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
     is_supported()           whether MPTCP sockets can be created here, or why not
@@ -49,6 +50,7 @@ from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, T
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
+    from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
     from ._sampler import Sample, Sampler
     from ._sockets import Support, create_connection, create_server, create_socket, is_supported
     from ._tracker import Tracker
@@ -69,6 +71,9 @@ __all__ = [
     "MPTCPDiag",
     "MPTCPDiagMsg",
     "MPTCPError",
+    "MPTCPEvent",
+    "MPTCPEventKind",
+    "MPTCPEvents",
     "MPTCPFullInfo",
     "MPTCPInfo",
     "NotMPTCPError",
@@ -94,6 +99,7 @@ __all__ = [
     "is_mptcp",
     "is_supported",
     "mptcp_diag",
+    "mptcp_events",
     "mptcp_full_info",
     "mptcp_info",
     "mptcp_subflow_addrs",
@@ -106,6 +112,7 @@ __all__ = [
 #: _types leads to an import of typing.
 _LATER = {
     "_diag": ("MPTCPDiag", "MPTCPDiagMsg", "mptcp_diag"),
+    "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),
     "_sockets": ("Support", "create_connection", "create_server", "create_socket", "is_supported"),
     "_tracker": ("Tracker",),
