@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import _thread
 import collections
+import contextlib
 import enum
 import errno
 import os
@@ -181,24 +182,24 @@ class MPTCPEvents:
     at once, before the events that it kept. Here, an event LOST follows the ones that were kept: what was
     lost came after them. Call mptcp_diag() then, to find out what has become of the connections.
 
-    Close it, or use it in a with statement. It stays subscribed if the process gives up its privileges.
+    Close it, or use it in a with statement. close() ends the iterations of other threads and tasks; wait() in
+    another thread raises OSError (EBADF). The subscription goes on if the process gives up its privileges.
+    After a fork, parent and child share it: each event goes to whoever reads first, so close it in one of
+    them, which leaves the other subscribed.
 
-    Thread rule: any thread may call any method, and each event goes to one caller. close() in another thread
-    ends iterations, and wait() raises OSError (EBADF). After a fork, parent and child share the events: each
-    goes to whoever reads first, so close it in one of them; that leaves the other subscribed.
+    Thread rule: any thread may call any method, and each event goes to one caller.
     """
 
     __slots__ = (
-        "__weakref__", "_closed", "_family", "_lock", "_lost", "_pending", "_socket", "_users", "_waker",
+        "__weakref__", "_closed", "_family", "_lock", "_lost", "_pending", "_socket", "_waker",
     )  # fmt: skip
 
     def __init__(self, *, buffer: int) -> None:
         self._closed = True
         self._lock = _thread.RLock()
-        self._users = 0  # threads that wait
         self._lost = False  # and what was kept is still to be read
         self._pending = collections.deque[MPTCPEvent]()
-        self._waker = os.eventfd(0)  # readable when this is closed; -1: its descriptors are
+        self._waker = os.eventfd(0)  # readable when this is closed
         try:
             self._socket, self._family = pm_events.subscribe(buffer)
         except BaseException:
@@ -279,7 +280,8 @@ class MPTCPEvents:
             if not self._closed:
                 self._closed = True
                 os.eventfd_write(self._waker, 1)
-            self._release()
+                os.close(self._waker)
+                self._socket.close()
 
     def __enter__(self) -> t.Self:
         return self
@@ -327,52 +329,46 @@ class MPTCPEvents:
 
     def _await(self, left: float | None) -> None:
         """Wait until there is something to read, for at most left seconds, or until this is closed."""
-        with self._lock:
-            self._check()
-            self._users += 1
-        try:
+        with self._doubles() as fds:
             poll = select.poll()
-            for fd in (self._socket.fileno(), self._waker):
+            for fd in fds:
                 poll.register(fd, select.POLLIN)
             poll.poll(None if left is None else min(left * 1000 + 1, _LONGEST))
-        finally:
-            with self._lock:
-                self._users -= 1
-                self._release()
 
     async def _ready(self) -> None:
-        """As _await(), in the running loop; with descriptors of its own, so that several tasks can wait."""
+        """As _await(), in the running loop."""
         import asyncio
 
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        with self._doubles() as fds:
+            try:
+                for fd in fds:
+                    loop.add_reader(fd, ready.set)
+                await ready.wait()
+            finally:
+                for fd in fds:
+                    loop.remove_reader(fd)
+
+    @contextlib.contextmanager
+    def _doubles(self) -> t.Iterator[list[int]]:
+        """Descriptors of one wait: another thread may close this, and another task wait in the same loop."""
         fds: list[int] = []
         try:
             with self._lock:
                 self._check()
                 fds.append(os.dup(self._socket.fileno()))
                 fds.append(os.dup(self._waker))
-            for fd in fds:
-                loop.add_reader(fd, ready.set)
-            await ready.wait()
+            yield fds
         finally:
             for fd in fds:
-                loop.remove_reader(fd)
                 os.close(fd)
 
-    def _release(self) -> None:
-        """Close the descriptors, once closed, when no thread waits for them."""
-        if self._closed and not self._users and self._waker >= 0:
-            self._socket.close()
-            os.close(self._waker)
-            self._waker = -1
-
     def _forked(self) -> None:
-        """In a forked child, where the other threads do not exist, and the parent's wait must not end."""
-        self._lock, self._users = _thread.RLock(), 0
-        if self._waker >= 0:
+        """In a forked child, where no other thread holds the lock, and no wait of the parent must end."""
+        self._lock = _thread.RLock()
+        if not self._closed:
             os.close(self._waker)
             self._waker = os.eventfd(0)
-            self._release()
 
 
 def _lost() -> MPTCPEvent:
