@@ -291,6 +291,42 @@ struct genlmsghdr {
 #define MPTCP_PM_ADDR_FLAG_SUBFLOW 2
 #define MPTCP_PM_ADDR_FLAG_BACKUP 4
 
+/* What _border/pm_events.py uses: the multicast group mptcp_pm_events, Linux 5.12. A message's command is the
+ * event, and its attributes are those of enum mptcp_event_attr. */
+#define SOL_NETLINK 270
+#define NETLINK_ADD_MEMBERSHIP 1
+#define CTRL_ATTR_MCAST_GROUPS 7
+#define CTRL_ATTR_MCAST_GRP_NAME 1
+#define CTRL_ATTR_MCAST_GRP_ID 2
+#define MPTCP_EVENT_CREATED 1
+#define MPTCP_EVENT_ESTABLISHED 2
+#define MPTCP_EVENT_CLOSED 3
+#define MPTCP_EVENT_ANNOUNCED 6
+#define MPTCP_EVENT_REMOVED 7
+#define MPTCP_EVENT_SUB_ESTABLISHED 10
+#define MPTCP_EVENT_SUB_CLOSED 11
+#define MPTCP_EVENT_SUB_PRIORITY 13
+#define MPTCP_EVENT_LISTENER_CREATED 15 /* Linux 6.2 */
+#define MPTCP_EVENT_LISTENER_CLOSED 16  /* Linux 6.2 */
+#define MPTCP_ATTR_TOKEN 1         /* u32 */
+#define MPTCP_ATTR_FAMILY 2        /* u16 */
+#define MPTCP_ATTR_LOC_ID 3        /* u8 */
+#define MPTCP_ATTR_REM_ID 4        /* u8 */
+#define MPTCP_ATTR_SADDR4 5        /* addresses and ports are in network order */
+#define MPTCP_ATTR_SADDR6 6
+#define MPTCP_ATTR_DADDR4 7
+#define MPTCP_ATTR_DADDR6 8
+#define MPTCP_ATTR_SPORT 9         /* u16 */
+#define MPTCP_ATTR_DPORT 10        /* u16 */
+#define MPTCP_ATTR_BACKUP 11       /* u8 */
+#define MPTCP_ATTR_ERROR 12        /* u8 */
+#define MPTCP_ATTR_FLAGS 13        /* u16 */
+#define MPTCP_ATTR_IF_IDX 15       /* s32 */
+#define MPTCP_ATTR_RESET_REASON 16 /* u32 */
+#define MPTCP_ATTR_RESET_FLAGS 17  /* u32 */
+#define MPTCP_ATTR_SERVER_SIDE 18  /* u8, Linux 5.19; newer kernels send the flag below too */
+#define MPTCP_PM_EV_FLAG_SERVER_SIDE 2
+
 /* rtnetlink(7): interfaces and their addresses. */
 #define NETLINK_ROUTE 0
 #define RTM_NEWLINK 16

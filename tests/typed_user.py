@@ -123,6 +123,25 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(mp.is_resending(found[0].info, found[0].info, []), bool)
 
 
+async def told() -> None:
+    with mp.mptcp_events(buffer=1 << 20) as events:
+        assert_type(events, mp.MPTCPEvents)
+        assert_type(events.fileno(), int)
+        assert_type(events.read(), list[mp.MPTCPEvent])
+        assert_type(events.wait(timeout=0.5), list[mp.MPTCPEvent])
+        for event in events:
+            assert_type(event, mp.MPTCPEvent)
+            assert_type(event.kind, mp.MPTCPEventKind | int)
+            assert_type(event.kind is mp.MPTCPEventKind.LOST, bool)
+            assert_type((event.time, event.token, event.backup), tuple[int, int | None, bool | None])
+            assert_type(event.remote, Address | None)
+            assert_type(event.asdict(), dict[str, Any])
+        async for event in events:
+            assert_type(event, mp.MPTCPEvent)
+        events.close()
+    assert_type(mp.MPTCPEvent(mp.MPTCPEventKind.CLOSED, 1, token=2), mp.MPTCPEvent)
+
+
 def opened() -> None:
     support = mp.is_supported()
     assert_type(support, mp.Support)

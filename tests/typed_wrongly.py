@@ -77,6 +77,10 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.create_server(("", 80), fallbak=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     mp.is_supported(sock)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     mp.mptcp_diag(True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    mp.mptcp_events(1 << 20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.MPTCPEvents().wait("5")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    mp.MPTCPEvent(1, 2).token = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.MPTCPEventKind.SUB_LOST  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     found: mp.MPTCPDiag = mp.mptcp_diag()[:2]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     kept: mp.Sample[mp.MPTCPInfo] = mp.Sampler([sock], full=True).sample()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # Numbers and texts.
