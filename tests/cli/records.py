@@ -106,7 +106,7 @@ OVER_IPV6 = connection(
 FELL_BACK = connection(
     token=0x5678,
     status="fallback",
-    fallback_reason="no-option-in-answer",
+    fallback_reason="no_option_in_answer",
     troubles=["fell_back"],
     info={"flags": 1, "bytes_acked": 1},
     subflows=[path(flags=2)],
