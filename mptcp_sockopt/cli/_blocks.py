@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
 
-_mp: Any = mp
 Record = Mapping[str, Any]
 
 WIDTH = 79
@@ -215,8 +214,8 @@ _RESENDING = (
 
 def _why(reason: str | None) -> str:
     try:
-        return str(_mp.FallbackReason(reason).sentence)
-    except (ValueError, AttributeError):
+        return str(mp.FallbackReason(reason or "").sentence)
+    except ValueError:
         return f"Reason: {printable(reason)}." if reason else "Why it fell back is not known."
 
 

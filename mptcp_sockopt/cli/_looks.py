@@ -104,7 +104,7 @@ class Looks:
             troubles.append("no_path")
         if before is not None and info is not None and not fell_back:
             infos = [path.tcp_info for path in row.subflows if path.tcp_info is not None]
-            if _mp.is_resending(before, info, infos):
+            if mp.is_resending(before, info, infos):
                 troubles.append("resending")
         if any(path["stalled"] for path in subflows):
             troubles.append("stalled")
@@ -149,7 +149,7 @@ class Looks:
                         "bytes_received": _per_second(received, new_received, seconds),
                     }
             self._paths[key] = new_acked, new_received, since
-            stalled = _mp.is_stalled(tcp_info, standing)
+            stalled = mp.is_stalled(tcp_info, standing)
         return {
             "id": path.id,
             "remote_id": path.remote_id,

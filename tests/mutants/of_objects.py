@@ -75,7 +75,6 @@ MUTATIONS: tuple[Mutation, ...] = (
             "            return True\n        return _unequal(self, other)",
             "            return False\n        return _unequal(self, other)",
         ),
-        ("values[name] = int(values[name])", "pass"),
         ("for name in vars(base).keys() & own.keys():", "for name in ():"),
         ('name[:-1] if name.endswith("_") else name', "name"),
         ("if value is not None and not field.says_none(self, value)", "if value is not None"),
@@ -94,7 +93,19 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("TCPState.FIN_WAIT2, TCPState.CLOSE_WAIT})", "TCPState.FIN_WAIT2})"),
     ),
     *of(
+        "mptcp_sockopt/_unpacking.py",
+        "fields shown",
+        ("int(value) if members is not None and isinstance(value, int) else value", "value"),
+        ("template | dict(zip", "dict(zip"),
+    ),
+    *of(
         "mptcp_sockopt/_fields.py",
+        "fields",
+        ("        and getattr(view, name) is field  # a subclass may show something else\n", ""),
+        ("        and field.needed <= length\n", ""),
+    ),
+    *of(
+        "mptcp_sockopt/_unpacking.py",
         "growth fields tracker_replaced",
         (" if len(raw) >= needed else one_by_one(raw)", ""),
         ("itemgetter(*[fields.index(view.fields[name]) for name in names])", "tuple"),
