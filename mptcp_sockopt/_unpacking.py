@@ -30,13 +30,12 @@ def numbers(view: t.Any, at_once: t.Iterable[t.Any]) -> t.Callable[[t.Any], dict
     template = dict.fromkeys(view.fields)
     fields = sorted(at_once, key=lambda field: field.place.offset)
     names, unpack_from = [field.name for field in fields], _unpacker(fields)
-    others = [(name, field.names) for name, field in view.fields.items() if name not in names]
+    others = [name for name in view.fields if name not in names]
 
     def by_name(raw: t.Any) -> dict[str, t.Any]:
         values = template | dict(zip(names, unpack_from(raw), strict=True))
-        for name, members in others:
-            value = getattr(raw, name)
-            values[name] = int(value) if members is not None and isinstance(value, int) else value
+        for name in others:
+            values[name] = getattr(raw, name)
         return values
 
     return by_name

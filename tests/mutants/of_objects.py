@@ -95,7 +95,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_unpacking.py",
         "fields shown",
-        ("int(value) if members is not None and isinstance(value, int) else value", "value"),
+        ("for name in others:", "for name in ():"),
         ("template | dict(zip", "dict(zip"),
     ),
     *of(
