@@ -17,7 +17,7 @@ from types import GenericAlias, MappingProxyType
 from . import _border
 from . import _types as t
 from ._records import Shown, dir_of
-from ._unpacking import numbers
+from ._unpacking import numbers, picked
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -300,6 +300,14 @@ class View(Bytes, metaclass=Shown):
                     values[name] = None
         return values
 
+    @classmethod
+    def picker(cls, *names: str) -> t.Callable[[t.Self], dict[str, t.Any]]:
+        """A function from a view to these attributes by name, as asdict(clean=True) has them, but faster."""
+        if unknown := [name for name in names if not hasattr(cls, name)]:
+            raise ValueError(f"{cls.__name__} has no {unknown[0]!r}")
+        at_once = [name for name in names if _in_struct(cls, name)]
+        return picked(cls, at_once, {*names} - {*at_once}, [row for row in cls._unclean if row[0] in names])
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, View) and other._struct is not self._struct:
             return False
@@ -341,15 +349,14 @@ class View(Bytes, metaclass=Shown):
 
 @lru_cache
 def _numbers(view: type[View], length: int) -> t.Callable[[View], dict[str, t.Any]]:
-    at_once = [
-        field
-        for name, field in view.fields.items()
-        if type(field) is Field
-        and getattr(view, name) is field  # a subclass may show something else
-        and not field.place.mask
-        and field.needed <= length
-    ]
-    return numbers(view, at_once)
+    present = [name for name, field in view.fields.items() if field.needed <= length]
+    return numbers(view, [name for name in present if _in_struct(view, name)])
+
+
+def _in_struct(view: type[View], name: str) -> bool:
+    """Whether it is a number in the struct, no bit-field, and not what a subclass shows instead."""
+    field = view.fields.get(name)
+    return type(field) is Field and getattr(view, name) is field and not field.place.mask
 
 
 def _of_bytes(view: type[View], raw: bytes, byteorder: t.Literal["little", "big"]) -> View:

@@ -328,6 +328,24 @@ def test_asdict_has_what_each_attribute_has(view: type[mp.TCPInfo], length: int)
         assert found.asdict(clean=True).keys() == found.asdict().keys()
 
 
+@pytest.mark.parametrize("view", [mp.MPTCPInfo, mp.TCPInfo])
+@pytest.mark.parametrize("length", [40, 80, 84, 96, 104, 192, 232, 240, 276, 280, 512])
+def test_a_picker_gives_a_part_of_asdict(view: type[mp.TCPInfo], length: int) -> None:
+    """Of any length, clean, with bit-fields and what is no field; also of a subclass that shows another."""
+
+    class Other(view):  # type: ignore[misc, valid-type]
+        retransmits = property(lambda raw: "some")
+
+    for shown in (view, Other):
+        for raw in (pattern(length), bytes(length), b"\xff" * length):
+            found = shown._trusted(raw)
+            whole = found.asdict(clean=True)
+            for names in (list(whole), list(whole)[::-3], ["retransmits"]):
+                assert shown.picker(*names)(found) == {name: whole[name] for name in names}
+    with pytest.raises(ValueError, match="has no 'nonsense'"):
+        view.picker("nonsense")
+
+
 def test_a_subclass_of_a_record_is_one() -> None:
     """With no parts of its own, or with one more."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
@@ -37,6 +36,9 @@ def fields(full: bool) -> dict[str, list[str]]:
         info, tcp_info = [*mp.MPTCPInfo.fields, "unacked_bytes"], [*mp.TCPInfo.fields]
         return {"info": info, "tcp_info": tcp_info}
     return {"info": [*INFO_FIELDS], "tcp_info": [*TCP_INFO_FIELDS]}
+
+
+_INFO, _TCP_INFO = mp.MPTCPInfo.picker(*INFO_FIELDS), mp.TCPInfo.picker(*TCP_INFO_FIELDS)
 
 
 class Sample(NamedTuple):
@@ -210,35 +212,6 @@ def _rates(
     if (fell_back or now is None) and subflows:
         rates |= subflows[0]["rates"] or {}
     return None if all(value is None for value in rates.values()) else rates
-
-
-# ---------------------------------------------------------------------------------------- few of the fields
-
-
-class _Few:
-    """Some fields of a view by name, as its asdict(clean=True) gives them."""
-
-    def __init__(self, view: Any, names: tuple[str, ...]) -> None:
-        self._names, self._values = names, attrgetter(*names)
-        kinds = [(name, view.fields[name]) for name in names if name in view.fields]
-        self._plain = [name for name, field in kinds if field.names is not None]
-        self._clean = [
-            (name, field.sentinel, field.never)
-            for name, field in kinds
-            if field.sentinel is not None or field.never is not None
-        ]
-
-    def __call__(self, raw: Any) -> dict[str, Any]:
-        found = dict(zip(self._names, self._values(raw), strict=True))
-        for name in self._plain:
-            found[name] = int(found[name])
-        for name, sentinel, never in self._clean:
-            if (sentinel is not None and found[name] == sentinel) or (never is not None and never(raw)):
-                found[name] = None
-        return found
-
-
-_INFO, _TCP_INFO = _Few(mp.MPTCPInfo, INFO_FIELDS), _Few(mp.TCPInfo, TCP_INFO_FIELDS)
 
 
 # ------------------------------------------------------------------------------------------------ owners
