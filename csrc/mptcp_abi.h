@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel ABI that this library uses, defined only here.
+ * The kernel ABI that this library uses, defined only here and, for <linux/inet_diag.h>, in inet_diag_abi.h.
  *
  * Layouts follow Linux 7.3: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
- * <linux/netlink.h>, <linux/inet_diag.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
+ * <linux/netlink.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
  * Kernels append to the structs of the first two and return the length that they know; mptcp_sockopt/_mptcp_info.py
  * and _tcp_info.py decide which fields an older kernel returned. System headers are never included: they
  * describe the build machine.
@@ -222,7 +222,8 @@ struct tcp_info {
 	uint32_t tcpi_raw_276;
 };
 
-/* sock_diag(7): netlink messages and their attributes are aligned to 4 bytes. */
+/* netlink(7): messages and their attributes are aligned to 4 bytes. What sock_diag(7) says in them is in
+ * inet_diag_abi.h. */
 #define NETLINK_SOCK_DIAG 4
 #define TCPDIAG_GETSOCK 18
 #define SOCK_DIAG_BY_FAMILY 20
@@ -252,59 +253,6 @@ struct nlmsghdr {
 struct nlattr {
 	uint16_t nla_len; /* this header included */
 	uint16_t nla_type;
-};
-
-/* Attributes of requests and answers. A protocol above 255 does not fit in sdiag_protocol, hence the
- * attribute (Linux 5.9). */
-#define INET_DIAG_REQ_PROTOCOL 3
-#define INET_DIAG_INFO 2
-#define INET_DIAG_SKV6ONLY 11 /* of an IPv6 socket that listens or is closed */
-#define INET_DIAG_MARK 15     /* only for CAP_NET_ADMIN */
-#define INET_DIAG_ULP_INFO 19 /* together with INET_DIAG_INFO; before Linux 6.15 only for CAP_NET_ADMIN */
-#define INET_ULP_INFO_NAME 1  /* in INET_DIAG_ULP_INFO: a string, "mptcp" for a subflow or listener */
-
-/* Ports and addresses are in network order, so they are bytes here. */
-struct inet_diag_sockid {
-	uint8_t idiag_sport[2];
-	uint8_t idiag_dport[2];
-	uint8_t idiag_src[16];
-	uint8_t idiag_dst[16];
-	uint32_t idiag_if;
-	uint32_t idiag_cookie[2]; /* the low word, the high word */
-};
-
-/* The request of SOCK_DIAG_BY_FAMILY. */
-struct inet_diag_req_v2 {
-	uint8_t sdiag_family;
-	uint8_t sdiag_protocol;
-	uint8_t idiag_ext; /* bits: 1 << (attribute - 1) */
-	uint8_t pad;
-	uint32_t idiag_states; /* bits: 1 << state */
-	struct inet_diag_sockid id;
-};
-
-/* The request of TCPDIAG_GETSOCK: it means TCP, unless there is an INET_DIAG_REQ_PROTOCOL. */
-struct inet_diag_req {
-	uint8_t idiag_family;
-	uint8_t idiag_src_len;
-	uint8_t idiag_dst_len;
-	uint8_t idiag_ext;
-	struct inet_diag_sockid id;
-	uint32_t idiag_states;
-	uint32_t idiag_dbs;
-};
-
-struct inet_diag_msg {
-	uint8_t idiag_family;
-	uint8_t idiag_state;
-	uint8_t idiag_timer;
-	uint8_t idiag_retrans;
-	struct inet_diag_sockid id;
-	uint32_t idiag_expires;
-	uint32_t idiag_rqueue;
-	uint32_t idiag_wqueue;
-	uint32_t idiag_uid;
-	uint32_t idiag_inode;
 };
 
 /* What _border/netlink.py uses. Generic netlink families are found by name. */

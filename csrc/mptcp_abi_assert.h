@@ -8,7 +8,7 @@
 #ifndef MPTCP_ABI_ASSERT_H
 #define MPTCP_ABI_ASSERT_H
 
-#include "mptcp_abi.h"
+#include "inet_diag_abi.h"
 
 #include <stddef.h>
 
@@ -75,6 +75,7 @@ AT(struct inet_diag_req_v2, id, 8);
 SIZE(struct inet_diag_req, 60);
 AT(struct inet_diag_req, id, 4);
 AT(struct inet_diag_req, idiag_states, 52);
+SIZE(struct inet_diag_bc_op, 4);
 SIZE(struct inet_diag_msg, 72);
 AT(struct inet_diag_msg, id, 4);
 AT(struct inet_diag_msg, idiag_expires, 52);

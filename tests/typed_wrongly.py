@@ -77,7 +77,7 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.create_connection("localhost", 80)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.create_server(("", 80), fallbak=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     mp.is_supported(sock)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    mp.mptcp_diag(True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.mptcp_diag(True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     found: mp.MPTCPDiag = mp.mptcp_diag()[:2]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     kept: mp.Sample[mp.MPTCPInfo] = mp.Sampler([sock], full=True).sample()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # Numbers and texts.
