@@ -35,6 +35,7 @@ def views(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(info.asdict(clean=True), dict[str, Any])
     assert_type((bytes(info), len(info), memoryview(info).nbytes, info.raw), tuple[bytes, int, int, bytes])
     assert_type({info: info == mp.mptcp_info(fd)}, dict[mp.MPTCPInfo, bool])
+    assert_type(mp.MPTCPInfo.picker("token", "unacked_bytes")(info), dict[str, Any])
     assert_type(mp.TCPInfo.rtt.unit, str)
     assert_type(mp.TCPInfo.rtt.sentinel, int | None)
     assert_type(mp.MPTCPInfo.fields["token"].since, str)
