@@ -111,9 +111,9 @@ def man_page(
 
 def exit_status(epilog: str) -> tuple[list[tuple[str, str]], str]:
     """Each status with its meaning, from the epilog's sentence "Exit status: 0 pass, 1 fail."; the rest."""
-    found = re.search(r"Exit status[^:]*:\s(.*?)\.(?:\s|$)", epilog, re.DOTALL)
+    found = re.search(r"Exit status[^:\d]*:?\s*(\d.*?)\.(?:\s|$)", epilog, re.DOTALL)
     listed = " ".join(found[1].split()) if found else EXIT_STATUS
-    meanings = [item.partition(" ") for item in re.split(r", (?=\d)", listed)]
+    meanings = [item.partition(" ") for item in re.split(r"[,;] (?=\d+ )", listed)]
     rest = epilog.replace(found[0], "") if found else epilog
     return [(number, meaning) for number, _, meaning in meanings], rest
 

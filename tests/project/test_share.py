@@ -30,6 +30,9 @@ COMMANDS = [
     for name, program in share.PROGRAMS.items()
     for command in program.commands
 ]
+of_each_command = pytest.mark.parametrize(
+    ("program", "name", "parser"), COMMANDS, ids=[f"{program} {name}" for program, name, _ in COMMANDS]
+)
 AGAIN = "out of date: python -m tests.project.share writes it"
 SECONDS = 30
 
@@ -51,7 +54,7 @@ def test_there_is_a_page_for_every_command_and_no_other() -> None:
     assert PAGES.keys() == wanted | {f"{program}.1" for program in share.PROGRAMS}, AGAIN
 
 
-@pytest.mark.parametrize(("program", "name", "parser"), COMMANDS, ids=lambda part: str(part)[:10])
+@of_each_command
 def test_a_page_has_every_option(program: str, name: str, parser: argparse.ArgumentParser) -> None:
     """Of its command, and no other; but -h. Its name leads to it, and the program's page to the page."""
     text = PAGES[f"{program}-{name}.1"].read_text().replace("\\-", "-")
@@ -66,7 +69,7 @@ def test_a_page_has_every_option(program: str, name: str, parser: argparse.Argum
     )
 
 
-@pytest.mark.parametrize(("program", "name", "parser"), COMMANDS, ids=lambda part: str(part)[:10])
+@of_each_command
 def test_completions_have_every_option(program: str, name: str, parser: argparse.ArgumentParser) -> None:
     """Of each command, in each shell."""
     bash, zsh, fish = (file_of(shell, program).read_text() for shell in share.SHELLS)
