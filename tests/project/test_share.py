@@ -99,10 +99,11 @@ def test_nothing_in_it_is_of_a_day_a_release_or_a_machine() -> None:
 
 @pytest.mark.lint
 def test_the_folder_is_what_the_parsers_say() -> None:
-    """`python -m tests.project.share` writes it."""
+    """Every file, to the letter."""
     found = {str(path.relative_to(SHARE)): path.read_text() for path in SHARE.rglob("*") if path.is_file()}
     written = share.written()
-    assert {path for path in written.keys() | found.keys() if written.get(path) != found.get(path)} == set()
+    other = {path for path in written.keys() | found.keys() if written.get(path) != found.get(path)}
+    assert other == set(), AGAIN
 
 
 @pytest.mark.lint
