@@ -139,8 +139,8 @@ def items(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def synopsis(words: str) -> str:
-    """What is in brackets stays on one line."""
-    return re.sub(r"\[[^]]*\]", lambda option: option[0].replace(" ", "\\ "), roff(words.strip()))
+    """What is in brackets stays on one line, if it is short."""
+    return re.sub(r"\[[^]]{,60}\]", lambda option: option[0].replace(" ", "\\ "), roff(words.strip()))
 
 
 def roff(text: str) -> str:

@@ -38,7 +38,8 @@ SECONDS = 30
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    return {option for action in parser._actions for option in action.option_strings}
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    return {option for action in shown for option in action.option_strings}
 
 
 def file_of(shell: str, program: str) -> Path:
@@ -78,7 +79,7 @@ def test_completions_have_every_option(program: str, name: str, parser: argparse
     assert set(shlex.split(found[1]) if found else []) == options_of(parser), AGAIN
     found = re.search(rf"^{prefix}_options=\(\n(.*?)^\)$", zsh, re.MULTILINE | re.DOTALL)
     assert all(option in (found[1] if found else "") for option in options_of(parser)), AGAIN
-    lines = [line for line in fish.splitlines() if f"using {name}'" in line or f"using {name};" in line]
+    lines = re.findall(rf"^complete .*using {name}[';].*?(?= -d |$)", fish, re.MULTILINE)
     words = {f"-{dashes}{option}" for line in lines for dashes, option in re.findall(r" -([sl]) (\S+)", line)}
     assert words == {
         f"-l{option[2:]}" if option.startswith("--") else f"-s{option[1:]}" for option in options_of(parser)
