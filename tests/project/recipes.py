@@ -281,6 +281,9 @@ Greet.
 .TP
 \\fB0\\fR
 greeted
+.TP
+\\fB2\\fR
+usage
 .SH SEE ALSO
 mptcp\\-sockopt(1), ip\\-mptcp(8), ss(8)
 """

@@ -31,7 +31,7 @@ SHELLS = {
 }
 OTHERS = "ip-mptcp(8), ss(8)"
 #: Of a command whose epilog says nothing about it.
-EXIT_STATUS = "0 done, 2 usage, 3 cannot run here"
+EXIT_STATUS = "0 done, 3 cannot run here"
 WIDE = 9999  # no text is wrapped
 
 
@@ -113,9 +113,10 @@ def exit_status(epilog: str) -> tuple[list[tuple[str, str]], str]:
     """Each status with its meaning, from the epilog's sentence "Exit status: 0 pass, 1 fail."; the rest."""
     found = re.search(r"Exit status[^:\d]*:?\s*(\d.*?)\.(?:\s|$)", epilog, re.DOTALL)
     listed = " ".join(found[1].split()) if found else EXIT_STATUS
-    meanings = [item.partition(" ") for item in re.split(r"[,;] (?=\d+ )", listed)]
+    meanings = dict(re.findall(r"(\d+):? (.*?)(?:[,;] (?=\d+:? )|$)", listed))
+    meanings.setdefault("2", "usage")  # argparse's own
     rest = epilog.replace(found[0], "") if found else epilog
-    return [(number, meaning) for number, _, meaning in meanings], rest
+    return sorted(meanings.items(), key=lambda item: int(item[0])), rest
 
 
 def paragraphs(parser: argparse.ArgumentParser, text: str) -> list[str]:
