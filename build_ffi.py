@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MODULE = "_mptcp_sockopt"
 HERE = Path(__file__).resolve().parent
-HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
+HEADERS = ("mptcp_abi.h", "options_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
 SOURCES = ("csrc/mptcp_sockopt.c", "csrc/mptcp_diag.c")
 
 # What the sdist contains in addition to the packages: everything in the repository.
