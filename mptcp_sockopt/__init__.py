@@ -49,9 +49,11 @@ from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, T
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
+    from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
     from ._sockets import Support, create_connection, create_server, create_socket, is_supported
     from ._tracker import Tracker
+    from ._troubles import is_resending, is_stalled
     from ._types import Address as Address
     from ._types import SocketLike as SocketLike
     from ._updates import SubflowDelta, Update
@@ -65,6 +67,7 @@ __all__ = [
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
     "Address",
+    "FallbackReason",
     "InfoFlag",
     "MPTCPDiag",
     "MPTCPDiagMsg",
@@ -92,6 +95,8 @@ __all__ = [
     "create_socket",
     "getsockopt_into",
     "is_mptcp",
+    "is_resending",
+    "is_stalled",
     "is_supported",
     "mptcp_diag",
     "mptcp_full_info",
@@ -106,9 +111,11 @@ __all__ = [
 #: _types leads to an import of typing.
 _LATER = {
     "_diag": ("MPTCPDiag", "MPTCPDiagMsg", "mptcp_diag"),
+    "_reasons": ("FallbackReason",),
     "_sampler": ("Sample", "Sampler"),
     "_sockets": ("Support", "create_connection", "create_server", "create_socket", "is_supported"),
     "_tracker": ("Tracker",),
+    "_troubles": ("is_resending", "is_stalled"),
     "_types": ("Address", "SocketLike"),
     "_updates": ("SubflowDelta", "Update"),
 }

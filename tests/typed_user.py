@@ -115,6 +115,12 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(found[0].remote, Address)
     assert_type(found.column("inode"), memoryview)
     assert_type(found.columns(), dict[str, memoryview])
+    reason = mp.FallbackReason("suspended")
+    assert_type(reason, mp.FallbackReason)
+    assert_type((reason.sentence, reason.causes, reason.next_step), tuple[str, tuple[str, ...], str])
+    assert_type(reason is mp.FallbackReason.SUSPENDED, bool)
+    assert_type(mp.is_stalled(mp.TCPInfo(b""), standing=10**9), bool | None)
+    assert_type(mp.is_resending(found[0].info, found[0].info, []), bool)
 
 
 def opened() -> None:
@@ -187,6 +193,7 @@ def tested(sock: socket.socket) -> None:
         paths.cut(0)
         paths.restore(0)
         paths.shape(1, rate=1e6)
+        paths.alter(0, lambda frame, to_server: frame if to_server else None)
     with testing.PrivateNetwork() as network:
         assert_type(network, testing.PrivateNetwork)
         assert_type(network.fileno(), int)

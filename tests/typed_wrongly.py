@@ -62,6 +62,9 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.mptcp_diag()[0].token  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     mp.Tracker(sock).update().rate("bytes_aked")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.TCPInfo.rtt.units  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.FallbackReason.STRIPPED  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.is_stalled(info)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.is_resending(info, tcp_info, [tcp_info])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # What may be None, or an error.
     mp.snapshot(sock).info.token  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
     info.bytes_sent + 1  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand]
