@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -180,6 +180,22 @@ def whose(inodes: list[int]) -> None:
     assert_type(handshake, processes.TCPSocket)
     assert_type(handshake.local, Address)
     assert_type(processes.in_netns("/run/netns/blue", mp.mptcp_diag), mp.MPTCPDiag)
+
+
+def here() -> None:
+    assert_type(host.sysctls(), dict[str, int | str])
+    assert_type(host.counters(), dict[str, int])
+    assert_type(host.addresses(), dict[str, tuple[str, ...]])
+    assert_type(host.limits(), host.Limits)
+    assert_type(host.limits().subflows, int)
+    endpoint = host.endpoints()[0]
+    assert_type(endpoint, host.Endpoint)
+    assert_type(bool(endpoint.flags & host.EndpointFlag.SUBFLOW), bool)
+    assert_type(host.route(endpoint), host.Route)
+    assert_type(host.route(endpoint, "10.0.0.1").problem, str | None)
+    option = host.refused_options()[0]
+    assert_type(option, host.RefusedOption)
+    assert_type(option.connected, int | None)
 
 
 def tested(sock: socket.socket) -> None:

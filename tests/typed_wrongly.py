@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
@@ -109,6 +109,20 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     processes.Listener.hosts  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     processes.TCPSocket.stat  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     processes.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # Of this host.
+    host.sysctls("enabled")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.counters(0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.addresses("lo")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.limits().subflow  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.endpoints(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.route("10.0.0.1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    host.refused_options("TCP_USER_TIMEOUT")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.Limits(2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.EndpointFlag.SIGNALS  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.Endpoint.addr  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.Route.reason  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.RefusedOption.errno  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     # For tests.
     testing.in_child(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     testing.in_private_network(print, within="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
