@@ -8,6 +8,7 @@
     Sampler(socks).sample()  many sockets in one call
     mptcp_diag()             every MPTCP connection in this network namespace
     mptcp_diag(subflows=True)  the same, with their paths; mptcp_lookup() for one
+    mptcp_events()           connections, subflows and addresses that come and go, live
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
     is_supported()           whether MPTCP sockets can be created here, or why not
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         mptcp_diag,
         mptcp_lookup,
     )
+    from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
     from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
     from ._sockets import Support, create_connection, create_server, create_socket, is_supported
@@ -85,6 +87,9 @@ __all__ = [
     "MPTCPDiag",
     "MPTCPDiagMsg",
     "MPTCPError",
+    "MPTCPEvent",
+    "MPTCPEventKind",
+    "MPTCPEvents",
     "MPTCPFullInfo",
     "MPTCPInfo",
     "NotMPTCPError",
@@ -113,6 +118,7 @@ __all__ = [
     "is_stalled",
     "is_supported",
     "mptcp_diag",
+    "mptcp_events",
     "mptcp_full_info",
     "mptcp_info",
     "mptcp_lookup",
@@ -136,6 +142,7 @@ _LATER = {
         "mptcp_lookup",
     ),
     "_reasons": ("FallbackReason",),
+    "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),
     "_sockets": ("Support", "create_connection", "create_server", "create_socket", "is_supported"),
     "_tracker": ("Tracker",),
