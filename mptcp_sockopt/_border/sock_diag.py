@@ -37,8 +37,8 @@ _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # about 1,400 records; untouched memory costs nothing
 #: Bytes of rows, by default.
 LIMIT: int = lib.MOST_RECORDS
-# Buffers that are not in use, as in sockopt.py: reusing one saves 5 % of a small dump, and more if it need not
-# grow. Only this many are kept, no matter how many threads read at once, and none that is larger.
+# Buffers that are not in use, as in sockopt.py: reusing one saves 5 % of a small dump, more if it need not
+# grow. Only this many are kept, no matter how many threads read at once, and none that is larger than this.
 _MOST_KEPT = 1 << 20
 _free: deque[Any] = deque(maxlen=2)
 # Every request has its own number, so an old answer in a buffer is never mistaken for the current one.
