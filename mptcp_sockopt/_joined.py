@@ -21,6 +21,8 @@ from ._tcp_info import TCPState
 
 _CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)
 _SUBFLOWS = 2**32 - 1 & ~(1 << TCPState.TIME_WAIT)
+#: All but those that most sockets are in.
+_FEW = _SUBFLOWS & ~(1 << TCPState.ESTABLISHED | 1 << TCPState.SYN_SENT | 1 << TCPState.SYN_RECV)
 _INFO_AT = layouts.DIAG_INFO_AT
 _TOKEN, _MORE = (MPTCPInfo.fields[name].place for name in ("token", "subflows"))
 _STATE, _INODE = layouts.DIAG_MSG["state"], layouts.DIAG_MSG["inode"]
@@ -72,6 +74,7 @@ class Joined:
         """Read the tables, join them, and look for what is missing."""
         before = self._before()
         if before is None:
+            self.paths, self.tcp_info_length = b"", 0
             return
         self._read_paths(self._port)
         now = _Table(self._port, self._limit)
@@ -97,11 +100,11 @@ class Joined:
             is_any = bool(before)
         else:
             before, is_any = {}, bool(sock_diag.dump(_CONNECTIONS, first=True)[0])
-        return before if is_any or _were_any_without() or self._is_any_listener() else None
+        return before if is_any or _were_any_without() or self._is_any_beside() else None
 
-    def _is_any_listener(self) -> bool:
-        """Whether there is an MPTCP listener, which may have accepted TCP connections."""
-        self._read_paths(self._port, states=1 << TCPState.LISTEN)
+    def _is_any_beside(self) -> bool:
+        """Whether there is an MPTCP listener, which may have accepted TCP, or a subflow that ends."""
+        self._read_paths(self._port, states=_FEW)
         return any(told for *_, told, _ in self._keys())
 
     def _read_paths(self, port: int, inodes: t.Iterable[int] = (), states: int = _SUBFLOWS) -> None:
