@@ -118,7 +118,7 @@ def test_words_of_an_epilog_go_where_they_belong() -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to")
     page = share.man_page(parser, "x-y", "do it", "x(1)")
-    assert "\nx\\-y \\- do it\n.SH SYNOPSIS\n.B x y\n[\\-h] \\-o FILE\n" in page.replace("\\ ", " ")
+    assert "\nx\\-y \\- do it\n.SH SYNOPSIS\n.B x y\n.ad l\n[\\-h] \\-o FILE\n" in page.replace("\\%", "")
     assert "\nDoes x y.\n.PP\n.nf\nkeys:\n  q  quit\n.fi\n.PP\nMore. End.\n" in page
     statuses = re.findall(r"\\fB(\d)\\fR\n(.*)", page)
     assert statuses == [("0", "yes"), ("1", "no (or, once, perhaps)"), ("2", "usage"), ("3", "cannot tell")]
