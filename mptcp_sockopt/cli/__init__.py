@@ -35,6 +35,16 @@ from ._table import parser_of as parser_of
 # Each module has parser(), and main(argv), which returns the exit code.
 COMMANDS = (
     Command(
+        "show",
+        "mptcp_sockopt.cli.show",
+        "every MPTCP connection with its paths, and why it fell back",
+    ),
+    Command(
+        "record",
+        "mptcp_sockopt.cli.record",
+        "samples and events of the connections, into a file",
+    ),
+    Command(
         "selftest",
         "mptcp_sockopt.selftest.__main__",
         "test this machine's kernel: the kernel's own checks and more",
