@@ -24,7 +24,7 @@ class FallbackReason(str, enum.Enum):
         SYN_LOST_OR_CROSSED  the kernel gave MPTCP up before it had an answer
         SUSPENDED            MPTCP was suspended in this network namespace
         FIRST_DATA           the first packet after the handshake had no MPTCP option
-        RESET_BEFORE_DATA    the peer reset the connection before its first data: no fallback
+        RESET_BEFORE_DATA    the connection was reset before any data had crossed: no fallback
         MID_CONNECTION       it was MPTCP, and fell back later
 
     Each has ``sentence`` (what happened), ``causes`` (those it leaves open) and ``next_step`` (what tells
@@ -103,9 +103,13 @@ class FallbackReason(str, enum.Enum):
     )
     RESET_BEFORE_DATA = (
         "reset_before_data",
-        "The peer reset the connection before it sent any data. The kernel marks it as fallen back, but it "
-        "was MPTCP until then.",
-        ("the program at the other end aborted the connection", "a middlebox reset it"),
+        "The connection ended before any data had crossed: as a rule, the peer reset it. The kernel marks it "
+        "as fallen back, but it was MPTCP until then.",
+        (
+            "the program at the other end aborted the connection",
+            "a middlebox reset it",
+            "both ends closed it without data, and a middlebox removed the option meanwhile",
+        ),
         "Connect with plain TCP. If that is reset too, MPTCP is not the cause: read the server's log.",
     )
     MID_CONNECTION = (
@@ -156,8 +160,8 @@ def reason_of(
     if not info.flags & _FALLBACK:
         return None
     if not subflows:
-        # A connection that fell back and ended has no subflow either, but its peer's data is counted.
-        if info.flags & _KEY and state == TCPState.CLOSE and not info.bytes_received:
+        # A connection that fell back and ended has no subflow either, but it counts what crossed before.
+        if info.flags & _KEY and state == TCPState.CLOSE and info.bytes_received == info.bytes_acked == 0:
             return FallbackReason.RESET_BEFORE_DATA
         return None
     if flags is None:
