@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 
+from . import _border
 from ._mptcp_info import InfoFlag, MPTCPInfo
 from ._tcp_info import TCPState
 
@@ -141,7 +142,8 @@ if TYPE_CHECKING:
 
 
 # Of the subflow's flags: this side asked for MPTCP, and the peer confirmed it with its first data or ACK.
-_MCAP_LOC, _FULLY_ESTABLISHED = 1 << 1, 1 << 6
+_FLAGS = _border.numbers("MPTCP_SUBFLOW_FLAG_")
+_ASKED, _CONFIRMED = _FLAGS["MCAP_LOC"], _FLAGS["FULLY_ESTABLISHED"]
 _FALLBACK, _KEY = int(InfoFlag.FALLBACK), int(InfoFlag.REMOTE_KEY_RECEIVED)
 
 
@@ -155,7 +157,7 @@ def reason_of(
     """
     flags = subflows[0].flags if subflows else None
     if info is None:
-        asked = flags is None or flags & _MCAP_LOC
+        asked = flags is None or flags & _ASKED
         return None if asked or subflows[0].token_local else FallbackReason.SUSPENDED
     if not info.flags & _FALLBACK:
         return None
@@ -167,9 +169,9 @@ def reason_of(
     if flags is None:
         return None
     if not info.flags & _KEY:
-        asked = flags & _MCAP_LOC
+        asked = flags & _ASKED
         return FallbackReason.NO_OPTION_IN_ANSWER if asked else FallbackReason.SYN_LOST_OR_CROSSED
-    confirmed = flags & _FULLY_ESTABLISHED
+    confirmed = flags & _CONFIRMED
     return FallbackReason.MID_CONNECTION if confirmed else FallbackReason.FIRST_DATA
 
 

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import socket
-import struct
-from typing import NamedTuple
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import FallbackReason, _reasons
+from mptcp_sockopt import FallbackReason
 
 from .causes import CAUSES, fallen
 from .support import in_private_network, inode, until
@@ -22,47 +20,14 @@ PATIENT = {
 }
 
 
-class Path(NamedTuple):
-    flags: int | None
-    token_local: int | None
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += length + 3 & ~3
-    return found
-
-
-def paths_of(sock: socket.socket) -> list[Path]:
-    """By a dump of TCP sockets, as sock_diag(7) has it."""
-    found: list[Path] = []
-    with socket.socket(16, socket.SOCK_RAW, 4) as netlink:
-        request = struct.pack("=BBBBI", sock.family, socket.IPPROTO_TCP, 2, 0, 0xFFFFFFFF) + bytes(48)
-        netlink.send(struct.pack("=IHHII", 16 + len(request), 20, 0x301, 1, 0) + request)
-        while True:
-            data, at = netlink.recv(1 << 18), 0
-            while at < len(data):
-                length, kind = struct.unpack_from("=IH", data, at)
-                if kind == 3:
-                    return found
-                row = data[at + 16 : at + length]
-                if struct.unpack_from("=I", row, 68) == (inode(sock),):
-                    ulp = attributes(attributes(attributes(row[72:]).get(19, b"")).get(3, b""))
-                    numbers = [struct.unpack("=I", ulp[n])[0] if n in ulp else None for n in (8, 2)]
-                    found.append(Path(*numbers))
-                at += length + 3 & ~3
+def connection_of(sock: socket.socket) -> mp.MPTCPConnection | None:
+    """Its row, with its path."""
+    return next((row for row in mp.mptcp_diag(subflows=True) if row.inode == inode(sock)), None)
 
 
 def reason_of(sock: socket.socket) -> FallbackReason | None:
-    """Why a connection of this namespace fell back."""
-    rows = [row for row in mp.mptcp_diag() if row.inode == inode(sock)]
-    row = rows[0] if rows else None
-    state = row.state if row else mp.TCPState.ESTABLISHED
-    return _reasons.reason_of(state, row.info if row else None, paths_of(sock))
+    row = connection_of(sock)
+    return None if row is None else row.fallback_reason
 
 
 def reason_when_it_falls_back(name: str, family: int) -> FallbackReason | None:
