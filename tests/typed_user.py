@@ -74,6 +74,10 @@ def moments(sock: socket.socket, writer: asyncio.StreamWriter) -> None:
     tracker = mp.Tracker(writer)
     update = tracker.update()
     assert_type(update, mp.Update)
+    assert_type(update.resending, bool)
+    assert_type(
+        [(delta.stalled, delta.standing) for delta in update.subflows], list[tuple[bool | None, int | None]]
+    )
     assert_type(update.rate("bytes_acked"), float | None)
     assert_type(update.bytes_acked_rate, float | None)
     assert_type((update.bytes_sent, update.elapsed), tuple[int | None, int | None])
