@@ -4,6 +4,7 @@
 of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
 of_objects    in the modules above them
+of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table
 __main__      applies them one by one
 """
