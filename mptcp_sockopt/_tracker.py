@@ -175,7 +175,7 @@ def _difference(
                     new,
                     elapsed,
                     *(grown or (counters(new.tcp_info) if continues else UNKNOWN)),
-                    None if grown is None else 0 if grown[1] else _standing(new, old, elapsed, last),
+                    None if grown is None else 0 if grown[1] else _standing(old, elapsed, last),
                 )
                 for new, old, grown in live
             ]
@@ -184,14 +184,15 @@ def _difference(
     )
 
 
-def _standing(new: Subflow, old: Subflow | None, elapsed: int | None, last: Update | None) -> int:
+def _standing(old: Subflow | None, elapsed: int | None, last: Update | None) -> int:
     """For how long data has been outstanding on a subflow; in an update in which none was acknowledged."""
-    if not _unacked(new.tcp_info) or old is None or elapsed is None:
+    if old is None or elapsed is None or not _unacked(old.tcp_info):
         return 0
     for delta in () if last is None else last.subflows:
         if delta.subflow is old and delta.standing:
             return elapsed + delta.standing
-    return elapsed if _unacked(old.tcp_info) else 0
+    # It had been outstanding at that update already, and no ACK had come, for so many ms.
+    return elapsed + 1_000_000 * min(old.tcp_info.last_ack_recv, old.tcp_info.last_data_sent)
 
 
 def _resending(
