@@ -33,6 +33,11 @@ from ._table import parsed as parsed
 # Each module has main(argv), which returns the exit code.
 COMMANDS = (
     Command(
+        "events",
+        "mptcp_sockopt.cli.events",
+        "connections, paths and addresses that come and go, as they do",
+    ),
+    Command(
         "selftest",
         "mptcp_sockopt.selftest.__main__",
         "test this machine's kernel: the kernel's own checks and more",
