@@ -48,6 +48,7 @@ V6, LINK_LOCAL = (socket.inet_pton(socket.AF_INET6, host) for host in ("fd00::1"
         (11, b"\x00", {"backup": False}),
         (11, b"\x01", {"backup": True}),
         (12, b"\x6f", {"error": errno.ECONNREFUSED}),
+        (12, b"\xc8", {"error": 200}),
         (13, struct.pack("=H", 0x8001), {"flags": 0x8001}),
         (13, struct.pack("=H", 3), {"flags": 3, "server_side": True}),
         (14, struct.pack("=I", 5), {}),  # timeout: never sent

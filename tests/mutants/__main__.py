@@ -32,10 +32,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import Mutation, of_border, of_c, of_objects, of_processes
+from . import Mutation, of_border, of_c, of_events, of_objects, of_processes
 
 ROOT = Path(__file__).parent.parent.parent
-MUTATIONS = of_c.MUTATIONS + of_border.MUTATIONS + of_objects.MUTATIONS + of_processes.MUTATIONS
+MUTATIONS = (
+    of_c.MUTATIONS + of_border.MUTATIONS + of_events.MUTATIONS + of_objects.MUTATIONS + of_processes.MUTATIONS
+)
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
 WIDTH = 110
