@@ -60,8 +60,10 @@ class _Lib:
     CTRL_ATTR_FAMILY_NAME: Final[int]
     MPTCP_PM_CMD_ADD_ADDR: Final[int]
     MPTCP_PM_CMD_DEL_ADDR: Final[int]
+    MPTCP_PM_CMD_GET_ADDR: Final[int]
     MPTCP_PM_CMD_FLUSH_ADDRS: Final[int]
     MPTCP_PM_CMD_SET_LIMITS: Final[int]
+    MPTCP_PM_CMD_GET_LIMITS: Final[int]
     MPTCP_PM_ATTR_ADDR: Final[int]
     MPTCP_PM_ATTR_RCV_ADD_ADDRS: Final[int]
     MPTCP_PM_ATTR_SUBFLOWS: Final[int]
@@ -108,6 +110,9 @@ class _Lib:
     MPTCP_ATTR_RESET_FLAGS: Final[int]
     MPTCP_ATTR_SERVER_SIDE: Final[int]
     MPTCP_PM_EV_FLAG_SERVER_SIDE: Final[int]
+    MPTCP_PM_ADDR_FLAG_FULLMESH: Final[int]
+    MPTCP_PM_ADDR_FLAG_IMPLICIT: Final[int]
+    MPTCP_PM_ADDR_FLAG_LAMINAR: Final[int]
     NETLINK_ROUTE: Final[int]
     RTM_NEWLINK: Final[int]
     IFLA_ADDRESS: Final[int]
@@ -123,6 +128,34 @@ class _Lib:
     IFA_ADDRESS: Final[int]
     IFA_LOCAL: Final[int]
     IFA_F_NODAD: Final[int]
+    RTM_GETADDR: Final[int]
+    RTM_GETROUTE: Final[int]
+    RTM_F_FIB_MATCH: Final[int]
+    RTN_UNICAST: Final[int]
+    RTN_LOCAL: Final[int]
+    RTA_DST: Final[int]
+    RTA_SRC: Final[int]
+    RTA_OIF: Final[int]
+    RTA_GATEWAY: Final[int]
+    SO_BUSY_POLL: Final[int]
+    SO_MAX_PACING_RATE: Final[int]
+    SO_INCOMING_CPU: Final[int]
+    SO_ZEROCOPY: Final[int]
+    TCP_MD5SIG: Final[int]
+    TCP_THIN_LINEAR_TIMEOUTS: Final[int]
+    TCP_SAVE_SYN: Final[int]
+    TCP_FASTOPEN_CONNECT: Final[int]
+    TCP_INQ: Final[int]
+    TCP_TX_DELAY: Final[int]
+    TCP_RTO_MAX_MS: Final[int]
+    IP_MTU_DISCOVER: Final[int]
+    IP_RECVERR: Final[int]
+    IP_FREEBIND: Final[int]
+    IP_MINTTL: Final[int]
+    IP_BIND_ADDRESS_NO_PORT: Final[int]
+    IP_LOCAL_PORT_RANGE: Final[int]
+    IPV6_MTU_DISCOVER: Final[int]
+    IPV6_RECVERR: Final[int]
     SOL_PACKET: Final[int]
     PACKET_VNET_HDR: Final[int]
     PACKET_IGNORE_OUTGOING: Final[int]
@@ -147,8 +180,13 @@ class _Lib:
     MOST_ERRNO: Final[int]
     MOST_REFUSALS: Final[int]
     MOST_BARREN: Final[int]
+    MOST_SOCKETS: Final[int]
     MOST_RECORDS: Final[int]
     MPTCP_DIAG_DATAGRAM: Final[int]
+    MPTCP_DIAG_ROOM: Final[int]
+    DIAG_SET_INODES: Final[int]
+    DIAG_SETS: Final[int]
+    SUBFLOW_TOLD_MPTCP: Final[int]
     def mptcp_sockopt_version(self) -> CData: ...
     def sockopt_get(self, fd: int, level: int, option: int, value: CData, length: CData, /) -> int: ...
     def mptcp_get_info(self, fd: int, info: CData, /) -> int: ...
@@ -177,12 +215,14 @@ class _Lib:
     V6ONLY_NOT_TOLD: Final[int]
     def mptcp_diag_request(self, fd: int, dump: CData, family: int, states: int, /) -> int: ...
     def tcp_diag_request(self, fd: int, dump: CData, port: int, /) -> int: ...
+    def diag_lookup_request(self, fd: int, dump: CData, family: int, id: CData, /) -> int: ...
     def mptcp_diag_receive(self, fd: int, dump: CData, /) -> int: ...
     def mptcp_diag_parse(self, dump: CData, length: int, /) -> int: ...
 
 @final
 @type_check_only
 class _FFI:
+    NULL: Final[CData]
     def addressof(self, struct: CData) -> CData: ...
     def buffer(self, pointer: CData, size: int = ...) -> Any: ...
     def from_buffer(self, ctype: str, memory: object) -> CData: ...

@@ -98,6 +98,26 @@ def commands(family: int, data: bytes) -> t.Iterator[tuple[int, dict[int, bytes]
             yield body[0], attributes(body[_GENERIC.size :])
 
 
+def dump(netlink: socket.socket, kind: int, payload: bytes) -> list[bytes]:
+    """A request with several answers; returns their payloads. OSError as call()."""
+    length = _MESSAGE.size + len(payload)
+    netlink.send(_MESSAGE.pack(length, kind, lib.NLM_F_REQUEST | lib.NLM_F_DUMP, 1, 0) + payload)
+    answers: list[bytes] = []
+    for _ in range(_DATAGRAMS):
+        messages = netlink.recv(65536)
+        while messages:
+            kind, body, messages = _cut(messages, _MESSAGE)
+            if kind in (lib.NLMSG_ERROR, lib.NLMSG_DONE):
+                (error,) = numbers("=i", body)
+                if error < 0:
+                    raise OSError(-error, os.strerror(-error))
+                if error or kind == lib.NLMSG_ERROR:
+                    raise broken(f"an error of {error}")
+                return answers
+            answers.append(body)
+    raise broken(f"{_DATAGRAMS} datagrams and no end")
+
+
 def numbers(layout: str, data: bytes) -> tuple[int, ...]:
     """The numbers at the start of data; OSError (EPROTO) if it is shorter."""
     if len(data) < struct.calcsize(layout):
@@ -136,6 +156,13 @@ def generic(family: str, command: int, payload: bytes = b"") -> bytes:
     with connected(lib.NETLINK_GENERIC) as netlink:
         kind, _ = described(netlink, family)
         return call(netlink, kind, _GENERIC.pack(command, 1, 0) + payload)[_GENERIC.size :]
+
+
+def generic_dump(family: str, command: int) -> list[bytes]:
+    """As generic(), for a command with several answers."""
+    with connected(lib.NETLINK_GENERIC) as netlink:
+        kind, _ = described(netlink, family)
+        return [answer[_GENERIC.size :] for answer in dump(netlink, kind, _GENERIC.pack(command, 1, 0))]
 
 
 def set_limits(subflows: int, add_addr_accepted: int = 0) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An event as a record, which is a line of JSON, and in words. `events`, `watch` and recordings use both."""
+"""A record of an event, live or from a recording, in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import mptcp_sockopt as mp
+from ._blocks import endpoint, printable
 
 # Of reset_reason; RFC 8684, section 3.6.
 RESET_REASONS = {
@@ -26,23 +26,13 @@ _TRANSIENT = " (transient)"
 Record = Mapping[str, Any]
 
 
-def event_record(event: mp.MPTCPEvent) -> dict[str, Any]:
-    """``{"kind": "event", "monotonic": ns, "event": "SUB_CLOSED", ...}``: the parts of MPTCPEvent by name.
-
-    ``event`` is a number if this library does not know the kernel's event.
-    """
-    parts = event.asdict()
-    kind, monotonic = parts.pop("kind"), parts.pop("time")
-    return {"kind": "event", "monotonic": monotonic, "event": getattr(event.kind, "name", kind), **parts}
-
-
 def in_words(record: Record, connection: tuple[Any, Any] | None = None) -> str:
     """What happened, as a line without clock and token.
 
     record may be from a file. connection: the local and the remote address of the connection, if known.
     """
     name = record["event"]
-    told = _WORDS[name](record) if name in _WORDS else f"event {_printable(name)}, which is not known here"
+    told = _WORDS[name](record) if name in _WORDS else f"event {printable(name)}, which is not known here"
     if connection and name == "CLOSED":
         told += f" ({_end(connection[0])} to {_end(connection[1])})"
     if connection and name in ("ANNOUNCED", "REMOVED"):
@@ -56,15 +46,8 @@ def token_of(record: Record) -> str:
     return f"{token:08x}" if isinstance(token, int) else "-"
 
 
-def _printable(text: object) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-
-
 def _end(address: Any) -> str:
-    if not address:
-        return "?"
-    host, port = map(_printable, address[:2])
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return printable(endpoint(address)) if address else "?"
 
 
 def _path(record: Record) -> str:
@@ -82,21 +65,21 @@ def _created(record: Record) -> str:
 
 
 def _announced(record: Record) -> str:
-    return f"peer announced {_end(record.get('remote'))}, id {_printable(record.get('remote_id'))}"
+    return f"peer announced {_end(record.get('remote'))}, id {printable(record.get('remote_id'))}"
 
 
 def _joined(record: Record) -> str:
     interface = record.get("ifindex")
-    bound = "" if interface is None else f", bound to interface {_printable(interface)}"
+    bound = "" if interface is None else f", bound to interface {printable(interface)}"
     return f"{_path(record)} joined{' as backup' * bool(record.get('backup'))}{bound}"
 
 
 def _ended(record: Record) -> str:
     told, error, reason = f"{_path(record)} ended", record.get("error"), record.get("reset_reason")
     if error is not None:
-        told += f": {errno.errorcode.get(error, _printable(error))}"
+        told += f": {errno.errorcode.get(error, printable(error))}"
     if reason is not None:
-        told += f", reset: {RESET_REASONS.get(reason, f'reason {_printable(reason)}')}"
+        told += f", reset: {RESET_REASONS.get(reason, f'reason {printable(reason)}')}"
         told += _TRANSIENT * _is_odd(record.get("reset_flags"))
     return told
 
@@ -110,7 +93,7 @@ _WORDS: dict[object, Callable[[Record], str]] = {
     "ESTABLISHED": lambda record: "confirmed by the peer",
     "CLOSED": lambda record: "closed",
     "ANNOUNCED": _announced,
-    "REMOVED": lambda record: f"peer withdrew its address with id {_printable(record.get('remote_id'))}",
+    "REMOVED": lambda record: f"peer withdrew its address with id {printable(record.get('remote_id'))}",
     "SUB_ESTABLISHED": _joined,
     "SUB_CLOSED": _ended,
     "SUB_PRIORITY": _changed,

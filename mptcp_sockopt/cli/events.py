@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import mptcp_sockopt as mp
 
-from ._event_words import event_record, in_words, token_of
+from ._event_words import in_words, token_of
 from ._outcome import PASS, CannotRun, need_streams, port, positive, writing
+from ._recording import event_record
 from ._table import WIDTH, parsed
 
 Ends = tuple[mp.Address, mp.Address]

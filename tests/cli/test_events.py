@@ -22,6 +22,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import cli
 from mptcp_sockopt.cli import _event_words as words
 from mptcp_sockopt.cli import events as command
+from mptcp_sockopt.cli._recording import event_record
 
 from ..support import (
     DEADLINE,
@@ -112,7 +113,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 )
 def test_every_event_has_words(event: mp.MPTCPEvent, told: str) -> None:
     """One line, which says no more than was told."""
-    record = json.loads(json.dumps(words.event_record(event)))
+    record = json.loads(json.dumps(event_record(event)))
     assert words.in_words(record, (ONE, OTHER)) == told
     assert words.token_of(record) == ("00000001" if event.token else "-")
 
@@ -120,7 +121,7 @@ def test_every_event_has_words(event: mp.MPTCPEvent, told: str) -> None:
 def test_every_kind_and_reason_has_words() -> None:
     """Those of this version; RFC 8684 has reasons 0 to 6."""
     for kind in Kind:
-        assert "not known here" not in words.in_words(words.event_record(mp.MPTCPEvent(kind, 0)))
+        assert "not known here" not in words.in_words(event_record(mp.MPTCPEvent(kind, 0)))
     assert list(words.RESET_REASONS) == list(range(7))
     assert all(
         f"{number} {reason}" in " ".join(PAGE.split())
@@ -321,5 +322,5 @@ def test_the_lines_of_the_page() -> None:
         mp.MPTCPEvent(11, 0, **path, error=errno.ETIMEDOUT),
         mp.MPTCPEvent(3, 0),
     ]
-    assert lines == [words.in_words(words.event_record(event), (ONE, OTHER)) for event in shown]
+    assert lines == [words.in_words(event_record(event), (ONE, OTHER)) for event in shown]
     assert max(map(len, lines)) + 22 <= 79
