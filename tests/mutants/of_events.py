@@ -13,12 +13,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_border/pm_events.py",
         "events_parser",
-        ("if len(value) != struct.calcsize(layout):", "if len(value) < struct.calcsize(layout):"),
+        ("if len(value) != layout.size:", "if len(value) < layout.size:"),
         ('        parts["server_side"] = True\n', "        pass\n"),
-        ('number = _number(">H", told[port])', 'number = _number("<H", told[port])'),
+        ('_PORT = struct.Struct(">H")', '_PORT = struct.Struct("<H")'),
         ("interface if is_link_local else 0", "0"),
         ("interface if is_link_local else 0", "interface"),
-        ('lib.MPTCP_ATTR_ERROR: ("error", "=B")', 'lib.MPTCP_ATTR_ERROR: ("error", "=b")'),
+        (
+            'lib.MPTCP_ATTR_ERROR: ("error", struct.Struct("=B"))',
+            'lib.MPTCP_ATTR_ERROR: ("error", struct.Struct("=b"))',
+        ),
     ),
     *of(
         "mptcp_sockopt/_border/pm_events.py",
