@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import select
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     with events:
         connections = _Connections()
         connections.look()
-        print("events of this network namespace; Ctrl-C ends", file=sys.stderr, flush=True)
+        _say("events of this network namespace; Ctrl-C ends")
         _follow(events, connections, options)
     return PASS
 
@@ -79,6 +80,11 @@ def _follow(events: mp.MPTCPEvents, connections: _Connections, options: argparse
                 printed += 1
                 if printed == options.n:
                     return
+
+
+def _say(sentence: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads standard error
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def _waited(events: mp.MPTCPEvents, end: float) -> bool:
@@ -121,7 +127,7 @@ class _Connections:
         try:
             self._ends = {row.info.token: (row.local, row.remote) for row in mp.mptcp_diag()}
         except OSError as error:
-            print(f"older connections are not known: {error.strerror}", file=sys.stderr, flush=True)
+            _say(f"older connections are not known: {error.strerror}")
 
     def of(self, event: mp.MPTCPEvent) -> Ends | None:
         """The ends of the event's connection, if they are known."""

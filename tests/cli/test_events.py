@@ -278,6 +278,16 @@ def test_a_full_disk_is_told(mptcp: None) -> None:
     assert errors == "mptcp-sockopt: cannot run here: standard output: [Errno 28] No space left on device\n"
 
 
+@privately
+def test_it_goes_on_where_nothing_can_be_said(mptcp: None) -> None:
+    """Standard error is full: the events are written."""
+    with subscribed():
+        shell = ("bash", "-c", 'exec "$@" 2>/dev/full', "bash", *MODULE, "--for", "0.05")
+        with started(*shell, stdout=subprocess.PIPE, cwd=ROOT) as process:
+            assert process.communicate(timeout=DEADLINE) == ("", None)
+    assert process.returncode == 0
+
+
 def test_nobody_is_told_who_may(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
     """Exit 3, a sentence, and nothing on stdout."""
     needs_root()
