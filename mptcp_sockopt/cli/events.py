@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     with events:
         connections = _Connections()
         connections.look()
-        _say("events of this network namespace; Ctrl-C ends")
+        _say("Ctrl-C ends it")
         _follow(events, connections, options)
     return PASS
 
@@ -84,7 +84,7 @@ def _follow(events: mp.MPTCPEvents, connections: _Connections, options: argparse
 
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads standard error
-        print(sentence, file=sys.stderr, flush=True)
+        print(f"mptcp-sockopt events: {sentence}", file=sys.stderr, flush=True)
 
 
 def _waited(events: mp.MPTCPEvents, end: float) -> bool:
@@ -127,7 +127,7 @@ class _Connections:
         try:
             self._ends = {row.info.token: (row.local, row.remote) for row in mp.mptcp_diag()}
         except OSError as error:
-            _say(f"older connections are not known: {error.strerror}")
+            _say(f"connections that exist already are not known: {error.strerror}")
 
     def of(self, event: mp.MPTCPEvent) -> Ends | None:
         """The ends of the event's connection, if they are known."""
