@@ -45,6 +45,11 @@ COMMANDS = (
         "samples and events of the connections, into a file",
     ),
     Command(
+        "events",
+        "mptcp_sockopt.cli.events",
+        "connections, paths and addresses that come and go, as they do",
+    ),
+    Command(
         "selftest",
         "mptcp_sockopt.selftest.__main__",
         "test this machine's kernel: the kernel's own checks and more",

@@ -39,6 +39,10 @@ MUTATIONS = tuple(
     mutation
     for room in (of_c, of_border, of_objects, of_processes, of_troubles)
     for mutation in room.MUTATIONS
+from . import Mutation, of_border, of_c, of_events, of_objects, of_processes
+
+MUTATIONS = (
+    of_c.MUTATIONS + of_border.MUTATIONS + of_events.MUTATIONS + of_objects.MUTATIONS + of_processes.MUTATIONS
 )
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it

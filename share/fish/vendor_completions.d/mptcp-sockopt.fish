@@ -50,8 +50,8 @@ function _shtab_mptcp_sockopt_using
   test "$_shtab_mptcp_sockopt_cmdpath" = "$argv"
 end
 
-set -g _shtab_mptcp_sockopt_commands show record selftest
-set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port -i -o
+set -g _shtab_mptcp_sockopt_commands show record events selftest
+set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port -i -n -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
@@ -72,6 +72,12 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l pid -x -d 'o
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -s i -x -d 'seconds between samples (default: 1)'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l for -x -d 'end after so many seconds'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l full -d 'every field that the kernel reports: twice as long'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a events -d 'connections, paths and addresses that come and go, as they do'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l json -d 'a line of JSON for each event'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l port -x -d 'only connections and listeners of this port'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l for -x -d 'end after S seconds'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -s n -x -d 'end after N lines'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a selftest -d 'test this machine'"'"'s kernel: the kernel'"'"'s own checks and more'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s 4 -d 'test over 127.0.0.1 (default)'
