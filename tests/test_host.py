@@ -159,9 +159,7 @@ def test_an_endpoint_leaves_by_its_interface_or_not(family: int) -> None:
                 assert astray.problem == f"packets from {bound.address} leave by path0, not path1"
             nowhere = host.route(free)
             assert (nowhere.interface, nowhere.destination) == (None, host.route(bound).destination)
-            assert (nowhere.problem or "").startswith(
-                f"no route to {nowhere.destination} from {free.address} ("
-            )
+            assert (nowhere.problem or "").startswith(f"no route to the internet from {free.address} (")
 
     in_private_network(look)
 
