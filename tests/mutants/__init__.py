@@ -5,6 +5,7 @@ of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
 of_objects    in the modules above them
 of_processes  in what reads other processes, and TCP's table
+of_host       in what reads the settings of a host, and in the commands check and doctor
 __main__      applies them one by one
 """
 
@@ -17,7 +18,8 @@ class Mutation(NamedTuple):
     """A text that stands in a file once, and what stands there instead."""
 
     file: str
-    tests: str  # the files that must notice, the quickest first, by what stands between test_ and .py
+    # The files that must notice, the quickest first: NAME for tests/test_NAME.py, cli/NAME for one in tests/cli.
+    tests: str
     old: str
     new: str
     equivalent: str = ""  # why no test can tell the two apart
