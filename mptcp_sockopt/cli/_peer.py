@@ -88,6 +88,7 @@ Answer = tuple[Result, FallbackReason | None, "str | None", "float | None"]
 
 def _ask(peer: Peer) -> Answer:
     longest, attempts = _patience(peer.wait)
+    reason: FallbackReason | None
     for _ in range(attempts):
         begin = time.monotonic()
         with mp.create_socket(peer.family, fallback=False) as sock:
@@ -96,17 +97,21 @@ def _ask(peer: Peer) -> Answer:
                 sock.connect(peer.address)
             except TimeoutError:
                 continue
+            except ConnectionResetError:  # after the handshake: a SYN is refused
+                seconds = time.monotonic() - begin
+                result, reason = Result.RESET, FallbackReason.RESET_BEFORE_DATA
             except OSError as error:
                 return _without(peer, error)
-            seconds = time.monotonic() - begin
-            time.sleep(_QUIET + min(seconds, _QUIET_AT_MOST))
-            result, reason = _talk(sock, peer)
-        if result is Result.RESET:
-            result = Result.RESET_ANYWAY if _tcp_is_reset(peer) else result
+            else:
+                seconds = time.monotonic() - begin
+                time.sleep(_QUIET + min(seconds, _QUIET_AT_MOST))
+                result, reason = _talk(sock, peer)
+        if result is Result.RESET and _tcp_is_reset(peer):
+            result = Result.RESET_ANYWAY
         if result is Result.UNCONFIRMED and peer.data:
             if not _tcp_takes_data(peer):
                 return Result.UNREACHABLE, None, "data gets no answer", seconds
-            result, reason = Result.DATA_LOST, None
+            return Result.DATA_LOST, None, None, seconds
         return result, reason, None, seconds
     return _unanswered(peer, longest)
 

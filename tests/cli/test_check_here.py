@@ -8,6 +8,8 @@ import errno
 import socket
 from collections.abc import Iterator
 
+import pytest
+
 import mptcp_sockopt as mp
 from mptcp_sockopt import testing
 
@@ -50,6 +52,7 @@ def test_endpoints_have_their_routes(mptcp: None) -> None:
         with testing.Paths(2) as paths, mp_server(paths) as port, paths.client:
             testing.add_endpoint(paths.client_addresses[1], "path1")
             testing.add_endpoint("10.66.0.1", signal=True)
+            testing.add_endpoint("fd66::1")  # of the other family: no path of this connection
             one = outcome("check", paths.server_addresses[0], port)
             other = outcome("check", paths.server_addresses[1], port)
             testing.set_limits(0)
@@ -111,7 +114,7 @@ def test_without_netlink(mptcp: None) -> None:
 
 
 def test_loopback_that_does_not_work(mptcp: None) -> None:
-    """Whether MPTCP is suspended is not known then; a fallback over loopback is not taken for it."""
+    """Whether MPTCP is suspended is not known then."""
 
     def look() -> Outcome:
         set_mtu("lo", 68)  # no room for a SYN-ACK with the option
@@ -120,6 +123,16 @@ def test_loopback_that_does_not_work(mptcp: None) -> None:
     found = in_private_network(look)
     assert found.code == 3
     assert "cannot tell: whether MPTCP is suspended: " in " ".join(found.out.split())
+
+
+def test_a_fallback_over_loopback_is_not_taken_for_suspended(
+    mptcp: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something else removes the option there."""
+    monkeypatch.setattr(mp, "create_server", lambda address, **_: socket.create_server(address))
+    found = outcome("check")
+    assert found.code == 3
+    assert "a connection over loopback failed (it is fallback there)" in " ".join(found.out.split())
 
 
 def test_nobody_may_ask(mptcp: None) -> None:

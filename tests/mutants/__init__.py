@@ -18,8 +18,7 @@ class Mutation(NamedTuple):
     """A text that stands in a file once, and what stands there instead."""
 
     file: str
-    # The files that must notice, the quickest first: NAME for tests/test_NAME.py, cli/NAME for one in tests/cli.
-    tests: str
+    tests: str  # the files that must notice, the quickest first: NAME of tests/test_NAME.py, or cli/NAME
     old: str
     new: str
     equivalent: str = ""  # why no test can tell the two apart

@@ -26,7 +26,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "host",
         ("if number and not refusals[1][state, name]:", "if number:"),
         ("if family == socket.AF_INET6:\n                continue", "if False:\n                continue"),
-        ("(fresh, client, server), strict=True)", "(server, client, fresh), strict=True)"),
+        ("(fresh, client, server), strict=True)", "(client, fresh, server), strict=True)"),
     ),
     *of(
         "mptcp_sockopt/host.py",
@@ -51,11 +51,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "mptcp_sockopt/cli/_peer.py",
-        "cli/check",
+        "cli/check_here cli/check",
         ("syns * _SECONDS_PER_SYN - _MARGIN", "syns * _SECONDS_PER_SYN + 2"),
         ("elif now != acknowledged:", "elif True:"),
         ("if seconds >= longest:", "if seconds < longest:"),
-        ("result = Result.RESET_ANYWAY if _tcp_is_reset(peer) else result", "pass"),
+        ("if result is Result.RESET and _tcp_is_reset(peer):", "if False:"),
         ("if result is Result.UNCONFIRMED and peer.data:", "if False:"),
         (
             "reason = FallbackReason.FIRST_DATA if agreed else FallbackReason.NO_OPTION_IN_ANSWER\n",
