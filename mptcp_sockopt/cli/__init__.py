@@ -34,6 +34,8 @@ from ._table import parser_of as parser_of
 
 # Each module has parser(), and main(argv), which returns the exit code.
 COMMANDS = (
+    Command("check", "mptcp_sockopt.cli.check", "can this host, does that peer, and if not, why?"),
+    Command("doctor", "mptcp_sockopt.cli.doctor", "how MPTCP is set up here, and what is wrong with it"),
     Command(
         "show",
         "mptcp_sockopt.cli.show",

@@ -43,6 +43,9 @@ from . import Mutation, of_border, of_c, of_events, of_objects, of_processes
 
 MUTATIONS = (
     of_c.MUTATIONS + of_border.MUTATIONS + of_events.MUTATIONS + of_objects.MUTATIONS + of_processes.MUTATIONS
+from . import Mutation, of_border, of_c, of_host, of_objects, of_processes
+
+    of_c.MUTATIONS + of_border.MUTATIONS + of_objects.MUTATIONS + of_processes.MUTATIONS + of_host.MUTATIONS
 )
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
@@ -193,7 +196,8 @@ def applies(mutation: Mutation, root: Path) -> bool:
 
 
 def tests_of(mutation: Mutation) -> list[str]:
-    return [f"tests/test_{name}.py" for name in mutation.tests.split()]
+    names = [name.rpartition("/") for name in mutation.tests.split()]
+    return [f"tests/{folder}{slash}test_{name}.py" for folder, slash, name in names]
 
 
 def place(mutation: Mutation) -> str:

@@ -52,12 +52,26 @@ end
 
 set -g _shtab_mptcp_sockopt_commands show record events selftest
 set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port -i -n -o
+set -g _shtab_mptcp_sockopt_commands check doctor show record selftest
+set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port --send --to --wait -i -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
 
 complete -c mptcp-sockopt -n _shtab_mptcp_sockopt_using -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n _shtab_mptcp_sockopt_using -l version -d 'show program'"'"'s version number and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a check -d 'can this host, does that peer, and if not, why?'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -s 4 -d 'only IPv4'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -s 6 -d 'only IPv6'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l send -x -d 'send this instead of the end of data; \r, \n and \x00 are understood'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l http -d 'send an HTTP HEAD request'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l wait -x -d 'seconds to wait for each answer (default: 3)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l json -d 'print the result as JSON'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a doctor -d 'how MPTCP is set up here, and what is wrong with it'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l to -x -d 'ask for the routes to this IP address; by default, to the internet. Can be repeated'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l json -d 'print the result as JSON'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a show -d 'every MPTCP connection with its paths, and why it fell back'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l port -x -d 'only connections with port P'
