@@ -275,8 +275,10 @@ struct genlmsghdr {
 /* The family mptcp_pm (Documentation/netlink/specs/mptcp_pm.yaml): Linux 5.6. */
 #define MPTCP_PM_CMD_ADD_ADDR 1
 #define MPTCP_PM_CMD_DEL_ADDR 2
+#define MPTCP_PM_CMD_GET_ADDR 3
 #define MPTCP_PM_CMD_FLUSH_ADDRS 4
 #define MPTCP_PM_CMD_SET_LIMITS 5
+#define MPTCP_PM_CMD_GET_LIMITS 6
 #define MPTCP_PM_ATTR_ADDR 1
 #define MPTCP_PM_ATTR_RCV_ADD_ADDRS 2
 #define MPTCP_PM_ATTR_SUBFLOWS 3
@@ -290,6 +292,45 @@ struct genlmsghdr {
 #define MPTCP_PM_ADDR_FLAG_SIGNAL 1
 #define MPTCP_PM_ADDR_FLAG_SUBFLOW 2
 #define MPTCP_PM_ADDR_FLAG_BACKUP 4
+#define MPTCP_PM_ADDR_FLAG_FULLMESH 8
+#define MPTCP_PM_ADDR_FLAG_IMPLICIT 16
+#define MPTCP_PM_ADDR_FLAG_LAMINAR 32 /* Linux 6.18 */
+
+/* What _border/pm_events.py uses: the multicast group mptcp_pm_events, Linux 5.12. A message's command is the
+ * event, and its attributes are those of enum mptcp_event_attr. */
+#define SOL_NETLINK 270
+#define NETLINK_ADD_MEMBERSHIP 1
+#define CTRL_ATTR_MCAST_GROUPS 7
+#define CTRL_ATTR_MCAST_GRP_NAME 1
+#define CTRL_ATTR_MCAST_GRP_ID 2
+#define MPTCP_EVENT_CREATED 1
+#define MPTCP_EVENT_ESTABLISHED 2
+#define MPTCP_EVENT_CLOSED 3
+#define MPTCP_EVENT_ANNOUNCED 6
+#define MPTCP_EVENT_REMOVED 7
+#define MPTCP_EVENT_SUB_ESTABLISHED 10
+#define MPTCP_EVENT_SUB_CLOSED 11
+#define MPTCP_EVENT_SUB_PRIORITY 13
+#define MPTCP_EVENT_LISTENER_CREATED 15 /* Linux 6.2 */
+#define MPTCP_EVENT_LISTENER_CLOSED 16  /* Linux 6.2 */
+#define MPTCP_ATTR_TOKEN 1         /* u32 */
+#define MPTCP_ATTR_FAMILY 2        /* u16 */
+#define MPTCP_ATTR_LOC_ID 3        /* u8 */
+#define MPTCP_ATTR_REM_ID 4        /* u8 */
+#define MPTCP_ATTR_SADDR4 5        /* addresses and ports are in network order */
+#define MPTCP_ATTR_SADDR6 6
+#define MPTCP_ATTR_DADDR4 7
+#define MPTCP_ATTR_DADDR6 8
+#define MPTCP_ATTR_SPORT 9         /* u16 */
+#define MPTCP_ATTR_DPORT 10        /* u16 */
+#define MPTCP_ATTR_BACKUP 11       /* u8 */
+#define MPTCP_ATTR_ERROR 12        /* u8 */
+#define MPTCP_ATTR_FLAGS 13        /* u16 */
+#define MPTCP_ATTR_IF_IDX 15       /* s32 */
+#define MPTCP_ATTR_RESET_REASON 16 /* u32 */
+#define MPTCP_ATTR_RESET_FLAGS 17  /* u32 */
+#define MPTCP_ATTR_SERVER_SIDE 18  /* u8, Linux 5.19; newer kernels send the flag below too */
+#define MPTCP_PM_EV_FLAG_SERVER_SIDE 2
 
 /* rtnetlink(7): interfaces and their addresses. */
 #define NETLINK_ROUTE 0
@@ -307,6 +348,15 @@ struct genlmsghdr {
 #define IFA_ADDRESS 1
 #define IFA_LOCAL 2
 #define IFA_F_NODAD 2
+#define RTM_GETADDR 22
+#define RTM_GETROUTE 26
+#define RTM_F_FIB_MATCH 0x2000 /* answer with the entry that matched, not with the route made of it */
+#define RTN_UNICAST 1
+#define RTN_LOCAL 2
+#define RTA_DST 1
+#define RTA_SRC 2
+#define RTA_OIF 4
+#define RTA_GATEWAY 5
 
 struct ifaddrmsg {
 	uint8_t ifa_family;
@@ -323,6 +373,18 @@ struct ifinfomsg {
 	uint32_t ifi_index;
 	uint32_t ifi_flags;
 	uint32_t ifi_change; /* mask of the flags to change */
+};
+
+struct rtmsg {
+	uint8_t rtm_family;
+	uint8_t rtm_dst_len;
+	uint8_t rtm_src_len;
+	uint8_t rtm_tos;
+	uint8_t rtm_table;
+	uint8_t rtm_protocol;
+	uint8_t rtm_scope;
+	uint8_t rtm_type;
+	uint32_t rtm_flags;
 };
 
 /* What _border/packets.py uses: packet(7), and a frame's time of arrival, see socket(7). */

@@ -8,6 +8,7 @@
     Sampler(socks).sample()  many sockets in one call
     mptcp_diag()             every MPTCP connection in this network namespace
     mptcp_diag(subflows=True)  the same, with their paths; mptcp_lookup() for one
+    mptcp_events()           connections, subflows and addresses that come and go, live
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
     is_supported()           whether MPTCP sockets can be created here, or why not
@@ -49,10 +50,17 @@ from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, T
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from ._connections import MPTCPConnection, MPTCPConnections
-    from ._diag import mptcp_diag, mptcp_lookup
-    from ._diag_rows import MPTCPDiag, MPTCPDiagMsg
-    from ._diag_subflow import DiagSubflow, SubflowFlag
+    from ._diag import (
+        DiagSubflow,
+        MPTCPConnection,
+        MPTCPConnections,
+        MPTCPDiag,
+        MPTCPDiagMsg,
+        SubflowFlag,
+        mptcp_diag,
+        mptcp_lookup,
+    )
+    from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
     from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
     from ._sockets import Support, create_connection, create_server, create_socket, is_supported
@@ -79,6 +87,9 @@ __all__ = [
     "MPTCPDiag",
     "MPTCPDiagMsg",
     "MPTCPError",
+    "MPTCPEvent",
+    "MPTCPEventKind",
+    "MPTCPEvents",
     "MPTCPFullInfo",
     "MPTCPInfo",
     "NotMPTCPError",
@@ -107,6 +118,7 @@ __all__ = [
     "is_stalled",
     "is_supported",
     "mptcp_diag",
+    "mptcp_events",
     "mptcp_full_info",
     "mptcp_info",
     "mptcp_lookup",
@@ -119,11 +131,18 @@ __all__ = [
 #: Names whose module is imported at first use. Most programs that import the package need none of them, and
 #: _types leads to an import of typing.
 _LATER = {
-    "_connections": ("MPTCPConnection", "MPTCPConnections"),
-    "_diag": ("mptcp_diag", "mptcp_lookup"),
-    "_diag_rows": ("MPTCPDiag", "MPTCPDiagMsg"),
-    "_diag_subflow": ("DiagSubflow", "SubflowFlag"),
+    "_diag": (
+        "DiagSubflow",
+        "MPTCPConnection",
+        "MPTCPConnections",
+        "MPTCPDiag",
+        "MPTCPDiagMsg",
+        "SubflowFlag",
+        "mptcp_diag",
+        "mptcp_lookup",
+    ),
     "_reasons": ("FallbackReason",),
+    "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),
     "_sockets": ("Support", "create_connection", "create_server", "create_socket", "is_supported"),
     "_tracker": ("Tracker",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections.abc
 import typing
+from collections.abc import AsyncIterator as AsyncIterator
 from collections.abc import Callable as Callable
 from collections.abc import Container as Container
 from collections.abc import Iterable as Iterable

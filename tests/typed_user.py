@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from typing import Any, Literal
 
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -74,6 +74,10 @@ def moments(sock: socket.socket, writer: asyncio.StreamWriter) -> None:
     tracker = mp.Tracker(writer)
     update = tracker.update()
     assert_type(update, mp.Update)
+    assert_type(update.resending, bool)
+    assert_type(
+        [(delta.stalled, delta.standing) for delta in update.subflows], list[tuple[bool | None, int | None]]
+    )
     assert_type(update.rate("bytes_acked"), float | None)
     assert_type(update.bytes_acked_rate, float | None)
     assert_type((update.bytes_sent, update.elapsed), tuple[int | None, int | None])
@@ -116,12 +120,46 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(found[0].remote, Address)
     assert_type(found.column("inode"), memoryview)
     assert_type(found.columns(), dict[str, memoryview])
+    connections = mp.mptcp_diag(subflows=True, port=443)
+    assert_type(connections, mp.MPTCPConnections)
+    assert_type(connections[:1], tuple[mp.MPTCPConnection, ...])
+    for connection in connections:
+        assert_type(connection.info, mp.MPTCPInfo | None)
+        assert_type(connection.fallback_reason, mp.FallbackReason | None)
+        assert_type(connection.subflows, tuple[mp.DiagSubflow, ...])
+        assert_type((connection.dead, connection.token), tuple[bool, int | None])
+    subflow = connections[0].subflows[0]
+    assert_type(subflow.id, int | None)
+    assert_type(subflow.flags, mp.SubflowFlag | None)
+    assert_type(subflow.tcp_info, mp.TCPInfo | None)
+    assert_type(subflow.opened_by, Literal["local", "remote"] | None)
+    assert_type(mp.mptcp_lookup(("::1", 443, 0, 0), subflow.remote, dump=False), mp.MPTCPConnection | None)
+    assert_type(mp.mptcp_lookup(token=1), mp.MPTCPConnection | None)
     reason = mp.FallbackReason("suspended")
     assert_type(reason, mp.FallbackReason)
     assert_type((reason.sentence, reason.causes, reason.next_step), tuple[str, tuple[str, ...], str])
     assert_type(reason is mp.FallbackReason.SUSPENDED, bool)
     assert_type(mp.is_stalled(mp.TCPInfo(b""), standing=10**9), bool | None)
     assert_type(mp.is_resending(found[0].info, found[0].info, []), bool)
+
+
+async def told() -> None:
+    with mp.mptcp_events(buffer=1 << 20) as events:
+        assert_type(events, mp.MPTCPEvents)
+        assert_type(events.fileno(), int)
+        assert_type(events.read(), list[mp.MPTCPEvent])
+        assert_type(events.wait(timeout=0.5), list[mp.MPTCPEvent])
+        for event in events:
+            assert_type(event, mp.MPTCPEvent)
+            assert_type(event.kind, mp.MPTCPEventKind | int)
+            assert_type(event.kind is mp.MPTCPEventKind.LOST, bool)
+            assert_type((event.time, event.token, event.backup), tuple[int, int | None, bool | None])
+            assert_type(event.remote, Address | None)
+            assert_type(event.asdict(), dict[str, Any])
+        async for event in events:
+            assert_type(event, mp.MPTCPEvent)
+        events.close()
+    assert_type(mp.MPTCPEvent(mp.MPTCPEventKind.CLOSED, 1, token=2), mp.MPTCPEvent)
 
 
 def opened() -> None:
@@ -161,6 +199,22 @@ def whose(inodes: list[int]) -> None:
     assert_type(handshake, processes.TCPSocket)
     assert_type(handshake.local, Address)
     assert_type(processes.in_netns("/run/netns/blue", mp.mptcp_diag), mp.MPTCPDiag)
+
+
+def here() -> None:
+    assert_type(host.sysctls(), dict[str, int | str])
+    assert_type(host.counters(), dict[str, int])
+    assert_type(host.addresses(), dict[str, tuple[str, ...]])
+    assert_type(host.limits(), host.Limits)
+    assert_type(host.limits().subflows, int)
+    endpoint = host.endpoints()[0]
+    assert_type(endpoint, host.Endpoint)
+    assert_type(bool(endpoint.flags & host.EndpointFlag.SUBFLOW), bool)
+    assert_type(host.route(endpoint), host.Route)
+    assert_type(host.route(endpoint, "10.0.0.1").problem, str | None)
+    option = host.refused_options()[0]
+    assert_type(option, host.RefusedOption)
+    assert_type(option.connected, int | None)
 
 
 def tested(sock: socket.socket) -> None:
