@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes
+from mptcp_sockopt import host, processes
 
 from ._outcome import CannotRun
 
@@ -233,7 +233,9 @@ def _is_open(row: mp.MPTCPConnection) -> bool:
 
 
 def _interfaces() -> dict[str, str]:
-    return {}
+    """The interface of each address that only one has, also as an IPv6 socket shows IPv4 addresses."""
+    found = {address: names[0] for address, names in host.addresses().items() if len(names) == 1}
+    return found | {f"::ffff:{address}": name for address, name in found.items() if "." in address}
 
 
 def _per_second(before: dict[str, Any], now: dict[str, Any], name: str, seconds: float) -> int | None:
