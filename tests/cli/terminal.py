@@ -74,6 +74,7 @@ class Shown:
         self.rows, self.columns, self.row, self.column = rows, columns, 0, 0
         self.cells = [[" "] * columns for _ in range(rows)]
         self.wrapped = False
+        self._saved, self._region = (0, 0), (0, rows - 1)  # the lines that scroll
 
     @property
     def lines(self) -> list[str]:
@@ -101,18 +102,29 @@ class Shown:
         self.column += 1
 
     def _down(self) -> None:
-        if self.row == self.rows - 1:
-            self.cells = [*self.cells[1:], [" "] * self.columns]
+        self._scroll(self._region[1], self._region[0], 1)
+
+    def _scroll(self, at: int, other: int, by: int) -> None:
+        """Move the cursor by a line; at that end of the region, move its lines instead."""
+        if self.row == at:
+            del self.cells[other]
+            self.cells.insert(at, [" "] * self.columns)
         else:
-            self.row += 1
+            self.row = min(max(self.row + by, 0), self.rows - 1)
 
     def _move(self, character: str) -> None:
         if character == "\n":
             self._down()
+        elif character == "\t":
+            self.column = min(self.column // 8 * 8 + 8, self.columns - 1)
         elif character in "\r\b":
             self.column = 0 if character == "\r" else max(0, min(self.column, self.columns - 1) - 1)
         elif character == "\x1bM":
-            self.row = max(0, self.row - 1)
+            self._scroll(*self._region, -1)
+        elif character == "\x1b7":
+            self._saved = self.row, self.column
+        elif character == "\x1b8":
+            self.row, self.column = self._saved
 
     def _control(self, parameters: str, letter: str) -> None:
         numbers = [int(word) if word.isdigit() else 0 for word in parameters.split(";")]
@@ -126,6 +138,9 @@ class Shown:
             self.column = min(
                 max(self.column + by * ((letter == "C") - (letter == "D")), 0), self.columns - 1
             )
+        elif letter == "r":
+            self._region = numbers[0] - 1, numbers[-1] - 1
+            self.row, self.column = 0, 0
         elif letter in "JK":
             self._erase(letter, numbers[0])
 
@@ -239,7 +254,8 @@ class Terminal:
 
     def close(self) -> None:
         if not self._has_ended:
-            self.kill(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                self.kill(signal.SIGKILL)
         self._shell.communicate(timeout=DEADLINE)
         if self.master >= 0:
             os.close(self.master)
