@@ -29,10 +29,10 @@ _SPARK_MOST, _SPARK_LEAST = 24, 4  # columns of a sparkline
 def goodput(connection: Connection) -> float | None:
     """Bytes per second, both directions; None at the first look."""
     rates = connection["rates"]
-    if rates is None:
+    if not rates:
         return None
-    known = [rates[name] for name in ("bytes_acked", "bytes_received") if rates[name] is not None]
-    return sum(known) if known else None
+    sent, received = rates["bytes_acked"], rates["bytes_received"]
+    return received if sent is None else sent + (received or 0)  # type: ignore[no-any-return]
 
 
 def _volume(connection: Connection) -> int:
@@ -148,7 +148,8 @@ class Goodputs:
         before, self._of = self._of, {}
         for connection in connections:
             key = _key(connection)
-            self._of[key] = values = before.get(key) or deque(maxlen=_SPARK_MOST)
+            values = before.get(key)
+            self._of[key] = values = deque(maxlen=_SPARK_MOST) if values is None else values
             values.append(goodput(connection))
 
     def spark(self, connection: Connection, columns: int, unicode: bool) -> str:
@@ -160,8 +161,8 @@ class Goodputs:
         return "".join(marks).rjust(columns)
 
 
-def _key(connection: Connection) -> object:
-    return connection["token"], *map(tuple, (connection["local"], connection["remote"]))
+def _key(connection: Connection) -> tuple[Any, ...]:
+    return connection["token"], *connection["local"], *connection["remote"]
 
 
 # --------------------------------------------------------------------------------------------------- frame

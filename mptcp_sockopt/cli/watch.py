@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`watch`: every connection with its paths and their rates, full screen; or what a recording has of them."""
+"""``mptcp-sockopt watch``: every connection with its paths and their rates, full screen; or a recording."""
 
 from __future__ import annotations
 
@@ -22,40 +22,60 @@ from ._outcome import PASS, CannotRun, need_streams, port, positive, writing
 from ._recording import Looks, Sample, Writer, event_record, read_recording
 from ._table import parsed
 
-_AT_MOST = 86_400.0  # seconds between two samples
+_LONGEST = 86_400.0  # seconds between two samples
 _QUIET = 0.1  # seconds after drawing in which events wait, so that many of them do not draw as often
 
 
+_DESCRIPTION = """\
+Show every MPTCP connection of this network namespace with its paths and their
+rates, full screen. If standard output is not a terminal, print JSON lines: a
+header, then a line for each sample, as `record` writes them."""
+_EPILOG = """\
+keys:
+  s                  sort by the next KEY
+  / or f             filter by a text: an address, a process, a status
+  p or space         pause, and go on
+  n                  take the next sample at once, also in a pause
+  arrows, PgUp, PgDn, Home, End
+                     scroll
+  ?                  show the keys
+  q                  quit
+
+Exit status: 0 after q or N samples; 3 if it cannot run here."""
+
+
 def parser() -> argparse.ArgumentParser:
-    """The options of `watch`."""
-    found = argparse.ArgumentParser(
+    """The command's options."""
+    parser = argparse.ArgumentParser(
         prog="mptcp-sockopt watch",
-        description="Show every MPTCP connection of this network namespace with its paths and their rates, "
-        "full screen. When standard output is not a terminal, print JSON lines: a header, then a line for "
-        "each sample, as `record` writes them.",
-        epilog="Keys: s sort, / or f filter, p or space pause, n next sample, q quit, ? help; arrows, PgUp, "
-        "PgDn, Home and End scroll.",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    found.add_argument(
+    parser.add_argument(
         "-i",
         "--interval",
-        type=positive(float, _AT_MOST),
+        type=positive(float, _LONGEST),
         metavar="S",
         help="seconds between two samples (1, or as recorded)",
     )
-    found.add_argument("-n", "--samples", type=positive(int), metavar="N", help="end after N samples")
-    found.add_argument(
-        "--sort", choices=list(_layout.SORTS), default="trouble", help="what comes first (%(default)s)"
+    parser.add_argument("-n", "--samples", type=positive(int), metavar="N", help="end after N samples")
+    parser.add_argument(
+        "--sort",
+        choices=list(_layout.SORTS),
+        default="trouble",
+        metavar="KEY",
+        help=f"what comes first: {', '.join(_layout.SORTS)} (%(default)s)",
     )
-    found.add_argument("--port", type=port, default=0, metavar="P", help="connections with this port only")
-    found.add_argument("file", nargs="?", metavar="FILE", help="a recording, shown at its own speed")
-    return found
+    parser.add_argument("--port", type=port, default=0, metavar="P", help="only connections with port P")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a recording, shown at its own speed")
+    return parser
 
 
 def main(argv: Sequence[str]) -> int:
     """Watch until q, Ctrl-C or -n; returns the exit code."""
-    options = parsed(parser(), argv)
     need_streams("stdout")
+    options = parsed(parser(), argv)
     if not sys.stdout.isatty():
         return _print_lines(options)
     source = _Replay(options) if options.file is not None else _Live(options)
