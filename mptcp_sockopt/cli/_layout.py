@@ -187,28 +187,25 @@ def frame(
     pace: str = "",
     unicode: bool = True,
 ) -> Frame:
-    """Lays out the blocks that are visible, and no others."""
+    """Lays out the blocks that are visible, and no others. A small screen has less above and below them."""
     shown = [c for c in sample.connections if matches(c, view.filter)] if view.filter else sample.connections
+    told = min(EVENTS, max(0, (rows - 6) // 3))  # lines of events
+    above = [(_title(sample, view, pace, columns), "title"), *_totals(shown)[: 2 if told else 1]]
+    if sample.missing and told:
+        above.append(("; ".join(sample.missing), "grey"))
+    below = _prompt(view)
+    page = max(0, rows - len(above) - len(below) - (told + 1 if told else 0))
     blocks = _Blocks(SORTS[view.sort](shown), columns, goodputs, unicode)
-    head: list[Line] = [(_title(sample, view, pace, columns), "title"), (_blocks.totals(shown), "")]
-    if sample.missing:
-        head.append(("; ".join(sample.missing), "grey"))
-    foot: list[Line] = []
-    if view.typing is not None:
-        foot = [(f"filter: {view.typing}_", "")]
-    elif view.help:
-        foot = [(_HELP, "")]
-    last = min(EVENTS, max(0, (rows - 6) // 3))  # lines of events: the smaller the screen, the fewer
-    page = max(0, rows - len(head) - len(foot) - (last + 1 if last else 0))
     top = blocks.scrolled(view.top, view.scroll, page)
     body, end = blocks.page(top, page)
     if not shown:
         body = [("no connection has this in it" if view.filter else "no MPTCP connections", "")][:page]
-    lines = head + body + [("", "")] * (page - len(body))
-    if last:
-        lines.append((_rule(top[0], end, len(shown), columns, unicode), "grey"))
-        lines += [(text, "") for text in [*[*events][-last:], *[""] * last][:last]]
-    return Frame([(text[:columns], style) for text, style in [*lines, *foot][:rows]], top, page)
+    body += [("", "")] * (page - len(body))
+    if told:
+        last = [*events][-told:]
+        body.append((_rule(top[0], end, len(shown), columns, unicode), "grey"))
+        body += [(text, "") for text in last + [""] * (told - len(last))]
+    return Frame([(text[:columns], style) for text, style in [*above, *body, *below][:rows]], top, page)
 
 
 class _Blocks:
@@ -288,6 +285,21 @@ def _title(sample: Sample, view: View, pace: str, columns: int) -> str:
     if len(title) + 2 + len(hint) <= columns:
         title = title.ljust(columns - len(hint)) + hint
     return title.ljust(columns)
+
+
+def _totals(connections: Sequence[Connection]) -> list[Line]:
+    """Numbers and rates on lines of their own, so that no line appears or goes when a rate is longer."""
+    *numbers, rates = _blocks.totals(connections).split("; ")
+    if "/s " not in rates:
+        numbers, rates = [*numbers, rates], ""
+    return [("; ".join(numbers), ""), (rates, "")]
+
+
+def _prompt(view: View) -> list[Line]:
+    """The line at the bottom: the filter that is being typed, or the keys."""
+    if view.typing is not None:
+        return [(f"filter: {view.typing}_", "")]
+    return [(_HELP, "")] if view.help else []
 
 
 def _rule(first: int, end: int, number: int, columns: int, unicode: bool) -> str:

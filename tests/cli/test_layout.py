@@ -62,21 +62,22 @@ def test_a_screen_of_24_lines_of_80() -> None:
     )
     assert texts(frame) == [
         f"{CLOCK}  sort: trouble  every 1 s                                        ? help",
-        "2 connections: 2 MPTCP; 4 paths, 1 stalled; 2.0 MB/s sent, 1.0 kB/s received",
+        "2 connections: 2 MPTCP; 4 paths, 1 stalled",
+        "2.0 MB/s sent, 1.0 kB/s received",
         "MPTCP to 10.9.0.2:443  python/19913                                ▁▅█  2.0 MB/s",
         "  0 10.9.0.1  path0                          9.9 ms  1.0 MB/s   500 B/s ok",
         "  2 10.9.1.1  path1                          9.9 ms  1.0 MB/s   500 B/s stalled",
         "  3 10.9.2.1  path2                          9.9 ms  1.0 MB/s   500 B/s dead",
         "MPTCP to 10.9.0.2:443  curl/7                                                  -",
         "  1  10.9.0.1  path0                          9.9 ms  68.1 kB   3.0 kB  ok",
-        *[""] * 12,
+        *[""] * 11,
         f"── 1-2 of 2 {'─' * 68}",
         "two",
         "three",
         "four",
     ]
     styles = [style for _, style in frame.lines]
-    assert styles[:8] == ["title", "", "trouble", "", "grey", "grey", "heading", ""]
+    assert styles[:9] == ["title", "", "", "trouble", "", "grey", "grey", "heading", ""]
     assert styles[20:] == ["grey", "", "", ""]
 
 
@@ -107,14 +108,14 @@ def test_a_screen_of_5_lines_of_20() -> None:
 
 def test_nothing_to_show() -> None:
     """It says so, and whether a filter is why."""
-    assert texts(shown([]))[1:3] == ["0 connections; 0 paths, 0 stalled", "no MPTCP connections"]
-    assert texts(shown([QUIET], view=View(filter="x")))[2] == "no connection has this in it"
+    assert texts(shown([]))[1:4] == ["0 connections; 0 paths, 0 stalled", "", "no MPTCP connections"]
+    assert texts(shown([QUIET], view=View(filter="x")))[3] == "no connection has this in it"
     assert shown([], view=View(scroll=5)).top == (0, 0)
 
 
 def test_what_is_missing_has_a_line() -> None:
     """All of it in one."""
-    line = shown([QUIET], missing=["one thing", "another"]).lines[2]
+    line = shown([QUIET], missing=["one thing", "another"]).lines[3]
     assert line == ("one thing; another", "grey")
 
 
@@ -247,13 +248,14 @@ def test_scrolling() -> None:
 
     def after(*keys: str) -> tuple[str, str]:
         """The first and the last line of blocks."""
-        frame = shown(connections, 12, view=view)
+        frame = shown(connections, 13, view=view)
         for key in keys:
             view.press(key, frame.page)
-        frame = shown(connections, 12, view=view)
+        frame = shown(connections, 13, view=view)
         view.top, view.scroll = frame.top, 0
         assert frame.page == 7
-        return texts(frame)[2].split()[0] + texts(frame)[2].split(":")[-1][:3].strip(), texts(frame)[9]
+        first, rule = texts(frame)[3], texts(frame)[10]
+        return first.split()[0] + first.split(":")[-1][:3].strip(), rule
 
     assert after()[0] == "MPTCP1"
     assert after("KEY_DOWN", "KEY_DOWN")[0] == "MPTCP2"
