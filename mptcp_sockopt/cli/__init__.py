@@ -56,6 +56,11 @@ COMMANDS = (
         "mptcp_sockopt.selftest.__main__",
         "test this machine's kernel: the kernel's own checks and more",
     ),
+    Command(
+        "watch",
+        "mptcp_sockopt.cli.watch",
+        "every connection with its paths and their rates, full screen",
+    ),
 )
 
 

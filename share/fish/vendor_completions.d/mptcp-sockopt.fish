@@ -54,6 +54,8 @@ set -g _shtab_mptcp_sockopt_commands show record events selftest
 set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port -i -n -o
 set -g _shtab_mptcp_sockopt_commands check doctor show record selftest
 set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port --send --to --wait -i -o
+set -g _shtab_mptcp_sockopt_commands show record selftest watch
+set -g _shtab_mptcp_sockopt_opts_with_value --for --interval --pid --port --samples --sort -i -n -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
@@ -100,3 +102,10 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -l strict -d 
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -l exit-zero-on-skip -d 'exit status 0 instead of 4, for prove(1)'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -l list -d 'list the cases and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -l version -d 'show program'"'"'s version number and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a watch -d 'every connection with its paths and their rates, full screen'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -s i -l interval -x -d 'seconds between two samples (1, or as recorded)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -s n -l samples -x -d 'end after N samples'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -l sort -xka "trouble rate volume rtt peer process" -d 'what comes first: trouble, rate, volume, rtt, peer, process (trouble)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -l port -x -d 'only connections with port P'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch; and test $_shtab_mptcp_sockopt_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a recording, shown at its own speed'
