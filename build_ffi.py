@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
 MODULE = "_mptcp_sockopt"
 HERE = Path(__file__).resolve().parent
-HEADERS = ("mptcp_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
+HEADERS = ("mptcp_abi.h", "inet_diag_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
+SOURCES = ("csrc/mptcp_sockopt.c", "csrc/mptcp_diag.c", "csrc/mptcp_diag_tcp.c")
+HEADERS = ("mptcp_abi.h", "options_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
 SOURCES = ("csrc/mptcp_sockopt.c", "csrc/mptcp_diag.c")
 
 # What the sdist contains in addition to the packages: everything in the repository.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
-SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "docs", "tests")
+SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "docs", "share", "tests")
 
 # The stable ABI: one wheel for every CPython from 3.10 on. cffi refuses it on free-threaded builds before
 # 3.15, and debug builds do not have it.

@@ -72,13 +72,23 @@ def problems_of(name: str, path: Path) -> Iterator[str]:
 
 
 def problems_of_sources(wheel: zipfile.ZipFile) -> Iterator[str]:
-    """It has every Python file of the checkout's packages, however deep, as it is, and no other."""
+    """It has every Python file of the checkout's packages and every file of share, as it is, and no other."""
     ours = {
         str(path.relative_to(ROOT)): path.read_bytes()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
     }
-    its = {file: wheel.read(file) for file in wheel.namelist() if file.endswith(".py")}
+    ours |= {
+        str(path.relative_to(ROOT)): path.read_bytes()
+        for path in (ROOT / "share").rglob("*")
+        if path.is_file()
+    }
+    data = re.compile(r"^[^/]+\.data/(?:data/)?")  # what is below data is installed below the prefix
+    its = {
+        data.sub("", file): wheel.read(file)
+        for file in wheel.namelist()
+        if file.endswith(".py") or data.match(file)
+    }
     for file in sorted(ours.keys() | its.keys()):
         if ours.get(file) != its.get(file):
             yield f"its {file} is not the checkout's"

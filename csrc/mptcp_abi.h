@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel ABI that this library uses, defined only here.
+ * The kernel ABI that this library uses, defined only here and, for <linux/inet_diag.h>, in inet_diag_abi.h.
  *
  * Layouts follow Linux 7.3: <linux/mptcp.h> (mptcp_*), <linux/tcp.h> (tcp_info), and at the end
- * <linux/netlink.h>, <linux/inet_diag.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
+ * <linux/netlink.h>, <linux/genetlink.h>, <linux/mptcp_pm.h> and <linux/if_addr.h>.
  * Kernels append to the structs of the first two and return the length that they know; mptcp_sockopt/_mptcp_info.py
  * and _tcp_info.py decide which fields an older kernel returned. System headers are never included: they
  * describe the build machine.
@@ -222,7 +222,8 @@ struct tcp_info {
 	uint32_t tcpi_raw_276;
 };
 
-/* sock_diag(7): netlink messages and their attributes are aligned to 4 bytes. */
+/* netlink(7): messages and their attributes are aligned to 4 bytes. What sock_diag(7) says in them is in
+ * inet_diag_abi.h. */
 #define NETLINK_SOCK_DIAG 4
 #define TCPDIAG_GETSOCK 18
 #define SOCK_DIAG_BY_FAMILY 20
@@ -254,59 +255,6 @@ struct nlattr {
 	uint16_t nla_type;
 };
 
-/* Attributes of requests and answers. A protocol above 255 does not fit in sdiag_protocol, hence the
- * attribute (Linux 5.9). */
-#define INET_DIAG_REQ_PROTOCOL 3
-#define INET_DIAG_INFO 2
-#define INET_DIAG_SKV6ONLY 11 /* of an IPv6 socket that listens or is closed */
-#define INET_DIAG_MARK 15     /* only for CAP_NET_ADMIN */
-#define INET_DIAG_ULP_INFO 19 /* together with INET_DIAG_INFO; before Linux 6.15 only for CAP_NET_ADMIN */
-#define INET_ULP_INFO_NAME 1  /* in INET_DIAG_ULP_INFO: a string, "mptcp" for a subflow or listener */
-
-/* Ports and addresses are in network order, so they are bytes here. */
-struct inet_diag_sockid {
-	uint8_t idiag_sport[2];
-	uint8_t idiag_dport[2];
-	uint8_t idiag_src[16];
-	uint8_t idiag_dst[16];
-	uint32_t idiag_if;
-	uint32_t idiag_cookie[2]; /* the low word, the high word */
-};
-
-/* The request of SOCK_DIAG_BY_FAMILY. */
-struct inet_diag_req_v2 {
-	uint8_t sdiag_family;
-	uint8_t sdiag_protocol;
-	uint8_t idiag_ext; /* bits: 1 << (attribute - 1) */
-	uint8_t pad;
-	uint32_t idiag_states; /* bits: 1 << state */
-	struct inet_diag_sockid id;
-};
-
-/* The request of TCPDIAG_GETSOCK: it means TCP, unless there is an INET_DIAG_REQ_PROTOCOL. */
-struct inet_diag_req {
-	uint8_t idiag_family;
-	uint8_t idiag_src_len;
-	uint8_t idiag_dst_len;
-	uint8_t idiag_ext;
-	struct inet_diag_sockid id;
-	uint32_t idiag_states;
-	uint32_t idiag_dbs;
-};
-
-struct inet_diag_msg {
-	uint8_t idiag_family;
-	uint8_t idiag_state;
-	uint8_t idiag_timer;
-	uint8_t idiag_retrans;
-	struct inet_diag_sockid id;
-	uint32_t idiag_expires;
-	uint32_t idiag_rqueue;
-	uint32_t idiag_wqueue;
-	uint32_t idiag_uid;
-	uint32_t idiag_inode;
-};
-
 /* What _border/netlink.py uses. Generic netlink families are found by name. */
 #define NETLINK_GENERIC 16
 #define NLM_F_ACK 0x4
@@ -327,8 +275,10 @@ struct genlmsghdr {
 /* The family mptcp_pm (Documentation/netlink/specs/mptcp_pm.yaml): Linux 5.6. */
 #define MPTCP_PM_CMD_ADD_ADDR 1
 #define MPTCP_PM_CMD_DEL_ADDR 2
+#define MPTCP_PM_CMD_GET_ADDR 3
 #define MPTCP_PM_CMD_FLUSH_ADDRS 4
 #define MPTCP_PM_CMD_SET_LIMITS 5
+#define MPTCP_PM_CMD_GET_LIMITS 6
 #define MPTCP_PM_ATTR_ADDR 1
 #define MPTCP_PM_ATTR_RCV_ADD_ADDRS 2
 #define MPTCP_PM_ATTR_SUBFLOWS 3
@@ -342,6 +292,45 @@ struct genlmsghdr {
 #define MPTCP_PM_ADDR_FLAG_SIGNAL 1
 #define MPTCP_PM_ADDR_FLAG_SUBFLOW 2
 #define MPTCP_PM_ADDR_FLAG_BACKUP 4
+#define MPTCP_PM_ADDR_FLAG_FULLMESH 8
+#define MPTCP_PM_ADDR_FLAG_IMPLICIT 16
+#define MPTCP_PM_ADDR_FLAG_LAMINAR 32 /* Linux 6.18 */
+
+/* What _border/pm_events.py uses: the multicast group mptcp_pm_events, Linux 5.12. A message's command is the
+ * event, and its attributes are those of enum mptcp_event_attr. */
+#define SOL_NETLINK 270
+#define NETLINK_ADD_MEMBERSHIP 1
+#define CTRL_ATTR_MCAST_GROUPS 7
+#define CTRL_ATTR_MCAST_GRP_NAME 1
+#define CTRL_ATTR_MCAST_GRP_ID 2
+#define MPTCP_EVENT_CREATED 1
+#define MPTCP_EVENT_ESTABLISHED 2
+#define MPTCP_EVENT_CLOSED 3
+#define MPTCP_EVENT_ANNOUNCED 6
+#define MPTCP_EVENT_REMOVED 7
+#define MPTCP_EVENT_SUB_ESTABLISHED 10
+#define MPTCP_EVENT_SUB_CLOSED 11
+#define MPTCP_EVENT_SUB_PRIORITY 13
+#define MPTCP_EVENT_LISTENER_CREATED 15 /* Linux 6.2 */
+#define MPTCP_EVENT_LISTENER_CLOSED 16  /* Linux 6.2 */
+#define MPTCP_ATTR_TOKEN 1         /* u32 */
+#define MPTCP_ATTR_FAMILY 2        /* u16 */
+#define MPTCP_ATTR_LOC_ID 3        /* u8 */
+#define MPTCP_ATTR_REM_ID 4        /* u8 */
+#define MPTCP_ATTR_SADDR4 5        /* addresses and ports are in network order */
+#define MPTCP_ATTR_SADDR6 6
+#define MPTCP_ATTR_DADDR4 7
+#define MPTCP_ATTR_DADDR6 8
+#define MPTCP_ATTR_SPORT 9         /* u16 */
+#define MPTCP_ATTR_DPORT 10        /* u16 */
+#define MPTCP_ATTR_BACKUP 11       /* u8 */
+#define MPTCP_ATTR_ERROR 12        /* u8 */
+#define MPTCP_ATTR_FLAGS 13        /* u16 */
+#define MPTCP_ATTR_IF_IDX 15       /* s32 */
+#define MPTCP_ATTR_RESET_REASON 16 /* u32 */
+#define MPTCP_ATTR_RESET_FLAGS 17  /* u32 */
+#define MPTCP_ATTR_SERVER_SIDE 18  /* u8, Linux 5.19; newer kernels send the flag below too */
+#define MPTCP_PM_EV_FLAG_SERVER_SIDE 2
 
 /* rtnetlink(7): interfaces and their addresses. */
 #define NETLINK_ROUTE 0
@@ -359,6 +348,15 @@ struct genlmsghdr {
 #define IFA_ADDRESS 1
 #define IFA_LOCAL 2
 #define IFA_F_NODAD 2
+#define RTM_GETADDR 22
+#define RTM_GETROUTE 26
+#define RTM_F_FIB_MATCH 0x2000 /* answer with the entry that matched, not with the route made of it */
+#define RTN_UNICAST 1
+#define RTN_LOCAL 2
+#define RTA_DST 1
+#define RTA_SRC 2
+#define RTA_OIF 4
+#define RTA_GATEWAY 5
 
 struct ifaddrmsg {
 	uint8_t ifa_family;
@@ -375,6 +373,18 @@ struct ifinfomsg {
 	uint32_t ifi_index;
 	uint32_t ifi_flags;
 	uint32_t ifi_change; /* mask of the flags to change */
+};
+
+struct rtmsg {
+	uint8_t rtm_family;
+	uint8_t rtm_dst_len;
+	uint8_t rtm_src_len;
+	uint8_t rtm_tos;
+	uint8_t rtm_table;
+	uint8_t rtm_protocol;
+	uint8_t rtm_scope;
+	uint8_t rtm_type;
+	uint32_t rtm_flags;
 };
 
 /* What _border/packets.py uses: packet(7), and a frame's time of arrival, see socket(7). */

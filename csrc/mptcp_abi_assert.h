@@ -8,7 +8,9 @@
 #ifndef MPTCP_ABI_ASSERT_H
 #define MPTCP_ABI_ASSERT_H
 
+#include "inet_diag_abi.h"
 #include "mptcp_abi.h"
+#include "options_abi.h"
 
 #include <stddef.h>
 
@@ -75,10 +77,16 @@ AT(struct inet_diag_req_v2, id, 8);
 SIZE(struct inet_diag_req, 60);
 AT(struct inet_diag_req, id, 4);
 AT(struct inet_diag_req, idiag_states, 52);
+SIZE(struct inet_diag_bc_op, 4);
 SIZE(struct inet_diag_msg, 72);
 AT(struct inet_diag_msg, id, 4);
 AT(struct inet_diag_msg, idiag_expires, 52);
 AT(struct inet_diag_msg, idiag_inode, 68);
+
+SIZE(struct rtmsg, 12);
+AT(struct rtmsg, rtm_type, 7);
+SIZE(struct tcp_md5sig, 216);
+AT(struct tcp_md5sig, tcpm_keylen, 130);
 
 #undef SIZE
 #undef AT

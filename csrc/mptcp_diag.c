@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "mptcp_diag.h"
+#include "mptcp_diag_tcp.h"
 
 #include "mptcp_abi_assert.h"
 #include "mptcp_sockopt.h"
@@ -9,10 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-
-/* The payload follows each kind of header without padding; the next header follows at a multiple of 4. */
-#define NETLINK_ALIGN(length) (((length) + 3) & ~(size_t)3)
-#define RECORD_ALIGN(length) (((length) + 7) & ~(size_t)7)
 
 /* Datagrams between two checks for signals: about 10 ms. */
 #define BATCH 64
@@ -29,74 +25,96 @@ static int refused(ssize_t result)
 	return result == -1 && errno > 0 && errno <= MOST_ERRNO ? -errno : -EPROTO;
 }
 
+/* Send a request: its header without the length, the body, and the attributes for protocol and port unless they
+ * are 0. Returns 0 or -errno. */
+static int ask(int fd, struct nlmsghdr *header, void *body, size_t length, uint32_t protocol, uint32_t port)
+{
+	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+	/* sport == port || dport == port */
+	struct inet_diag_bc_op test[] = {
+		{INET_DIAG_BC_S_EQ, 8, 12}, {INET_DIAG_BC_NOP, 0, (uint16_t)port},
+		{INET_DIAG_BC_JMP, 4, 12},
+		{INET_DIAG_BC_D_EQ, 8, 12}, {INET_DIAG_BC_NOP, 0, (uint16_t)port},
+	};
+	struct nlattr of_protocol = {sizeof(of_protocol) + sizeof(protocol), INET_DIAG_REQ_PROTOCOL};
+	struct nlattr of_test = {sizeof(of_test) + sizeof(test), INET_DIAG_REQ_BYTECODE};
+	struct iovec parts[6] = {{header, sizeof(*header)}, {body, length}};
+	struct msghdr request = {
+		.msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = parts, .msg_iovlen = 2};
+	size_t i, whole = 0;
+	ssize_t sent;
+
+	if (protocol) {
+		parts[request.msg_iovlen++] = (struct iovec){&of_protocol, sizeof(of_protocol)};
+		parts[request.msg_iovlen++] = (struct iovec){&protocol, sizeof(protocol)};
+	}
+	if (port) {
+		parts[request.msg_iovlen++] = (struct iovec){&of_test, sizeof(of_test)};
+		parts[request.msg_iovlen++] = (struct iovec){test, sizeof(test)};
+	}
+	for (i = 0; i < request.msg_iovlen; i++)
+		whole += parts[i].iov_len;
+	header->nlmsg_len = (uint32_t)whole;
+	sent = sendmsg(fd, &request, 0);
+	return sent == (ssize_t)whole ? 0 : refused(sent);
+}
+
+static const uint8_t with_info = 1 << (INET_DIAG_INFO - 1);
+
 int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, uint32_t states)
 {
-	const int all = family == AF_UNSPEC;
-	const uint8_t info = 1 << (INET_DIAG_INFO - 1);
-	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
 	struct nlmsghdr header = {
-		.nlmsg_type = all ? TCPDIAG_GETSOCK : SOCK_DIAG_BY_FAMILY,
+		.nlmsg_type = family == AF_UNSPEC ? TCPDIAG_GETSOCK : SOCK_DIAG_BY_FAMILY,
 		.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
 		.nlmsg_seq = dump->sequence,
 	};
-	struct inet_diag_req any_family = {.idiag_ext = info, .idiag_states = states};
+	struct inet_diag_req any_family = {.idiag_ext = with_info, .idiag_states = states};
 	/* sdiag_protocol stays 0: a kernel that does not know the attribute must find nothing, rather than
 	 * take the low byte of 262 for a protocol. */
 	struct inet_diag_req_v2 one_family = {
-		.sdiag_family = (uint8_t)family, .idiag_ext = info, .idiag_states = states};
-	struct nlattr attribute = {.nla_type = INET_DIAG_REQ_PROTOCOL};
-	uint32_t protocol = IPPROTO_MPTCP;
-	struct iovec parts[] = {
-		{&header, sizeof(header)},
-		{&any_family, sizeof(any_family)},
-		{&attribute, sizeof(attribute)},
-		{&protocol, sizeof(protocol)},
-	};
-	struct msghdr request = {
-		.msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = parts, .msg_iovlen = 4};
-	ssize_t sent;
+		.sdiag_family = (uint8_t)family, .idiag_ext = with_info, .idiag_states = states};
 
-	if (!all)
-		parts[1] = (struct iovec){&one_family, sizeof(one_family)};
-	attribute.nla_len = sizeof(attribute) + sizeof(protocol);
-	header.nlmsg_len = (uint32_t)(sizeof(header) + parts[1].iov_len + attribute.nla_len);
-	sent = sendmsg(fd, &request, 0);
-	return sent == (ssize_t)header.nlmsg_len ? 0 : refused(sent);
+	if (family == AF_UNSPEC)
+		return ask(fd, &header, &any_family, sizeof(any_family), IPPROTO_MPTCP, dump->port);
+	return ask(fd, &header, &one_family, sizeof(one_family), IPPROTO_MPTCP, dump->port);
 }
 
 int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port)
 {
-	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-	struct {
-		struct nlmsghdr header;
-		struct inet_diag_req of_tcp;
-	} request = {
-		.header = {
-			.nlmsg_len = sizeof(request),
-			.nlmsg_type = TCPDIAG_GETSOCK,
-			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-			.nlmsg_seq = dump->sequence,
-		},
-		/* The name of the ULP comes only together with tcp_info. */
-		.of_tcp = {
-			.idiag_ext = dump->tcp == 1u << TCP_LISTEN ? (uint8_t)(1 << (INET_DIAG_INFO - 1)) : 0,
-			.id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},
-			.idiag_states = dump->tcp,
-		},
+	struct nlmsghdr header = {
+		.nlmsg_type = TCPDIAG_GETSOCK,
+		.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+		.nlmsg_seq = dump->sequence,
 	};
-	struct iovec part = {&request, sizeof(request)};
-	struct msghdr message = {
-		.msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = &part, .msg_iovlen = 1};
-	ssize_t sent;
+	struct inet_diag_req of_tcp = {
+		/* The name of the ULP comes only together with tcp_info. */
+		.idiag_ext = dump->datagram || dump->tcp == 1u << TCP_LISTEN ? with_info : 0,
+		.id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},
+		.idiag_states = dump->tcp,
+	};
 
-	_Static_assert(sizeof(request) == sizeof(request.header) + sizeof(request.of_tcp), "no padding");
-	sent = sendmsg(fd, &message, 0);
-	return sent == (ssize_t)sizeof(request) ? 0 : refused(sent);
+	return ask(fd, &header, &of_tcp, sizeof(of_tcp), 0, dump->port);
 }
 
-/* Find an attribute. Returns its payload; or NULL, with *length 0 if it is not there, -1 if attributes are
- * malformed. */
-static const uint8_t *find_attribute(const uint8_t *at, size_t left, uint16_t type, int *length)
+int diag_lookup_request(int fd, const struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id)
+{
+	struct nlmsghdr header = {
+		.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		.nlmsg_flags = NLM_F_REQUEST,
+		.nlmsg_seq = dump->sequence,
+	};
+	struct inet_diag_req_v2 one = {
+		.sdiag_family = (uint8_t)family,
+		.sdiag_protocol = dump->datagram ? IPPROTO_TCP : 0,
+		.idiag_ext = with_info,
+		.idiag_states = UINT32_MAX,
+		.id = *id,
+	};
+
+	return ask(fd, &header, &one, sizeof(one), dump->datagram ? 0 : IPPROTO_MPTCP, 0);
+}
+
+const uint8_t *find_attribute(const uint8_t *at, size_t left, uint16_t type, int *length)
 {
 	struct nlattr attribute;
 
@@ -119,7 +137,7 @@ static const uint8_t *find_attribute(const uint8_t *at, size_t left, uint16_t ty
 	return NULL;
 }
 
-static int is_of_tcp(const uint8_t *message)
+int is_of_tcp(const uint8_t *message)
 {
 	const uint8_t family = message[offsetof(struct inet_diag_msg, idiag_family)];
 	const uint8_t state = message[offsetof(struct inet_diag_msg, idiag_state)];
@@ -158,67 +176,22 @@ static int add_record(struct mptcp_diag_dump *dump, const uint8_t *message, size
 	return 0;
 }
 
-/* 1 if the ULP is named "mptcp", else 0; -EPROTO if its attributes are malformed. */
-static int is_named_mptcp(const uint8_t *ulp, size_t length)
+typedef int add_function(struct mptcp_diag_dump *, const uint8_t *, size_t);
+
+static add_function *adder(const struct mptcp_diag_dump *dump)
 {
-	static const char name[] = "mptcp";
-	const uint8_t *value;
-	int value_length;
-
-	value = find_attribute(ulp, length, INET_ULP_INFO_NAME, &value_length);
-	if (value_length < 0)
-		return -EPROTO;
-	return value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name));
-}
-
-/* As add_record(), for a TCP socket. */
-static int add_tcp_socket(struct mptcp_diag_dump *dump, const uint8_t *message, size_t length)
-{
-	const size_t msg = sizeof(struct inet_diag_msg);
-	struct tcp_socket found = {.v6only = V6ONLY_NOT_TOLD};
-	const uint8_t *ulp, *v6only;
-	int info_length, ulp_length, mark_length, v6only_length, named = 0;
-
-	if (length < msg)
-		return -EPROTO;
-	if (!is_of_tcp(message))
-		return -EPROTO;
-	/* The kernel selects sockets under a lock, but reports them later. This one has changed its state
-	 * since. */
-	if (!(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1))
-		return 0;
-	ulp = find_attribute(message + msg, length - msg, INET_DIAG_ULP_INFO, &ulp_length);
-	find_attribute(message + msg, length - msg, INET_DIAG_INFO, &info_length);
-	found.privileged = !!find_attribute(message + msg, length - msg, INET_DIAG_MARK, &mark_length);
-	v6only = find_attribute(message + msg, length - msg, INET_DIAG_SKV6ONLY, &v6only_length);
-	if (ulp_length < 0 || mark_length < 0 || v6only_length < 0 || info_length < 0 || info_length > MOST_STRUCT)
-		return -EPROTO;
-	if (v6only && (v6only_length != sizeof(*v6only) || *v6only > 1))
-		return -EPROTO;
-	if (ulp)
-		named = is_named_mptcp(ulp, (size_t)ulp_length);
-	if (named < 0)
-		return named;
-	memcpy(&found.msg, message, msg);
-	found.is_mptcp = (uint8_t)named;
-	found.tcp_info = (uint16_t)info_length;
-	if (v6only)
-		found.v6only = *v6only;
-	memcpy((uint8_t *)dump->records + dump->used, &found, sizeof(found));
-	dump->stride = sizeof(found);
-	dump->used += sizeof(found);
-	return 0;
+	return dump->datagram ? add_subflow : dump->tcp ? add_tcp_socket : add_record;
 }
 
 int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 {
-	const uint8_t *at = (const uint8_t *)dump->records + dump->used;
+	const uint8_t *at = dump->datagram ? dump->datagram : (const uint8_t *)dump->records + dump->used;
 	size_t left = (size_t)length;
 	struct nlmsghdr header;
 	int32_t error;
 	int failed;
 
-	if (dump->used > dump->size || length > dump->size - dump->used)
+	if (dump->used > dump->size || length > (dump->datagram ? MPTCP_DIAG_DATAGRAM : dump->size - dump->used))
 		return -EINVAL;
 	while (left) {
 		if (left < sizeof(header))
@@ -234,10 +207,13 @@ int mptcp_diag_parse(struct mptcp_diag_dump *dump, uint64_t length)
 		switch (header.nlmsg_type) {
 		case TCPDIAG_GETSOCK:
 		case SOCK_DIAG_BY_FAMILY:
-			failed = (dump->tcp ? add_tcp_socket : add_record)(
-				dump, at + sizeof(header), header.nlmsg_len - sizeof(header));
+			if (++dump->met > MOST_SOCKETS)
+				return -EPROTO;
+			failed = adder(dump)(dump, at + sizeof(header), header.nlmsg_len - sizeof(header));
 			if (failed)
 				return failed;
+			if (dump->single)
+				return 1;
 			break;
 		case NLMSG_ERROR:
 		case NLMSG_DONE:
@@ -265,7 +241,8 @@ next:
 static int receive_one(int fd, struct mptcp_diag_dump *dump)
 {
 	struct sockaddr_nl sender;
-	struct iovec part = {(uint8_t *)dump->records + dump->used, MPTCP_DIAG_DATAGRAM};
+	struct iovec part = {
+		dump->datagram ? dump->datagram : (uint8_t *)dump->records + dump->used, MPTCP_DIAG_DATAGRAM};
 	struct msghdr datagram = {
 		.msg_name = &sender, .msg_namelen = sizeof(sender), .msg_iov = &part, .msg_iovlen = 1};
 	ssize_t length = recvmsg(fd, &datagram, MSG_DONTWAIT);
@@ -289,15 +266,16 @@ static int receive_one(int fd, struct mptcp_diag_dump *dump)
 
 int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
 {
+	const uint64_t room = dump->datagram ? MPTCP_DIAG_ROOM : MPTCP_DIAG_DATAGRAM;
 	int left, done = 0;
 
 	for (left = BATCH; left && !done; left--) {
-		const uint64_t used = dump->used;
+		const uint64_t met = dump->met;
 
-		if (used > dump->size || dump->size - used < MPTCP_DIAG_DATAGRAM)
+		if (dump->used > dump->size || dump->size - dump->used < room)
 			return 0;
 		done = receive_one(fd, dump);
-		if (!done && dump->used == used) {
+		if (!done && dump->met == met) {
 			if (++dump->barren > MOST_BARREN)
 				return -EPROTO;
 			/* This may have been a signal. */

@@ -34,8 +34,9 @@
 #define MOST_ERRNO 4095
 /* How often a socket that speaks MPTCP may refuse an option before we conclude that the kernel lacks it. */
 #define MOST_REFUSALS 4
-/* In a dump: datagrams without a record, and bytes of records. */
+/* In a dump: datagrams without a socket, sockets, and bytes of records. */
 #define MOST_BARREN 16
+#define MOST_SOCKETS 16777216
 #define MOST_RECORDS 33554432
 
 /* The version of the package that this module was compiled for. */

@@ -7,6 +7,8 @@
     Tracker(sock).update()   bytes, rates and subflow changes since the last update()
     Sampler(socks).sample()  many sockets in one call
     mptcp_diag()             every MPTCP connection in this network namespace
+    mptcp_diag(subflows=True)  the same, with their paths; mptcp_lookup() for one
+    mptcp_events()           connections, subflows and addresses that come and go, live
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
     is_supported()           whether MPTCP sockets can be created here, or why not
@@ -48,10 +50,16 @@ from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, T
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from ._diag import MPTCPDiag, MPTCPDiagMsg, mptcp_diag
+    from ._connections import MPTCPConnection, MPTCPConnections
+    from ._diag import mptcp_diag, mptcp_lookup
+    from ._diag_rows import MPTCPDiag, MPTCPDiagMsg
+    from ._diag_subflow import DiagSubflow, SubflowFlag
+    from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
+    from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
     from ._sockets import Support, create_connection, create_server, create_socket, is_supported
     from ._tracker import Tracker
+    from ._troubles import is_resending, is_stalled
     from ._types import Address as Address
     from ._types import SocketLike as SocketLike
     from ._updates import SubflowDelta, Update
@@ -65,10 +73,17 @@ __all__ = [
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
     "Address",
+    "DiagSubflow",
+    "FallbackReason",
     "InfoFlag",
+    "MPTCPConnection",
+    "MPTCPConnections",
     "MPTCPDiag",
     "MPTCPDiagMsg",
     "MPTCPError",
+    "MPTCPEvent",
+    "MPTCPEventKind",
+    "MPTCPEvents",
     "MPTCPFullInfo",
     "MPTCPInfo",
     "NotMPTCPError",
@@ -80,6 +95,7 @@ __all__ = [
     "Subflow",
     "SubflowAddrs",
     "SubflowDelta",
+    "SubflowFlag",
     "Support",
     "TCPInfo",
     "TCPState",
@@ -92,10 +108,14 @@ __all__ = [
     "create_socket",
     "getsockopt_into",
     "is_mptcp",
+    "is_resending",
+    "is_stalled",
     "is_supported",
     "mptcp_diag",
+    "mptcp_events",
     "mptcp_full_info",
     "mptcp_info",
+    "mptcp_lookup",
     "mptcp_subflow_addrs",
     "mptcp_tcpinfo",
     "snapshot",
@@ -105,10 +125,16 @@ __all__ = [
 #: Names whose module is imported at first use. Most programs that import the package need none of them, and
 #: _types leads to an import of typing.
 _LATER = {
-    "_diag": ("MPTCPDiag", "MPTCPDiagMsg", "mptcp_diag"),
+    "_connections": ("MPTCPConnection", "MPTCPConnections"),
+    "_diag": ("mptcp_diag", "mptcp_lookup"),
+    "_diag_rows": ("MPTCPDiag", "MPTCPDiagMsg"),
+    "_diag_subflow": ("DiagSubflow", "SubflowFlag"),
+    "_reasons": ("FallbackReason",),
+    "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),
     "_sockets": ("Support", "create_connection", "create_server", "create_socket", "is_supported"),
     "_tracker": ("Tracker",),
+    "_troubles": ("is_resending", "is_stalled"),
     "_types": ("Address", "SocketLike"),
     "_updates": ("SubflowDelta", "Update"),
 }

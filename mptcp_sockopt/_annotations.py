@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import collections.abc
 import typing
+from collections.abc import AsyncIterator as AsyncIterator
 from collections.abc import Callable as Callable
 from collections.abc import Container as Container
 from collections.abc import Iterable as Iterable
 from collections.abc import Iterator as Iterator
 from collections.abc import Mapping as Mapping
+from collections.abc import Sequence as Sequence
 from typing import Any as Any
 from typing import ClassVar as ClassVar
 from typing import Literal as Literal

@@ -18,7 +18,7 @@ flow as the same if socket and addresses are the same and nothing contradicts it
 from __future__ import annotations
 
 from . import _types as t
-from ._fields import several
+from ._unpacking import several
 from ._views import InfoFlag, MPTCPInfo, Subflow, TCPInfo, TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing

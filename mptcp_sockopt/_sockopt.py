@@ -128,6 +128,7 @@ class Status(enum.Enum):
         CONNECTING   MPTCP; the peer's key has not been received yet
         UNCONNECTED  MPTCP; never connected, or disconnected
         CLOSED       MPTCP; was connected, and has no subflow left
+        CLOSING      subflows that are still ending, whose connection is gone (only in MPTCPConnections)
         UNKNOWN      an MPTCP socket on a kernel without SOL_MPTCP (before 5.16, or user-mode emulation)
 
     FALLBACK does not always mean that a middlebox interfered. A connection that was reset before its first
@@ -150,6 +151,7 @@ class Status(enum.Enum):
     CONNECTING = "connecting"
     UNCONNECTED = "unconnected"
     CLOSED = "closed"
+    CLOSING = "closing"
     UNKNOWN = "unknown"
 
 

@@ -31,26 +31,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.entry(lambda: run(argv), "reuseport")
 
 
-def run(argv: Sequence[str] | None) -> int:
-    with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, children end without a status
-    command, words = cli.choose(
+def parser() -> argparse.ArgumentParser:
+    """The parser of the words before a command's own."""
+    return cli.parser_of(
         COMMANDS,
-        argv,
         prog="reuseport",
         description="Do my workers share a port evenly, and does a restart lose connections?",
         version=f"reuseport of mptcp-sockopt {__version__}",
         epilog="Exit status of measuring commands: 0 pass, 1 fail, 2 usage, 3 cannot run here, or nothing "
         "proven. Every command exits with 3 if something is missing, and with 70 after a bug of its own.",
     )
-    room = importlib.import_module(command.module)
+
+
+def command_parser(command: Command) -> argparse.ArgumentParser:
+    """The parser of a command's own words."""
     parser = argparse.ArgumentParser(
         prog=f"reuseport {command.name}",
         description=f"{command.purpose[0].upper()}{command.purpose[1:]}.",
     )
     parser.set_defaults(command=command.name)
-    room.add_arguments(parser, command.name)
-    options = room.Options(**vars(cli.parsed(parser, words)))
+    importlib.import_module(command.module).add_arguments(parser, command.name)
+    return parser
+
+
+def run(argv: Sequence[str] | None) -> int:
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, children end without a status
+    command, words = cli.choose(COMMANDS, parser(), argv)
+    room = importlib.import_module(command.module)
+    options = room.Options(**vars(cli.parsed(command_parser(command), words)))
     cli.need_streams("stderr" if command.module == "reuseport.demo" else "stdout")
     code: int = room.run(options)
     return code

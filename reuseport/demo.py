@@ -72,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--gen", type=number, metavar="N", help="the first generation (default: 0)")
     elif command == "client":
         parser.add_argument("--count", dest="questions", type=int, metavar="N", help="stop after N questions")
+    refused = "it could not connect" if command == "client" else "the port cannot be had, or a server died"
+    parser.epilog = f"Exit status: 0 done, 1 {refused}, 2 usage, 3 cannot run here."
 
 
 def run(options: Options) -> int:

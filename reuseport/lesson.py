@@ -48,6 +48,7 @@ class Options(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parts = parser.add_subparsers(dest="part", required=True, metavar="server|client|all")
+    parser.epilog = "Exit status: 0 success (all: as expected), 1 failure, 2 usage, 3 cannot run here."
     for name, port, words in (
         ("server", f"{PORT}", "bind, listen, accept one client, end"),
         ("client", f"{PORT}", "connect, end"),

@@ -252,6 +252,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("--leftover", action="store_true", help="test what a closed listener left")
     parser.add_argument("--uid", action="store_true", help="also try sockets of a second user (needs root)")
     _report.add_json(parser)
+    parser.epilog = "Exit status: 0 all pairs follow the rule, 1 one does not, 2 usage, 3 cannot run here."
 
 
 def run(options: Options) -> int:

@@ -217,7 +217,7 @@ def test_addresses_of_every_kind(mptcp: None) -> None:
 def test_a_dump_is_larger_than_a_buffer(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a datagram, and more than the room: nothing is lost or told twice."""
     sizes: list[int] = []
-    use = sock_diag._Dump._use
+    use = sock_diag.Dump._use
 
     def count(dump: Any, records: Any) -> None:
         use(dump, records)
@@ -225,7 +225,7 @@ def test_a_dump_is_larger_than_a_buffer(mptcp: None, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(sock_diag, "_free", [])
     monkeypatch.setattr(sock_diag, "_FIRST_SIZE", 1 << 15)
-    monkeypatch.setattr(sock_diag._Dump, "_use", count)
+    monkeypatch.setattr(sock_diag.Dump, "_use", count)
 
     def look() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
@@ -289,10 +289,10 @@ def test_no_descriptor_is_left_open(mptcp: None, monkeypatch: pytest.MonkeyPatch
     before = os.listdir("/proc/self/fd")
     mp.mptcp_diag()
     assert os.listdir("/proc/self/fd") == before
-    monkeypatch.setattr(sock_diag._Dump, "ask", interrupt)
+    monkeypatch.setattr(sock_diag.Dump, "ask", interrupt)
     with pytest.raises(KeyboardInterrupt):
         mp.mptcp_diag()
-    monkeypatch.setattr(sock_diag._Dump, "ask", lambda *arguments: -errno.ENOENT)
+    monkeypatch.setattr(sock_diag.Dump, "ask", lambda *arguments: -errno.ENOENT)
     with pytest.raises(mp.UnsupportedOptionError):
         mp.mptcp_diag()
     assert os.listdir("/proc/self/fd") == before

@@ -202,7 +202,9 @@ Table = list[tuple[int, bool, bool, int]]  # inode, is_mptcp, privileged, bytes 
 def believe(monkeypatch: pytest.MonkeyPatch, told: list[int], table: Table | None) -> None:
     """The kernel's dump of MPTCP listeners has these inodes, TCP's table these rows."""
     rows = b"".join(struct.pack("=BB66xI", V4, mp.TCPState.LISTEN, number) + bytes(48) for number in told)
-    monkeypatch.setattr(room, "dump", lambda states, limit, before: (memoryview(rows), 48 if told else 0))
+    monkeypatch.setattr(
+        room, "dump", lambda states, limit, before, port: (memoryview(rows), 48 if told else 0)
+    )
     records = table and b"".join(
         struct.pack("=BB2sH62xIBBHI", V4, mp.TCPState.LISTEN, b"", number, number, mptcp, full, info, 0)
         for number, mptcp, full, info in table
@@ -211,7 +213,7 @@ def believe(monkeypatch: pytest.MonkeyPatch, told: list[int], table: Table | Non
     monkeypatch.setattr(room, "_tcp_listeners", partial(bring, listed))
 
 
-def bring(listed: memoryview | None, limit: int, union: Any) -> bool:
+def bring(listed: memoryview | None, limit: int, union: Any, port: int) -> bool:
     """As _tcp_listeners(), in two batches; None: the kernel cannot."""
     if listed is not None:
         for batch in (listed[:80], listed[80:]):
@@ -271,7 +273,7 @@ def test_tcps_table_says_what_a_listener_is(monkeypatch: pytest.MonkeyPatch) -> 
     mine = message.pack(V6, 7, 0, 0, b"\0\0", b"", any_host, b"", 0, 1, 2, 0, 0, 0, 0, 9) + info_of(48)
     its = message.pack(V6, 10, 0, 0, b"\0P", b"", one_host, b"", 3, 8, 8, 0, 4, 5, 6, 9)
     its += struct.pack("=BBHI", 1, 0, 280, 0)
-    monkeypatch.setattr(room, "dump", lambda states, limit, before: (memoryview(mine), 48))
+    monkeypatch.setattr(room, "dump", lambda states, limit, before, port: (memoryview(mine), 48))
     monkeypatch.setattr(room, "_tcp_listeners", partial(bring, memoryview(its)))
     records, info, _ = room.listeners(0)
     (row,) = mp.MPTCPDiag(0, info, records)
@@ -288,17 +290,17 @@ def test_a_disturbed_dump_of_tcps_table(
     result: int, number: int, mptcp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError, of mptcp_diag(listening=True) alone. 0 stands for NLM_F_DUMP_INTR."""
-    attempt, tries = sock_diag._attempt, []
+    attempt, tries = sock_diag.attempt, []
 
-    def disturb(states: int, *families: int, sink: Any = None, **others: Any) -> tuple[int, Any]:
-        answer, found = attempt(states, *families, sink=sink, **others)
-        if sink:
-            tries.append(sink)
+    def disturb(states: int, *families: int, made: sock_diag.Dump, **others: Any) -> tuple[int, Any]:
+        answer, found = attempt(states, *families, made=made, **others)
+        if made.sink:
+            tries.append(made.sink)
             found.c.interrupted = 1
             return result, found
         return answer, found
 
-    monkeypatch.setattr(sock_diag, "_attempt", disturb)
+    monkeypatch.setattr(sock_diag, "attempt", disturb)
     mp.mptcp_diag()
     with pytest.raises(OSError, match=r"mptcp_diag\(\): ") as caught:
         mp.mptcp_diag(listening=True)

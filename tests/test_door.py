@@ -15,8 +15,15 @@ import mptcp_sockopt as mp
 
 from .support import run
 
-LATER = {"_annotations", "_diag", "_sampler", "_sockets", "_tracker"}
-BELOW = {"_border.rows", "_border.sock_diag", "_growth", "_shown"}  # what those alone need
+LATER = {"_annotations", "_diag", "_events", "_sampler", "_sockets", "_tracker"}
+BELOW = {
+    "_border.netlink",
+    "_border.pm_events",
+    "_border.rows",
+    "_border.sock_diag",
+    "_growth",
+    "_shown",
+}  # what those alone need
 
 
 def python(code: str) -> str:
@@ -37,6 +44,7 @@ def test_rooms_that_few_need_are_loaded_at_first_use() -> None:
     assert loaded("mp.Tracker") & LATER == {"_tracker"}
     assert loaded("from mptcp_sockopt import Sampler") & LATER == {"_sampler"}
     assert loaded("mp.mptcp_diag") & LATER == {"_diag"}
+    assert loaded("mp.mptcp_events") & LATER == {"_events"}
     assert loaded("mp.create_server") & LATER == {"_sockets"}
     assert loaded("mp.SocketLike") & LATER == {"_annotations"}
     assert loaded("from mptcp_sockopt import *") >= LATER | BELOW

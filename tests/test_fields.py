@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _fields, _records
+from mptcp_sockopt import _records, _unpacking
 
 from .support import rounds
 from .vectors import MPTCP_INFO, MPTCP_INFO_LENGTH, TCP_INFO, TCP_INFO_BITS, full_info, pattern, sockaddr
@@ -307,7 +307,43 @@ def test_several_fields_at_once_are_what_each_is(view: type[mp.TCPInfo], length:
     whole = [name for name, field in view.fields.items() if not field.place.mask]
     found = view(pattern(length))
     for names in (whole, whole[::-1], ("bytes_sent", "bytes_acked", "bytes_received"), whole[5:0:-2]):
-        assert _fields.several(view, *names)(found) == tuple([getattr(found, name) for name in names])
+        assert _unpacking.several(view, *names)(found) == tuple([getattr(found, name) for name in names])
+
+
+@pytest.mark.parametrize("view", [mp.MPTCPInfo, mp.TCPInfo])
+@pytest.mark.parametrize("length", [40, 80, 84, 96, 104, 192, 232, 240, 276, 280, 512])
+def test_asdict_has_what_each_attribute_has(view: type[mp.TCPInfo], length: int) -> None:
+    """In the order of the struct, as plain ints, of any length; a subclass may show something else."""
+
+    class Other(view):  # type: ignore[misc, valid-type]
+        retransmits = property(lambda raw: "some")
+
+    for shown in (view, Other):
+        found = shown(pattern(length))
+        given = found.asdict()
+        given.pop("unacked_bytes", None)
+        assert list(given.items()) == [(name, getattr(found, name)) for name in view.fields]
+        assert {type(value) for value in given.values()} <= {int, type(None), str}
+        assert given["retransmits"] == found.retransmits
+        assert found.asdict(clean=True).keys() == found.asdict().keys()
+
+
+@pytest.mark.parametrize("view", [mp.MPTCPInfo, mp.TCPInfo])
+@pytest.mark.parametrize("length", [40, 80, 84, 96, 104, 192, 232, 240, 276, 280, 512])
+def test_a_picker_gives_a_part_of_asdict(view: type[mp.TCPInfo], length: int) -> None:
+    """Of any length, clean, with bit-fields and what is no field; also of a subclass that shows another."""
+
+    class Other(view):  # type: ignore[misc, valid-type]
+        retransmits = property(lambda raw: "some")
+
+    for shown in (view, Other):
+        for raw in (pattern(length), bytes(length), b"\xff" * length):
+            found = shown._trusted(raw)
+            whole = found.asdict(clean=True)
+            for names in (list(whole), list(whole)[::-3], ["retransmits"]):
+                assert shown.picker(*names)(found) == {name: whole[name] for name in names}
+    with pytest.raises(ValueError, match="has no 'nonsense'"):
+        view.picker("nonsense")
 
 
 def test_a_subclass_of_a_record_is_one() -> None:

@@ -126,22 +126,27 @@ def test_sockets_that_are_only_bound() -> None:
 
 def withhold(monkeypatch: pytest.MonkeyPatch, told: int) -> None:
     """As before Linux 6.15 to nobody: that many of the MPTCP listeners, and no ULP in TCP's table."""
-    attempt, dump = sock_diag._attempt, sock_diag.dump
+    attempt, dump = sock_diag.attempt, sock_diag.dump
 
-    def without_ulp(*arguments: Any, sink: Any = None, **others: Any) -> Any:
+    def without_ulp(*arguments: Any, made: sock_diag.Dump, **others: Any) -> Any:
+        sink = made.sink
+
         def take(table: memoryview) -> None:
             rows = bytearray(table)
             for start in range(0, len(rows), 80):
                 rows[start + 72 : start + 74] = b"\0\0"  # is_mptcp, privileged
+            assert sink is not None
             sink.take(memoryview(rows))
 
-        return attempt(*arguments, sink=sink and SimpleNamespace(take=take), **others)
+        if sink is not None:
+            made.sink = SimpleNamespace(take=take)
+        return attempt(*arguments, made=made, **others)
 
     def some(*arguments: Any) -> tuple[memoryview, int]:
         rows, info = dump(*arguments)
         return rows[: told * sock_diag.stride_of(info)], info
 
-    monkeypatch.setattr(sock_diag, "_attempt", without_ulp)
+    monkeypatch.setattr(sock_diag, "attempt", without_ulp)
     monkeypatch.setattr(room, "dump", some)
 
 

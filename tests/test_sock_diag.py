@@ -20,7 +20,7 @@ from .support import connections, in_private_network, where_refused
 
 def test_families_one_by_one_give_the_same(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the request for all of them is refused (before 5.7), or its answer may be about TCP sockets."""
-    ask = sock_diag._Dump.ask
+    ask = sock_diag.Dump.ask
     asked: list[int] = []
     sequences: list[int] = []
     refuse = True
@@ -39,7 +39,7 @@ def test_families_one_by_one_give_the_same(mptcp: None, monkeypatch: pytest.Monk
             wanted = sorted(row.inode for row in mp.mptcp_diag())
             assert len(wanted) == 10
             info = len(mp.mptcp_info(ends[0]))
-            monkeypatch.setattr(sock_diag._Dump, "ask", note)
+            monkeypatch.setattr(sock_diag.Dump, "ask", note)
             assert sorted(row.inode for row in mp.mptcp_diag()) == wanted
             assert asked == all_three
             refuse = False
@@ -57,7 +57,7 @@ def test_families_one_by_one_give_the_same(mptcp: None, monkeypatch: pytest.Monk
 
 def test_an_answer_of_several_kinds_is_left_alone(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of TCP sockets, in the middle: that netlink socket is busy, and another is used."""
-    ask = sock_diag._Dump.ask
+    ask = sock_diag.Dump.ask
 
     def leave(dump: Any, fd: int, family: int, states: int) -> int:
         if family == socket.AF_UNSPEC:
@@ -67,7 +67,7 @@ def test_an_answer_of_several_kinds_is_left_alone(mptcp: None, monkeypatch: pyte
 
     def look() -> None:
         with connections(100):
-            monkeypatch.setattr(sock_diag._Dump, "ask", leave)
+            monkeypatch.setattr(sock_diag.Dump, "ask", leave)
             assert len(mp.mptcp_diag()) == 200
 
     in_private_network(look)
@@ -75,14 +75,14 @@ def test_an_answer_of_several_kinds_is_left_alone(mptcp: None, monkeypatch: pyte
 
 def test_nothing_found_proves_nothing(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel without mptcp_diag may have found no TCP socket: asked by family, it says so."""
-    ask = sock_diag._Dump.ask
+    ask = sock_diag.Dump.ask
 
     def refuse(dump: Any, fd: int, family: int, states: int) -> int:
         return ask(dump, fd, family, states) if family == socket.AF_UNSPEC else -errno.ENOENT
 
     def look() -> None:
         assert len(mp.mptcp_diag()) == 0
-        monkeypatch.setattr(sock_diag._Dump, "ask", refuse)
+        monkeypatch.setattr(sock_diag.Dump, "ask", refuse)
         with pytest.raises(mp.UnsupportedOptionError):
             mp.mptcp_diag()
         with connections(1):
@@ -94,7 +94,7 @@ def test_nothing_found_proves_nothing(mptcp: None, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP])
 def test_a_kernel_without_mptcp_diag(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """UnsupportedOptionError that names what is missing."""
-    monkeypatch.setattr(sock_diag._Dump, "ask", lambda *arguments: -number)
+    monkeypatch.setattr(sock_diag.Dump, "ask", lambda *arguments: -number)
     with pytest.raises(mp.UnsupportedOptionError, match="CONFIG_INET_MPTCP_DIAG") as caught:
         mp.mptcp_diag()
     assert (caught.value.errno, caught.value.option) == (number, "mptcp_diag")
@@ -130,17 +130,17 @@ def test_a_disturbed_dump_is_made_again(
     result: int, number: int, mptcp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few times; then it is an OSError. 0 stands for NLM_F_DUMP_INTR."""
-    attempt, left = sock_diag._attempt, [3]
+    attempt, left = sock_diag.attempt, [3]
 
-    def disturb(states: int, *families: int, limit: int) -> tuple[int, Any]:
-        answer, found = attempt(states, *families, limit=limit)
+    def disturb(states: int, *families: int, made: sock_diag.Dump) -> tuple[int, Any]:
+        answer, found = attempt(states, *families, made=made)
         if left[0]:
             left[0] -= 1
             found.c.interrupted = 1
             return result, found
         return answer, found
 
-    monkeypatch.setattr(sock_diag, "_attempt", disturb)
+    monkeypatch.setattr(sock_diag, "attempt", disturb)
     mp.mptcp_diag()
     assert left == [0]
     left[0] = 1000
@@ -152,7 +152,7 @@ def test_a_disturbed_dump_is_made_again(
 
 def test_any_other_errno_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, as the OSError that it is."""
-    monkeypatch.setattr(sock_diag._Dump, "ask", lambda *arguments: -errno.ENOMEM)
+    monkeypatch.setattr(sock_diag.Dump, "ask", lambda *arguments: -errno.ENOMEM)
     with pytest.raises(OSError, match=r"mptcp_diag\(\)") as caught:
         mp.mptcp_diag()
     assert caught.value.errno == errno.ENOMEM

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 
 from .support import Missing, run
 
@@ -24,7 +24,9 @@ RIGHT, WRONG = "typed_user.py", "typed_wrongly.py"
 CHECKERS: dict[str, tuple[str, ...]] = {"mypy": ("--strict", RIGHT, WRONG), "pyright": ()}
 
 
-@pytest.mark.parametrize(("module", "name"), [(mp, "mp"), (processes, "processes"), (testing, "testing")])
+@pytest.mark.parametrize(
+    ("module", "name"), [(mp, "mp"), (host, "host"), (processes, "processes"), (testing, "testing")]
+)
 @pytest.mark.parametrize("file", [RIGHT, WRONG])
 def test_every_public_name_is_used(file: str, module: ModuleType, name: str) -> None:
     """Rightly in one file, wrongly in the other."""

@@ -129,4 +129,10 @@ def test_records_are_made_by_name_and_matched_by_position() -> None:
             assert number == path.id
         case _:
             raise AssertionError("no match")
-    assert {record.__name__ for record in RECORDS} == {"Snapshot", "Subflow", "SubflowDelta", "Update"}
+    assert {record.__name__ for record in RECORDS} == {
+        "MPTCPEvent",
+        "Snapshot",
+        "Subflow",
+        "SubflowDelta",
+        "Update",
+    }

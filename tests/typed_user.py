@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -35,6 +35,7 @@ def views(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(info.asdict(clean=True), dict[str, Any])
     assert_type((bytes(info), len(info), memoryview(info).nbytes, info.raw), tuple[bytes, int, int, bytes])
     assert_type({info: info == mp.mptcp_info(fd)}, dict[mp.MPTCPInfo, bool])
+    assert_type(mp.MPTCPInfo.picker("token", "unacked_bytes")(info), dict[str, Any])
     assert_type(mp.TCPInfo.rtt.unit, str)
     assert_type(mp.TCPInfo.rtt.sentinel, int | None)
     assert_type(mp.MPTCPInfo.fields["token"].since, str)
@@ -115,6 +116,31 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(found[0].remote, Address)
     assert_type(found.column("inode"), memoryview)
     assert_type(found.columns(), dict[str, memoryview])
+    reason = mp.FallbackReason("suspended")
+    assert_type(reason, mp.FallbackReason)
+    assert_type((reason.sentence, reason.causes, reason.next_step), tuple[str, tuple[str, ...], str])
+    assert_type(reason is mp.FallbackReason.SUSPENDED, bool)
+    assert_type(mp.is_stalled(mp.TCPInfo(b""), standing=10**9), bool | None)
+    assert_type(mp.is_resending(found[0].info, found[0].info, []), bool)
+
+
+async def told() -> None:
+    with mp.mptcp_events(buffer=1 << 20) as events:
+        assert_type(events, mp.MPTCPEvents)
+        assert_type(events.fileno(), int)
+        assert_type(events.read(), list[mp.MPTCPEvent])
+        assert_type(events.wait(timeout=0.5), list[mp.MPTCPEvent])
+        for event in events:
+            assert_type(event, mp.MPTCPEvent)
+            assert_type(event.kind, mp.MPTCPEventKind | int)
+            assert_type(event.kind is mp.MPTCPEventKind.LOST, bool)
+            assert_type((event.time, event.token, event.backup), tuple[int, int | None, bool | None])
+            assert_type(event.remote, Address | None)
+            assert_type(event.asdict(), dict[str, Any])
+        async for event in events:
+            assert_type(event, mp.MPTCPEvent)
+        events.close()
+    assert_type(mp.MPTCPEvent(mp.MPTCPEventKind.CLOSED, 1, token=2), mp.MPTCPEvent)
 
 
 def opened() -> None:
@@ -156,6 +182,22 @@ def whose(inodes: list[int]) -> None:
     assert_type(processes.in_netns("/run/netns/blue", mp.mptcp_diag), mp.MPTCPDiag)
 
 
+def here() -> None:
+    assert_type(host.sysctls(), dict[str, int | str])
+    assert_type(host.counters(), dict[str, int])
+    assert_type(host.addresses(), dict[str, tuple[str, ...]])
+    assert_type(host.limits(), host.Limits)
+    assert_type(host.limits().subflows, int)
+    endpoint = host.endpoints()[0]
+    assert_type(endpoint, host.Endpoint)
+    assert_type(bool(endpoint.flags & host.EndpointFlag.SUBFLOW), bool)
+    assert_type(host.route(endpoint), host.Route)
+    assert_type(host.route(endpoint, "10.0.0.1").problem, str | None)
+    option = host.refused_options()[0]
+    assert_type(option, host.RefusedOption)
+    assert_type(option.connected, int | None)
+
+
 def tested(sock: socket.socket) -> None:
     assert_type(testing.in_child(lambda: 1), int)
     assert_type(testing.in_private_network(lambda: "one", within=5), str)
@@ -171,6 +213,7 @@ def tested(sock: socket.socket) -> None:
         paths.cut(0)
         paths.restore(0)
         paths.shape(1, rate=1e6)
+        paths.alter(0, lambda frame, to_server: frame if to_server else None)
     with testing.PrivateNetwork() as network:
         assert_type(network, testing.PrivateNetwork)
         assert_type(network.fileno(), int)

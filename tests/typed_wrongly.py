@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
@@ -26,6 +26,7 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.snapshot({})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.Tracker("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.Sampler(sock)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    mp.TCPInfo.picker("rtt")(info)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.Sampler(["3"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     no_socket: mp.SocketLike = "3"  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     no_address: mp.Address = ("localhost", "80")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -62,6 +63,9 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.mptcp_diag()[0].token  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     mp.Tracker(sock).update().rate("bytes_aked")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.TCPInfo.rtt.units  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.FallbackReason.STRIPPED  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.is_stalled(info)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.is_resending(info, tcp_info, [tcp_info])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # What may be None, or an error.
     mp.snapshot(sock).info.token  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
     info.bytes_sent + 1  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand]
@@ -73,7 +77,11 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.create_connection("localhost", 80)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.create_server(("", 80), fallbak=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     mp.is_supported(sock)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    mp.mptcp_diag(True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.mptcp_diag(True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    mp.mptcp_events(1 << 20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.MPTCPEvents().wait("5")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    mp.MPTCPEvent(1, 2).token = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    mp.MPTCPEventKind.SUB_LOST  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     found: mp.MPTCPDiag = mp.mptcp_diag()[:2]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     kept: mp.Sample[mp.MPTCPInfo] = mp.Sampler([sock], full=True).sample()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # Numbers and texts.
@@ -101,6 +109,20 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     processes.Listener.hosts  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     processes.TCPSocket.stat  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     processes.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # Of this host.
+    host.sysctls("enabled")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.counters(0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.addresses("lo")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.limits().subflow  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.endpoints(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.route("10.0.0.1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    host.refused_options("TCP_USER_TIMEOUT")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.Limits(2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    host.EndpointFlag.SIGNALS  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.Endpoint.addr  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.Route.reason  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.RefusedOption.errno  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     # For tests.
     testing.in_child(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     testing.in_private_network(print, within="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -7,10 +7,11 @@ All offsets come from the header by reflection. This module does not know what t
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 
 from .. import _types as t
-from .abi import LEAST_MPTCP_INFO, MPTCP_INFO_ROOM, Place, ffi, layout, packed
+from .abi import LEAST_MPTCP_INFO, MPTCP_INFO_ROOM, Place, ffi, layout, lib, numbers, packed
 
 _MPTCP_INFO = layout("mptcp_info")
 #: The size of today's mptcp_info, in bytes.
@@ -172,3 +173,41 @@ def diag_end(record: t.Raw, *, remote: bool) -> t.Address:
     link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
     scope_id = int.from_bytes(interface, sys.byteorder) if link_local else 0
     return socket.inet_ntop(socket.AF_INET6, host), number, 0, scope_id
+
+
+# --------------------------------------------------------------------------------------- record of a subflow
+
+_SUBFLOW = layout("diag_subflow")
+#: The fields of a record of a subflow: those of inet_diag_msg, and what the kernel says about MPTCP.
+DIAG_SUBFLOW = {**DIAG_MSG, **{name: place for name, place in _SUBFLOW.items() if name != "msg"}}
+#: The offset of tcp_info in a record.
+DIAG_TCP_INFO_AT: int = ffi.sizeof(ffi.typeof("struct diag_subflow"))
+#: The bit of ``told`` that stands for a field.
+TOLD = {name: 1 << number for name, number in numbers("MPTCP_SUBFLOW_ATTR_").items()}
+TOLD_MPTCP: int = lib.SUBFLOW_TOLD_MPTCP
+_FLAGS_OF_SUBFLOW, _TOLD = DIAG_SUBFLOW["flags"], DIAG_SUBFLOW["told"]
+_flags_of_subflow, _told = packed(_FLAGS_OF_SUBFLOW).unpack_from, packed(_TOLD).unpack_from
+
+
+def told(record: t.Raw) -> int:
+    """What the kernel told: TOLD_MPTCP, and the bits of TOLD."""
+    return int(_told(record, _TOLD.offset)[0])
+
+
+def subflow_flags(record: t.Raw) -> int | None:
+    """The flags of a subflow; None if the kernel did not tell them."""
+    if not told(record) & TOLD["FLAGS"]:
+        return None
+    return int(_flags_of_subflow(record, _FLAGS_OF_SUBFLOW.offset)[0])
+
+
+def selected(stride: int, *names: str) -> struct.Struct:
+    """Unpacks these fields of each record of subflows: numbers, but ports and addresses as bytes."""
+    ends = {"src": _HOSTS[0], "sport": _PORTS[0], "dport": _PORTS[1]}
+    form, end = "=", 0
+    for name in names:
+        place = ends.get(name) or DIAG_SUBFLOW[name]
+        kind = f"{place.size}s" if name in ends else place.format[1:]
+        form += f"{place.offset - end}x{kind}"
+        end = place.end
+    return struct.Struct(f"{form}{stride - end}x")

@@ -97,14 +97,15 @@ class _Union:
 
 
 def listeners(
-    info_length: int, limit: int = LIMIT, before: memoryview | bytes = b""
+    info_length: int, limit: int = LIMIT, before: memoryview | bytes = b"", port: int = 0
 ) -> tuple[memoryview, int, str | None]:
     """The records before, followed by those of the MPTCP listeners.
 
     Also returns the size of mptcp_info in each record, and a sentence if some listeners may be missing.
-    info_length: the size of mptcp_info on this kernel, or 0 if unknown. limit is for all records.
+    info_length: the size of mptcp_info on this kernel, or 0 if unknown. limit is for all records. port: only
+    listeners on this port (0: any).
     """
-    records, info_length, missing = _listeners(info_length, limit, len(before))
+    records, info_length, missing = _listeners(info_length, limit, len(before), port)
     whole = memoryview(ffi.buffer(allocate("uint64_t[]", in_words(len(before) + len(records)) + 1)))
     whole = whole[: len(before) + len(records)]
     whole[len(before) :] = records
@@ -115,11 +116,11 @@ def listeners(
 
 def mptcp_listeners() -> tuple[frozenset[int], str | None]:
     """The inodes of the MPTCP listeners, which their inner TCP sockets share; missing as listeners()."""
-    records, info_length, missing = _listeners(0, LIMIT, 0)
+    records, info_length, missing = _listeners(0, LIMIT, 0, 0)
     return frozenset([inode for (inode,) in _inodes(stride_of(info_length)).iter_unpack(records)]), missing
 
 
-def _listeners(info_length: int, limit: int, before: int) -> tuple[bytearray, int, str | None]:
+def _listeners(info_length: int, limit: int, before: int, port: int) -> tuple[bytearray, int, str | None]:
     """As listeners(), where the first before bytes of limit are in use.
 
     The kernel's dump of MPTCP listeners skips some if several are in one bucket of its table, and lacks the
@@ -128,12 +129,12 @@ def _listeners(info_length: int, limit: int, before: int) -> tuple[bytearray, in
     """
     missing: str | None = ""
     for _ in range(_RACES):
-        rows, seen = dump(1 << lib.TCP_LISTEN, limit, before)
+        rows, seen = dump(1 << lib.TCP_LISTEN, limit, before, port)
         info_length = seen or info_length or lib.LEAST_MPTCP_INFO
         records = bytearray(rows)
         del rows  # large: free it as early as possible
         union = _Union(records, stride_of(info_length))
-        if not _tcp_listeners(limit, union):
+        if not _tcp_listeners(limit, union, port):
             missing = "listeners that share a port may be missing: this kernel has no tcp_diag"
         elif before + len(records) > limit:
             raise too_much("the sockets", limit)
@@ -147,13 +148,14 @@ def _listeners(info_length: int, limit: int, before: int) -> tuple[bytearray, in
     return records, info_length, missing
 
 
-def _tcp_listeners(limit: int, union: _Union) -> bool:
+def _tcp_listeners(limit: int, union: _Union, port: int) -> bool:
     """Read TCP's listeners into union; False if the kernel cannot list them.
 
     They are not rows, so they have a limit of their own.
     """
     try:
-        dump_tcp(1 << lib.TCP_LISTEN, union, limit=max(limit, LIMIT), what="TCP's listeners", call=MPTCP)
+        most = max(limit, LIMIT)
+        dump_tcp(1 << lib.TCP_LISTEN, union, port=port, limit=most, what="TCP's listeners", call=MPTCP)
     except UnsupportedOptionError:
         return False
     return True

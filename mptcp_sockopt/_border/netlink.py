@@ -77,46 +77,90 @@ def call(netlink: socket.socket, kind: int, payload: bytes, flags: int = 0) -> b
             if kind == lib.NLMSG_ERROR:
                 (error,) = numbers("=i", body)
                 if error > 0:
-                    raise _broken(f"an error of {error}")
+                    raise broken(f"an error of {error}")
                 if error:
                     raise OSError(-error, os.strerror(-error))
                 return answer
             answer = body
-    raise _broken(f"{_DATAGRAMS} datagrams and no acknowledgement")
+    raise broken(f"{_DATAGRAMS} datagrams and no acknowledgement")
+
+
+def commands(family: int, data: bytes) -> t.Iterator[tuple[int, dict[int, bytes]]]:
+    """The messages of a generic netlink family in a datagram: command and attributes of each.
+
+    Other messages are left out. OSError (EPROTO) if the bytes are malformed.
+    """
+    while data:
+        kind, body, data = _cut(data, _MESSAGE)
+        if kind == family:
+            if len(body) < _GENERIC.size:
+                raise broken(f"{len(body)} bytes, less than a header")
+            yield body[0], attributes(body[_GENERIC.size :])
+def dump(netlink: socket.socket, kind: int, payload: bytes) -> list[bytes]:
+    """A request with several answers; returns their payloads. OSError as call()."""
+    length = _MESSAGE.size + len(payload)
+    netlink.send(_MESSAGE.pack(length, kind, lib.NLM_F_REQUEST | lib.NLM_F_DUMP, 1, 0) + payload)
+    answers: list[bytes] = []
+    for _ in range(_DATAGRAMS):
+        messages = netlink.recv(65536)
+        while messages:
+            kind, body, messages = _cut(messages, _MESSAGE)
+            if kind in (lib.NLMSG_ERROR, lib.NLMSG_DONE):
+                (error,) = numbers("=i", body)
+                if error < 0:
+                    raise OSError(-error, os.strerror(-error))
+                if error or kind == lib.NLMSG_ERROR:
+                    raise broken(f"an error of {error}")
+                return answers
+            answers.append(body)
+    raise broken(f"{_DATAGRAMS} datagrams and no end")
 
 
 def numbers(layout: str, data: bytes) -> tuple[int, ...]:
     """The numbers at the start of data; OSError (EPROTO) if it is shorter."""
     if len(data) < struct.calcsize(layout):
-        raise _broken(f"{len(data)} bytes for {layout}")
+        raise broken(f"{len(data)} bytes for {layout}")
     return struct.unpack_from(layout, data)
 
 
 def _cut(data: bytes, header: struct.Struct) -> tuple[int, bytes, bytes]:
     """The first message or attribute: its kind, its payload, and the rest of the data."""
     if len(data) < header.size:
-        raise _broken(f"{len(data)} bytes left, less than a header")
+        raise broken(f"{len(data)} bytes left, less than a header")
     length, kind, *_ = header.unpack_from(data)
     if not header.size <= length <= len(data):
-        raise _broken(f"a length of {length}, with {len(data)} bytes left and a header of {header.size}")
+        raise broken(f"a length of {length}, with {len(data)} bytes left and a header of {header.size}")
     return kind, data[header.size : length], data[(length + 3) & ~3 :]
 
 
-def _broken(found: str) -> OSError:
+def broken(found: str) -> OSError:
     return OSError(errno.EPROTO, f"netlink: {found}")
 
 
 # ------------------------------------------------------------------------------------------ path manager
 
 
+def described(netlink: socket.socket, family: str) -> tuple[int, dict[int, bytes]]:
+    """The number of a generic netlink family, and all that the kernel tells of it: CTRL_ATTR_..."""
+    name = attribute(lib.CTRL_ATTR_FAMILY_NAME, family.encode() + b"\0")
+    request = _GENERIC.pack(lib.CTRL_CMD_GETFAMILY, 1, 0) + name
+    answer = attributes(call(netlink, lib.GENL_ID_CTRL, request)[_GENERIC.size :])
+    (kind,) = numbers("=H", answer.get(lib.CTRL_ATTR_FAMILY_ID, b""))
+    return kind, answer
+
+
 def generic(family: str, command: int, payload: bytes = b"") -> bytes:
     """Send one command to a generic netlink family; returns the payload of its answer, after its header."""
     with connected(lib.NETLINK_GENERIC) as netlink:
-        name = attribute(lib.CTRL_ATTR_FAMILY_NAME, family.encode() + b"\0")
-        request = _GENERIC.pack(lib.CTRL_CMD_GETFAMILY, 1, 0) + name
-        answer = attributes(call(netlink, lib.GENL_ID_CTRL, request)[_GENERIC.size :])
-        (kind,) = numbers("=H", answer.get(lib.CTRL_ATTR_FAMILY_ID, b""))
+        kind, _ = described(netlink, family)
         return call(netlink, kind, _GENERIC.pack(command, 1, 0) + payload)[_GENERIC.size :]
+
+
+def generic_dump(family: str, command: int) -> list[bytes]:
+    """As generic(), for a command with several answers."""
+    with connected(lib.NETLINK_GENERIC) as netlink:
+        kind, _ = described(netlink, family)
+        return [answer[_GENERIC.size :] for answer in dump(netlink, kind, _GENERIC.pack(command, 1, 0))]
 
 
 def set_limits(subflows: int, add_addr_accepted: int = 0) -> None:

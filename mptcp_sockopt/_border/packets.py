@@ -14,6 +14,7 @@ from .abi import lib
 _TIMESPEC = struct.Struct("ll")
 _RECEIVE_BUFFER = 4 << 20
 LARGEST = 128 << 10  # more than one read returns: an offload header and up to 64 KiB
+HEADER = 10  # bytes of the offload header, before the Ethernet header
 _BATCH = 64  # frames read in a row; in between, frames that are due must be sent
 
 

@@ -13,11 +13,12 @@ from itertools import count
 
 from .._errors import UnsupportedOptionError
 from .abi import ffi, in_words, layout, lib
-from .layouts import DIAG_INFO_AT, diag_end
+from .layouts import DIAG_INFO_AT, DIAG_TCP_INFO_AT, diag_end
 from .questions import reason_of
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, Protocol
 
     class Sink(Protocol):
@@ -53,18 +54,37 @@ def stride_of(info_length: int) -> int:
     return DIAG_INFO_AT + in_words(info_length) * 8
 
 
-class _Dump:
+def subflow_stride_of(tcp_info_length: int) -> int:
+    """The distance between records of subflows with this much tcp_info."""
+    return DIAG_TCP_INFO_AT + in_words(tcp_info_length) * 8
+
+
+class Dump:
     """struct mptcp_diag_dump, and the memory that it points to.
 
     With a sink, records are passed on as they arrive and none is kept. In both cases they take at most limit
-    bytes.
+    bytes. With subflows, each is a struct diag_subflow; sets says of which sockets, see csrc/mptcp_diag.h.
     """
 
-    def __init__(self, limit: int, sink: Sink | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        limit: int,
+        sink: Sink | None = None,
+        local_port: int = 0,
+        *,
+        port: int = 0,
+        subflows: bool = False,
+        sets: Any = ffi.NULL,
+    ) -> None:
         self.limit = limit
-        self._sink, self._port = sink, port
+        self.sink, self._local_port = sink, local_port
         self._drained = 0
         self.c: Any = ffi.new("struct mptcp_diag_dump *")
+        self.c.port = port
+        self._room: int = lib.MPTCP_DIAG_ROOM if subflows else lib.MPTCP_DIAG_DATAGRAM
+        if subflows:
+            self._datagram = self.c.datagram = allocate("uint8_t[]", lib.MPTCP_DIAG_DATAGRAM)
+            self._sets = self.c.sets = sets
         try:
             self._use(_free.pop())
         except IndexError:
@@ -88,12 +108,16 @@ class _Dump:
         _free.append(self._records)
         return copy
 
+    def number(self) -> None:
+        """Before each request."""
+        self.c.sequence = next(_sequences) % 2**32
+
     def ask(self, fd: int, family: int, states: int) -> int:
         """Send a request and add what it returns; 0 or -errno."""
-        self.c.sequence = next(_sequences) % 2**32
-        if self._sink:
+        self.number()
+        if self.sink or self.c.datagram:
             self.c.tcp = states
-            result = lib.tcp_diag_request(fd, self.c, self._port)
+            result = lib.tcp_diag_request(fd, self.c, self._local_port)
         else:
             result = lib.mptcp_diag_request(fd, self.c, family, states)
         if result < 0:
@@ -101,15 +125,15 @@ class _Dump:
         result = 0
         while not result:
             result = lib.mptcp_diag_receive(fd, self.c)
-            if self._sink:
+            if self.sink:
                 self._drained += self.c.used
-                self._sink.take(self.rows())
+                self.sink.take(self.rows())
                 self.c.used = 0
             if self.is_full:
                 return -errno.EMSGSIZE
-            if self.c.size - self.c.used < lib.MPTCP_DIAG_DATAGRAM:
+            if self.c.size - self.c.used < self._room:
                 # One datagram above the limit is enough to detect that it is exceeded.
-                most = self.limit + lib.MPTCP_DIAG_DATAGRAM
+                most = self.limit + self._room
                 size = 2 * self.c.size
                 self._use(allocate("uint64_t[]", in_words(size if size < self.limit else most)))
         return min(result, 0)
@@ -123,20 +147,20 @@ class _Dump:
         return bool(lib.LEAST_MPTCP_INFO <= self.c.info_length < _TCP_INFO)
 
 
-def dump(states: int, limit: int = LIMIT, before: int = 0) -> tuple[memoryview, int]:
+def dump(states: int, limit: int = LIMIT, before: int = 0, port: int = 0) -> tuple[memoryview, int]:
     """Records of the MPTCP sockets in these states (1 << state), as described in csrc/mptcp_diag.h.
 
     Returns the records, and the size of mptcp_info in each (0 without records). The first before bytes of
-    limit are in use.
+    limit are in use. port: only of sockets with this local or remote port (0: any).
     """
     if limit < _FIRST_SIZE:
         raise ValueError(f"limit must be at least {_FIRST_SIZE} bytes, not {limit}")
     left = limit - before
     for _ in range(_ATTEMPTS):
-        result, found = _attempt(states, socket.AF_UNSPEC, limit=left)
+        result, found = attempt(states, socket.AF_UNSPEC, made=Dump(left, port=port))
         # An empty result proves nothing: this kernel may have looked for TCP sockets.
         if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
-            result, found = _attempt(states, socket.AF_INET, socket.AF_INET6, limit=left)
+            result, found = attempt(states, socket.AF_INET, socket.AF_INET6, made=Dump(left, port=port))
         if result == 0 and not found.c.interrupted:
             return found.take(), found.c.info_length
         _raise_unless_disturbed(result, found, "the sockets", limit)
@@ -151,13 +175,13 @@ _DISTURBED = {
 }
 
 
-def _raise_unless_disturbed(result: int, found: _Dump, what: str, limit: int, call: str = MPTCP) -> None:
+def _raise_unless_disturbed(result: int, found: Dump, what: str, limit: int, call: str = MPTCP) -> None:
     if found.c.barren > lib.MOST_BARREN:
         raise OSError(errno.EPROTO, f"{call}: too many datagrams without data")
     if found.is_full:
         raise too_much(what, limit, call)
     if result not in _DISTURBED:
-        raise _failure(-result, call)
+        raise failure(-result, call)
 
 
 def too_much(what: str, limit: int, call: str = MPTCP) -> OSError:
@@ -169,26 +193,28 @@ def _disturbed(result: int, call: str = MPTCP) -> OSError:
     return OSError(-result or errno.EAGAIN, why)
 
 
-def _attempt(
-    states: int, *families: int, limit: int, sink: Sink | None = None, port: int = 0, call: str = MPTCP
-) -> tuple[int, _Dump]:
-    """One dump for each family, on a new netlink socket, so that no other dump is in progress on it.
-
-    Returns 0 or -errno, and what was received. With a sink, dumps TCP sockets with this local port (0: any).
-    """
+def opened(call: str) -> socket.socket:
+    """A netlink socket for the caller named call."""
     try:
-        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_SOCK_DIAG)
     except OSError as error:
         if error.errno == errno.EPROTONOSUPPORT:  # a kernel without sock_diag
-            raise _failure(error.errno, call) from None
+            raise failure(error.errno, call) from None
         # Any other errno, even EAFNOSUPPORT, says nothing about the kernel: it is seccomp or a security
         # module.
         raise OSError(error.errno, f"{call}: socket(AF_NETLINK): {error.strerror}") from None
-    result, found = 0, _Dump(limit, sink, port)
-    with netlink:
+
+
+def attempt(states: int, *families: int, made: Dump, call: str = MPTCP) -> tuple[int, Dump]:
+    """One dump for each family, on a new netlink socket, so that no other dump is in progress on it.
+
+    Returns 0 or -errno, and what was received.
+    """
+    result = 0
+    with opened(call) as netlink:
         for family in families:
-            result = result or found.ask(netlink.fileno(), family, states)
-    return result, found
+            result = result or made.ask(netlink.fileno(), family, states)
+    return result, made
 
 
 # The kernel does not know the request for all families, or its answer is of mixed kinds (TCP's includes
@@ -198,7 +224,7 @@ _DOUBTFUL = (-errno.EINVAL, -errno.EOPNOTSUPP, -errno.EPROTO)
 _LACKING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
 
 
-def _failure(number: int, call: str) -> OSError:
+def failure(number: int, call: str) -> OSError:
     if number not in _LACKING or call != MPTCP:
         return OSError(number, f"{call}: {reason_of(number)}")
     problem = UnsupportedOptionError(
@@ -218,11 +244,33 @@ def dump_tcp(states: int, sink: Sink, *, port: int = 0, limit: int = LIMIT, what
     result = 0
     for _ in range(_ATTEMPTS):
         sink.start()
-        result, found = _attempt(states, socket.AF_UNSPEC, limit=limit, sink=sink, port=port, call=call)
+        result, found = attempt(states, socket.AF_UNSPEC, made=Dump(limit, sink, port), call=call)
         if result == 0 and not found.c.interrupted:
             return
         _raise_unless_disturbed(result, found, what, limit, call)
     raise _disturbed(result, call)
+
+
+def dump_subflows(
+    states: int, limit: int = LIMIT, port: int = 0, inodes: Iterable[int] = ()
+) -> tuple[memoryview, int]:
+    """The TCP sockets in these states that are or may be of MPTCP, as described in csrc/mptcp_diag.h.
+
+    Those are: subflows, all listeners, sockets with the port of an MPTCP listener, and (with a few others)
+    sockets that have one of the inodes. Returns the records, and the size of tcp_info in each (0 without
+    records). port: as dump().
+    """
+    for _ in range(_ATTEMPTS):
+        sets = ffi.new("uint8_t[]", lib.DIAG_SETS // 8)
+        for inode in inodes:
+            at = lib.DIAG_SET_INODES + inode % 2**16
+            sets[at // 8] |= 1 << at % 8
+        found = Dump(limit, port=port, subflows=True, sets=sets)
+        result, _ = attempt(states, socket.AF_UNSPEC, made=found)
+        if not result and not found.c.interrupted:
+            return found.take(), found.c.info_length
+        _raise_unless_disturbed(result, found, "the subflows", limit)
+    raise _disturbed(result)
 
 
 class _Table:

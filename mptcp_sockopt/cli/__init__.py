@@ -7,6 +7,7 @@ arguments after its name. entry() and the argument parsers are also used by the 
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from collections.abc import Sequence
 
@@ -29,9 +30,20 @@ from ._outcome import writing as writing
 from ._table import Command as Command
 from ._table import choose as choose
 from ._table import parsed as parsed
+from ._table import parser_of as parser_of
 
-# Each module has main(argv), which returns the exit code.
+# Each module has parser(), and main(argv), which returns the exit code.
 COMMANDS = (
+    Command(
+        "show",
+        "mptcp_sockopt.cli.show",
+        "every MPTCP connection with its paths, and why it fell back",
+    ),
+    Command(
+        "record",
+        "mptcp_sockopt.cli.record",
+        "samples and events of the connections, into a file",
+    ),
     Command(
         "selftest",
         "mptcp_sockopt.selftest.__main__",
@@ -45,13 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return entry(lambda: _run(argv), "mptcp-sockopt")
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    command, words = choose(
+def parser() -> argparse.ArgumentParser:
+    """The parser of the words before a command's own."""
+    return parser_of(
         COMMANDS,
-        argv,
         prog="mptcp-sockopt",
         description="What is Linux doing with my Multipath TCP connection?",
         version=f"mptcp-sockopt {mp.__version__}",
+        epilog="Exit status of most commands: 0 yes or done, 1 no, 2 usage, 3 cannot tell or cannot run "
+        "here, 70 a bug of its own.",
     )
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    command, words = choose(COMMANDS, parser(), argv)
     code: int = importlib.import_module(command.module).main(words)
     return code

@@ -22,20 +22,10 @@ class Command(NamedTuple):
     purpose: str
 
 
-def choose(
-    commands: Sequence[Command],
-    argv: Sequence[str] | None,
-    *,
-    prog: str,
-    description: str,
-    version: str,
-    epilog: str = "",
-) -> tuple[Command, list[str]]:
-    """The command that argv names, and the arguments after it.
-
-    SystemExit, as usual for argparse, for --help, --version, and an unknown command.
-    """
-    words = list(sys.argv[1:] if argv is None else argv)
+def parser_of(
+    commands: Sequence[Command], *, prog: str, description: str, version: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    """The parser of the words before a command's own. Its --help lists the commands."""
     parser = argparse.ArgumentParser(
         prog=prog,
         usage="%(prog)s [-h] [--version] COMMAND ...",
@@ -50,6 +40,17 @@ def choose(
         choices=[command.name for command in commands],
         help="one of the commands below; see COMMAND --help",
     )
+    return parser
+
+
+def choose(
+    commands: Sequence[Command], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[Command, list[str]]:
+    """The command that argv names, and the arguments after it.
+
+    SystemExit, as usual for argparse, for --help, --version, and an unknown command.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
     chosen = parsed(parser, words[:1]).command
     (command,) = [command for command in commands if command.name == chosen]
     return command, words[1:]

@@ -12,7 +12,7 @@ import time
 from .._border import netlink, packets
 from ._children import Child
 from ._network import PrivateNetwork, needing
-from ._wire import Shape, carry
+from ._wire import Alter, Shape, carry
 
 _FAMILIES = {socket.AF_INET: ("10.9.{}.{}", 24), socket.AF_INET6: ("fd09:a{}::{}", 64)}
 _MOST = 9  # the initial subflow, plus the largest number that the path manager allows
@@ -141,6 +141,17 @@ class Paths:
         old = self._shapes[path]
         rate, delay = old.rate if rate is None else rate, old.delay if delay is None else delay
         self._bend(path, old._replace(rate=rate, delay=delay))
+
+    def alter(self, path: int, function: Alter | None) -> None:
+        """Be a middlebox on this path: pass every frame through function from now on. None ends that.
+
+        function(frame, to_server) gets a frame as bytes, from its Ethernet header on, and whether the client
+        sent it. What it returns is carried instead: the same number of bytes, or None to drop the frame. A
+        frame may hold up to 64 KiB of TCP data. Its checksums are left to hardware, so a change needs no new
+        one. The function runs in another process. It must be picklable: defined in a module, or an instance
+        of a class that is.
+        """
+        self._bend(path, self._shapes[path]._replace(alter=function))
 
     def _bend(self, path: int, shape: Shape) -> None:
         self._tell(path, _checked(shape))

@@ -18,11 +18,14 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from .._border import packets
 from ._children import close_all_but
+
+#: What happens to a frame: it comes with its direction, and what is returned is carried instead of it.
+Alter = Callable[[bytes, bool], "bytes | None"]
 
 QUEUE = 0.020  # seconds that a frame may queue; one that would wait longer is dropped
 
@@ -33,19 +36,26 @@ class Shape(NamedTuple):
     rate: float = math.inf  # bits per second in each direction
     delay: float = 0.0  # seconds one way
     cut: bool = False
+    alter: Alter | None = None
 
 
 class _Lane:
     """One direction of a path: the frames on their way, each with the time when it is due."""
 
-    def __init__(self, source: socket.socket, out: socket.socket) -> None:
+    def __init__(self, source: socket.socket, out: socket.socket, *, to_server: bool) -> None:
         self.source = source
+        self._to_server = to_server
         self.shape = Shape()
         self._out = out
         self._frames = collections.deque[tuple[float, bytes]]()
         self._free = 0.0  # when the last frame will have left
 
     def take(self, came: float, frame: bytes) -> None:
+        if self.shape.alter is not None:
+            altered = self.shape.alter(frame[packets.HEADER :], self._to_server)
+            if altered is None:
+                return
+            frame = frame[: packets.HEADER] + altered
         begin = max(came, self._free)
         if not self.shape.cut and begin - came <= QUEUE:
             self._free = begin + len(frame) * 8 / self.shape.rate
@@ -84,7 +94,10 @@ def carry(ends: Sequence[tuple[socket.socket, socket.socket]], control: socket.s
 
 
 def _carry(control: socket.socket, rest: Sequence[socket.socket]) -> NoReturn:
-    paths = [(_Lane(one, other), _Lane(other, one)) for one, other in zip(rest[::2], rest[1::2], strict=True)]
+    paths = [
+        (_Lane(client, server, to_server=True), _Lane(server, client, to_server=False))
+        for client, server in zip(rest[::2], rest[1::2], strict=True)
+    ]
     lanes = [lane for path in paths for lane in path]
     buffer = bytearray(packets.LARGEST)
     while True:

@@ -24,7 +24,7 @@ TARGETS = {
 PACKAGES = ("mptcp_sockopt", "reuseport")
 # All that a wheel is made of, so that it is made again when one of them changes.
 SOURCES = (
-    *("build_ffi.py", "pyproject.toml", "README.md", "csrc/**/*"),
+    *("build_ffi.py", "pyproject.toml", "README.md", "csrc/**/*", "share/**/*"),
     *(".ci/targets.py", ".ci/w*.py", ".ci/constraints.txt"),
 )
 

@@ -40,6 +40,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     (f"{SELFTEST}._socket_cases", "format"): "as _cases",
     (f"{SELFTEST}._socket_cases", f"{BORDER}.netlink"): "as _cases; nothing public asks for a token",
     (f"{LIBRARY}._fields", "offset"): "to decode what lies at an offset is what it is for",
+    (f"{LIBRARY}._unpacking", "offset"): "the same, for many fields at once",
 }
 
 

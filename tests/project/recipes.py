@@ -268,6 +268,33 @@ OPTION: dict[str, Step] = {
     ),
 }
 
+HELLO_MAN = """.TH MPTCP\\-SOCKOPT\\-HELLO "1" "" "mptcp\\-sockopt" "User Commands"
+.SH NAME
+mptcp\\-sockopt\\-hello \\- greet, and end
+.SH SYNOPSIS
+.B mptcp\\-sockopt hello
+[\\-h]
+.SH DESCRIPTION
+Greet.
+
+.SH EXIT STATUS
+.TP
+\\fB0\\fR
+greeted
+.TP
+\\fB2\\fR
+usage
+.SH SEE ALSO
+mptcp\\-sockopt(1), ip\\-mptcp(8), ss(8)
+"""
+HELLO_BASH = "_shtab_mptcp_sockopt_hello_option_strings=(-h --help)\n"
+HELLO_ZSH = """_shtab_mptcp_sockopt_hello_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+"""
+HELLO_FISH = """complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using hello' -s h -l help
+"""
+
 COMMAND: dict[str, Step] = {
     "room": (
         Edit(
@@ -276,9 +303,17 @@ COMMAND: dict[str, Step] = {
             "# SPDX-License-Identifier: MIT\n"
             '"""mptcp-sockopt hello: greets."""\n\n'
             "from __future__ import annotations\n\n"
+            "import argparse\n"
+            "import sys\n"
             "from collections.abc import Sequence\n\n"
-            "from ._outcome import PASS\n\n\n"
+            "from ._outcome import PASS\n"
+            "from ._table import parsed\n\n\n"
+            "def parser() -> argparse.ArgumentParser:\n"
+            "    return argparse.ArgumentParser(\n"
+            '        prog="mptcp-sockopt hello", description="Greet.", epilog="Exit status: 0 greeted."\n'
+            "    )\n\n\n"
             "def main(argv: Sequence[str] | None = None) -> int:\n"
+            "    parsed(parser(), sys.argv[1:] if argv is None else argv)\n"
             '    print("hello")\n'
             "    return PASS\n",
         ),
@@ -305,6 +340,16 @@ COMMAND: dict[str, Step] = {
             '    assert cli.main(["hello"]) == 0\n'
             '    assert capsys.readouterr().out == "hello\\n"\n',
         ),
+    ),
+    # As python -m tests.project.share writes them; what stands before shows where.
+    "man page": (
+        Edit("share/man/man1/mptcp-sockopt-hello.1", "", HELLO_MAN),
+        Edit("share/man/man1/mptcp-sockopt.1", ".SH COMMANDS\n", ".TP\n\\fBhello\\fR\ngreet, and end\n"),
+    ),
+    "completions": (
+        Edit("share/bash-completion/completions/mptcp-sockopt", "", HELLO_BASH),
+        Edit("share/zsh/site-functions/_mptcp-sockopt", "", HELLO_ZSH),
+        Edit("share/fish/vendor_completions.d/mptcp-sockopt.fish", "", HELLO_FISH),
     ),
     "page": (Edit("docs/selftest.md", "", "\n`mptcp-sockopt hello` greets.\n"),),
     "changelog": (line("CHANGELOG.md", "### Added\n", "- `mptcp-sockopt hello`."),),
@@ -337,5 +382,9 @@ RECIPES: dict[str, tuple[str, dict[str, Step], list[str]]] = {
             *("tests/project/test_docs.py", "-k", "not package_index"),  # which shows what was installed
         ],
     ),
-    "command": ("A command was added", COMMAND, ["tests/project/test_house.py", "tests/cli"]),
+    "command": (
+        "A command was added",
+        COMMAND,
+        ["tests/project/test_house.py", "tests/project/test_share.py", "tests/cli"],
+    ),
 }

@@ -63,6 +63,17 @@ def test_every_folder_of_the_packages_is_shipped() -> None:
     assert {"mptcp_sockopt._border", "mptcp_sockopt.cli", "mptcp_sockopt.selftest"} < set(found)
 
 
+def test_every_file_of_share_is_installed_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the prefix, as it lies in the checkout: there man and the shells look."""
+    monkeypatch.chdir(ROOT)
+    distribution = Distribution()
+    distribution.parse_config_files(["pyproject.toml"])
+    found = {(folder, file) for folder, files in distribution.data_files or [] for file in files}
+    files = [path.relative_to(ROOT) for path in (ROOT / "share").rglob("*") if path.is_file()]
+    assert found == {(str(path.parent), str(path)) for path in files}
+    assert len(found) > 10
+
+
 def test_the_cdef_is_the_headers(build: Any) -> None:
     """Every define left to the compiler, no comment, no directive."""
     cdef = build.cdef()

@@ -13,7 +13,7 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 from mptcp_sockopt._border import abi
 from mptcp_sockopt._records import Record
 from mptcp_sockopt.selftest.__main__ import Plan
@@ -168,7 +168,7 @@ def test_every_folder_has_a_row() -> None:
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]
-    assert sorted(named) == sorted({str(path.parent.relative_to(ROOT)) for path in files})
+    assert sorted(named) == sorted({"share", *(str(path.parent.relative_to(ROOT)) for path in files)})
     names = {path.name for path in (*files, *ROOT.iterdir())}
     assert {name for _, words in rows for name in re.findall(r"`(\w+\.\w+)`", words)} <= names
 
@@ -229,7 +229,7 @@ def test_public_names_are_documented() -> None:
             assert thing.__doc__
             assert thing.__module__ == "mptcp_sockopt"
     assert sorted(mp.__all__) == sorted(set(mp.__all__))
-    for room, file in ((processes, "processes.md"), (testing, "testing.md")):
+    for room, file in ((host, "api.md"), (processes, "processes.md"), (testing, "testing.md")):
         page = (ROOT / "docs" / file).read_text()
         for name in room.__all__:
             assert re.search(rf"`{name}[`(]", page), name
@@ -276,7 +276,7 @@ def test_is_mptcp_begins_with_the_call() -> None:
 
 CLASSES = [
     thing
-    for room in (mp, processes, testing)
+    for room in (mp, host, processes, testing)
     for name in room.__all__
     if isinstance(thing := getattr(room, name), type)
 ]

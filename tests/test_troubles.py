@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Signs of trouble: a path that stalled, data that is sent again and again."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import mptcp_sockopt as mp
+
+from .vectors import MPTCP_INFO, MPTCP_INFO_LENGTH, TCP_INFO
+
+MS = 1_000_000  # ns
+
+
+def tcp_info(**fields: int) -> mp.TCPInfo:
+    """One that has sent and waits for an acknowledgement, in time; with other values of these fields."""
+    raw = bytearray(280)
+    for name, value in {"state": 1, "unacked": 3, "rtt": 20_000, "last_ack_recv": 15, **fields}.items():
+        at, size = {row[0]: row[1:3] for row in TCP_INFO}[name]
+        raw[at : at + size] = value.to_bytes(size, sys.byteorder)
+    return mp.TCPInfo(bytes(raw))
+
+
+def info(length: int = MPTCP_INFO_LENGTH, **fields: int) -> mp.MPTCPInfo:
+    raw = bytearray(MPTCP_INFO_LENGTH)
+    for name, value in {"flags": 2, "write_seq": 500, "snd_una": 400, **fields}.items():
+        at, size = {row[0]: row[1:3] for row in MPTCP_INFO}[name]
+        raw[at : at + size] = value.to_bytes(size, sys.byteorder)
+    return mp.MPTCPInfo(bytes(raw[:length]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "stalled"),
+    [
+        ({}, False),
+        ({"last_ack_recv": 201, "last_data_sent": 201}, True),
+        ({"last_ack_recv": 200, "last_data_sent": 201}, False),
+        ({"last_ack_recv": 3000, "last_data_sent": 20}, False),
+        ({"last_ack_recv": 300, "last_data_sent": 300, "rtt": 150_000}, False),
+        ({"last_ack_recv": 301, "last_data_sent": 301, "rtt": 150_000}, True),
+        ({"last_ack_recv": 250, "retransmits": 1}, True),
+        ({"unacked": 0, "last_ack_recv": 3000, "last_data_sent": 3000}, None),
+        ({"state": mp.TCPState.SYN_SENT, "retransmits": 2}, None),
+        ({"state": mp.TCPState.CLOSE, "retransmits": 2}, None),
+        ({"state": mp.TCPState.LAST_ACK, "retransmits": 2, "last_ack_recv": 900}, True),
+    ],
+)
+def test_a_path_from_one_look(fields: dict[str, int], stalled: bool | None) -> None:
+    """Outstanding data, and no acknowledgement since it was sent for 200 ms and two round trips."""
+    assert mp.is_stalled(tcp_info(**fields)) is stalled
+
+
+def test_a_path_from_its_history() -> None:
+    """Acknowledgements that acknowledge nothing new do not count."""
+    assert mp.is_stalled(tcp_info(), standing=200 * MS) is False
+    assert mp.is_stalled(tcp_info(), standing=201 * MS) is True
+    assert mp.is_stalled(tcp_info(rtt=600_000), standing=1200 * MS) is False
+    assert mp.is_stalled(tcp_info(rtt=600_000), standing=1201 * MS) is True
+    assert mp.is_stalled(tcp_info(unacked=0), standing=5000 * MS) is None
+
+
+@pytest.mark.parametrize("length", range(0, 104, 4))
+def test_too_short_an_answer_tells_nothing(length: int) -> None:
+    """None where a field is missing."""
+    whole = tcp_info(last_ack_recv=900, last_data_sent=900)
+    assert mp.is_stalled(mp.TCPInfo(whole.raw[:length])) is (True if length >= 72 else None)
+
+
+def test_data_that_is_sent_again_and_again() -> None:
+    """Bytes are repeated, none is acknowledged, and TCP waits for nothing."""
+    before, now = info(bytes_retrans=100, bytes_acked=900), info(bytes_retrans=200, bytes_acked=900)
+    idle = tcp_info(unacked=0)
+    assert mp.is_resending(before, now, [idle])
+    assert not mp.is_resending(before, now, [idle, tcp_info()])
+    assert not mp.is_resending(now, now, [idle])
+    assert not mp.is_resending(before, info(bytes_retrans=200, bytes_acked=901), [idle])
+    assert not mp.is_resending(before, info(bytes_retrans=200, bytes_acked=900, snd_una=500), [idle])
+    assert not mp.is_resending(before, info(length=48), [idle])
