@@ -36,4 +36,15 @@ from .sockopt import read_names as read_names
 from .sockopt import read_tcp_info as read_tcp_info
 
 #: Its public modules; whoever needs one imports it.
-ROOMS = ("config", "layouts", "listeners", "lookups", "netlink", "options", "packets", "pm_events", "rows", "sock_diag")
+ROOMS = (
+    "config",
+    "layouts",
+    "listeners",
+    "lookups",
+    "netlink",
+    "options",
+    "packets",
+    "pm_events",
+    "rows",
+    "sock_diag",
+)

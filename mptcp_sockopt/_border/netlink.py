@@ -96,6 +96,8 @@ def commands(family: int, data: bytes) -> t.Iterator[tuple[int, dict[int, bytes]
             if len(body) < _GENERIC.size:
                 raise broken(f"{len(body)} bytes, less than a header")
             yield body[0], attributes(body[_GENERIC.size :])
+
+
 def dump(netlink: socket.socket, kind: int, payload: bytes) -> list[bytes]:
     """A request with several answers; returns their payloads. OSError as call()."""
     length = _MESSAGE.size + len(payload)

@@ -50,14 +50,28 @@ function _shtab_mptcp_sockopt_using
   test "$_shtab_mptcp_sockopt_cmdpath" = "$argv"
 end
 
-set -g _shtab_mptcp_sockopt_commands selftest
-set -g _shtab_mptcp_sockopt_opts_with_value 
+set -g _shtab_mptcp_sockopt_commands show record selftest
+set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port -i -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
 
 complete -c mptcp-sockopt -n _shtab_mptcp_sockopt_using -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n _shtab_mptcp_sockopt_using -l version -d 'show program'"'"'s version number and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a show -d 'every MPTCP connection with its paths, and why it fell back'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l port -x -d 'only connections with port P'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l pid -x -d 'only connections of process N'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l all-states -d 'also listeners, connections that ended, and subflows whose connection is gone'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l json -d 'one JSON object, with every field that the kernel reports'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a record -d 'samples and events of the connections, into a file'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -s o -xka "(__fish_complete_path (commandline -ct))" -d 'where to write; compressed if it ends in .gz; must not exist'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l port -x -d 'only connections with port P'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l pid -x -d 'only connections of process N'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -s i -x -d 'seconds between samples (default: 1)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l for -x -d 'end after so many seconds'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l full -d 'every field that the kernel reports: twice as long'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a selftest -d 'test this machine'"'"'s kernel: the kernel'"'"'s own checks and more'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s 4 -d 'test over 127.0.0.1 (default)'
