@@ -45,6 +45,11 @@ COMMANDS = (
         "samples and events of the connections, into a file",
     ),
     Command(
+        "plot",
+        "mptcp_sockopt.cli.plot",
+        "a picture of a recorded connection and its paths",
+    ),
+    Command(
         "selftest",
         "mptcp_sockopt.selftest.__main__",
         "test this machine's kernel: the kernel's own checks and more",

@@ -12,7 +12,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from ._series import NAN, Mark, Path, Series, Values, escaped
+from ._blocks import printable
+from ._series import NAN, Mark, Path, Series, Values
 
 #: From a path to one of its series.
 Column: TypeAlias = Callable[[Path], Values]
@@ -120,7 +121,7 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
         ports = seen.count(place) > 1
         ends = [path.local] if len(remotes) == 1 and not ports else [path.local, path.remote]
         shown = [f"{host} port {port}" if ports else host for host, port in ends]
-        names.append(escaped(f"{'' if path.id is None else path.id}  {' -> '.join(shown)}".strip()))
+        names.append(printable(f"{'' if path.id is None else path.id}  {' -> '.join(shown)}".strip()))
     return tuple(names)
 
 

@@ -16,6 +16,8 @@ from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from ._blocks import endpoint, printable, processes
+
 #: A line of the recording, or a connection or path in it.
 Entry: TypeAlias = Mapping[str, Any]
 #: The connection's token, or both of its addresses if it has none.
@@ -63,7 +65,8 @@ class Path(NamedTuple):
     unsent: Values
     """Bytes."""
     stalled: bytearray
-    """1 where sent data is not acknowledged: then the other values are old."""
+    """1 where sent data is not acknowledged: then the other values are old. That is from the first sample on
+    for which it was not, though it is told only after a while."""
 
 
 class Mark(NamedTuple):
@@ -161,23 +164,10 @@ def survey(lines: Iterable[Entry]) -> list[Found]:
 
 
 def name_of(connection: Entry) -> str:
-    """``10.0.1.1:40000 -> 10.0.1.2:443 python/123``, control characters escaped."""
-    name = f"{host_and_port(connection['local'])} -> {host_and_port(connection['remote'])}"
-    owners = connection.get("processes") or ()
-    if owners:
-        more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
-        name += f"  {owners[0]['name']}/{owners[0]['pid']}{more}"
-    return escaped(name)
-
-
-def host_and_port(address: Any) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-
-
-def escaped(text: str) -> str:
-    """Control characters, and what changes the direction of text, as Python escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """``10.0.1.1:40000 -> 10.0.1.2:443  python/123``, printable."""
+    name = f"{endpoint(connection['local'])} -> {endpoint(connection['remote'])}"
+    owners = connection["processes"]
+    return f"{name}  {processes(owners)}" if owners else name
 
 
 # ------------------------------------------------------------------------------------------- one of them
@@ -197,6 +187,7 @@ class _Path:
         self.before: tuple[Any, Any] | None = None  # its counters in the last sample, if it was there
         self.columns = [array("d", [NAN]) * samples for _ in range(6)]
         self.stalled = bytearray(samples)
+        self.waiting = 0  # for how many samples data was sent, and none acknowledged
 
     @staticmethod
     def _place(path: Entry) -> tuple[Any, ...]:
@@ -210,6 +201,7 @@ class _Path:
         """first: the counters that a path which was not there before began with."""
         values = [NAN] * 6
         now = None
+        waiting = False
         if path is not None:
             info = path["tcp_info"] or {}
             now = _counters(info)
@@ -217,6 +209,7 @@ class _Path:
             self.ends = _ends(path)
             grown = _pair(before, now)
             values[:2] = [bytes_ / seconds for bytes_ in grown]
+            waiting = grown[0] == 0 and bool(info.get("unacked"))
             if path["live"]:
                 rtt, rcv_rtt, cwnd, mss = map(info.get, ("rtt", "rcv_rtt", "snd_cwnd", "snd_mss"))
                 unsent = info.get("notsent_bytes")
@@ -227,16 +220,21 @@ class _Path:
         self.before = now
         for column, value in zip(self.columns, values, strict=True):
             column.append(value)
-        self.stalled.append(bool(path and path["stalled"]))
+        stalled = bool(path and path["stalled"])
+        if stalled and self.waiting:
+            self.stalled[-self.waiting :] = b"\x01" * self.waiting
+        self.waiting = self.waiting + 1 if waiting and not stalled else 0
+        self.stalled.append(stalled)
 
     def nothing(self) -> None:
         for column in self.columns:
             column.append(NAN)
         self.stalled.append(False)
+        self.waiting = 0
 
     @property
     def label(self) -> str:
-        return f"path {self.id}" if self.id is not None else f"path from {escaped(str(self.ends[0]))}"
+        return f"path {self.id}" if self.id is not None else f"path from {printable(self.ends[0])}"
 
     def done(self) -> Path:
         host, port, other, there = self.ends
@@ -269,6 +267,8 @@ class _Reader:
             self.begin = monotonic
         now = (monotonic - self.begin) / SECOND
         seconds = now - self.time[-1] if self.time else NAN
+        if seconds <= 0:
+            raise ValueError("a sample is no later than the one before")
         gap = self.before is None or self.missed or seconds > self.late
         if self.time and gap:
             self._gap()
@@ -308,11 +308,14 @@ class _Reader:
         first = (0, 0) if self.before else (None, None)
         for path in self.paths:
             was_there, was_stalled = path.before is not None, bool(path.stalled and path.stalled[-1])
+            since = self.time[-path.waiting] if path.waiting else now
             path.add(chosen.get(path), first, seconds)
             if was_there and path not in chosen:
                 self.changes.append(Mark(now, f"{path.label} is gone"))
-            elif path in chosen and path.stalled[-1] != was_stalled:
-                self.seen.append(Mark(now, f"{path.label}: {'ACKs again' if was_stalled else 'no ACKs'}"))
+            elif path in chosen and path.stalled[-1] and not was_stalled:
+                self.seen.append(Mark(since, f"{path.label}: no ACKs"))
+            elif path in chosen and was_stalled and not path.stalled[-1]:
+                self.seen.append(Mark(now, f"{path.label}: ACKs again"))
         if self.before and connection["status"] == "fallback" != self.before["status"]:
             self.seen.append(Mark(now, "fell back to TCP"))
 
@@ -367,8 +370,8 @@ def told(entry: Entry) -> str:
     words = {
         "id": entry.get("id"),
         "remote_id": entry.get("remote_id"),
-        "remote": host_and_port(remote) if remote else "an address",
+        "remote": endpoint(remote) if remote else "an address",
         "backup": "a backup" if backup else "no backup",
         "error": f": {os.strerror(error)}" if error else "",
     }
-    return escaped(_TOLD.get(entry["event"], str(entry["event"])).format(**words))
+    return printable(_TOLD.get(entry["event"], str(entry["event"])).format(**words))

@@ -17,8 +17,8 @@ EPOCH = 1_800_000_000.0
 def header(interval: float = 0.1, **others: Any) -> Record:
     return {
         "schema": 1, "kind": "header", "version": "0", "kernel": "6.18.5", "time": EPOCH, "monotonic": BEGUN,
-        "interval": interval, "full": False, "port": None, "pid": None, "fields": {"info": [], "tcp_info": []},
-        "missing": [], **others,
+        "interval": interval, "full": False, "port": None, "pid": None, "missing": [],
+        "fields": {"info": [], "tcp_info": []}, **others,
     }  # fmt: skip
 
 
@@ -92,12 +92,8 @@ def many_paths(paths: int, samples: int, name: str = "python") -> Iterable[Recor
             acked[p] += grown
             total += grown
             wave = (n * (p + 3)) % 40
-            gauges = {
-                "rtt": 20_000 + 3_000 * p + 50 * wave,
-                "snd_cwnd": 60 + wave,
-                "notsent_bytes": 170_000 if dead else 800 * wave,
-            }
-            records.append(path(p, acked[p], stalled=dead, **gauges))
+            rtt, unsent = 20_000 + 3_000 * p + 50 * wave, 170_000 if dead else 800 * wave
+            records.append(path(p, acked[p], stalled=dead, rtt=rtt, snd_cwnd=60 + wave, notsent_bytes=unsent))
         owners = [{"pid": 77, "name": name, "fd": 3}]
         yield sample(n / 10, connection(total, 0, *records, processes=owners))
         if n == samples // 4:

@@ -135,4 +135,5 @@ def test_nine_paths() -> None:
     drawn = picture([*many_paths(9, 40)])
     assert len(drawn.paths) == len(set(_panels.COLOURS)) == 9
     assert [len(panel.lines) for panel in drawn.panels] == [1, 9, 9, 9, 9]
-    assert [text for _, text in drawn.marks] == ["path 0 is a backup", "path 8: no ACKs", "path 8: ACKs again"]
+    marks = ["path 0 is a backup", "path 8: no ACKs", "path 8: ACKs again"]
+    assert [text for _, text in drawn.marks] == marks

@@ -43,7 +43,7 @@ def test_goodput_is_the_connections() -> None:
 
 def test_time_begins_with_the_connection() -> None:
     """Not with the recording."""
-    lines = [sample(0.0), *(sample(n, connection(n, 0, path(0, n))) for n in (2.0, 2.1))]
+    lines = [sample(0.0), *(sample(when, connection(0, 0, path(0))) for when in (2.0, 2.1))]
     series = read(lines)
     assert shown(series.time) == [0, 0.1]
     assert series.start == EPOCH + 2
@@ -51,7 +51,11 @@ def test_time_begins_with_the_connection() -> None:
 
 def test_gauges_of_a_path() -> None:
     """The window in bytes; nan for what is not measured, not reported, or of a path that is not live."""
-    gauges = [{}, {"rtt": 0, "rcv_rtt": 0, "snd_mss": None, "notsent_bytes": None}, {"notsent_bytes": 9}]
+    gauges: list[dict[str, Any]] = [
+        {},
+        {"rtt": 0, "rcv_rtt": 0, "snd_mss": None, "notsent_bytes": None},
+        {"notsent_bytes": 9},
+    ]
     lines = [
         sample(n / 10, connection(0, 0, path(0, live=n < 3, **gauge)))
         for n, gauge in enumerate([*gauges, {}])
@@ -162,7 +166,7 @@ def test_a_path_that_comes_later_began_at_zero() -> None:
 
 
 def test_a_path_that_comes_back_goes_on() -> None:
-    """From another port, with the same addresses and id; its counters begin anew, even with no sample between."""
+    """From another port, with the same addresses and id; its counters begin anew, even with no gap."""
     again = ("10.0.1.1", 40_001)
     lines = [
         sample(0.0, connection(0, 0, path(0), path(1, 100))),
@@ -208,8 +212,20 @@ def test_a_stalled_path_is_marked() -> None:
     ]
 
 
+def test_a_stall_begins_with_the_first_sample_without_an_ack() -> None:
+    """It is told only later. An idle time before is none: nothing was sent that could be acknowledged."""
+    seen = [(10, 5, None), (10, 0, None), (20, 3, False), (20, 3, False), (20, 3, False), (20, 3, True)]
+    lines = [
+        sample(n / 10, connection(0, 0, path(1, acked, stalled=flag, unacked=unacked)))
+        for n, (acked, unacked, flag) in enumerate(seen)
+    ]
+    series = read(lines)
+    assert [*series.paths[0].stalled] == [0, 0, 0, 1, 1, 1]
+    assert [*series.marks] == [(0.3, "path 1: no ACKs")]
+
+
 def test_events_of_this_connection_in_words() -> None:
-    """And those that were lost; none of others, nor from before. They tell of paths, better than samples do."""
+    """And those that were lost; none of others, nor from before. They replace what samples tell of paths."""
     lines = [
         event(-1.0, "CREATED"),
         sample(0.0, connection(0, 0, path(0))),
@@ -254,7 +270,7 @@ def test_names_are_escaped() -> None:
     """What other processes are called is not printed as it is."""
     owners = [{"pid": 1, "name": "a\x1b[31m\u202e", "fd": 3}, {"pid": 2, "name": "b", "fd": 3}]
     hostile = connection(0, 0, processes=owners, local=["fd00::1", 4])
-    assert _series.name_of(hostile) == "[fd00::1]:4 -> 10.0.0.2:443  a\\x1b[31m\\u202e/1 and 1 more"
+    assert _series.name_of(hostile) == "[fd00::1]:4 -> 10.0.0.2:443  a\\x1b[31m\\u202e/1, b/2"
     assert _series.name_of(connection(0, 0, processes=None)) == "10.0.0.1:40000 -> 10.0.0.2:443"
 
 
