@@ -50,6 +50,9 @@ COMMANDS = (
         "events",
         "mptcp_sockopt.cli.events",
         "connections, paths and addresses that come and go, as they do",
+        "plot",
+        "mptcp_sockopt.cli.plot",
+        "a picture of a recorded connection and its paths",
     ),
     Command(
         "selftest",

@@ -56,6 +56,8 @@ set -g _shtab_mptcp_sockopt_commands check doctor show record selftest
 set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port --send --to --wait -i -o
 set -g _shtab_mptcp_sockopt_commands show record selftest watch
 set -g _shtab_mptcp_sockopt_opts_with_value --for --interval --pid --port --samples --sort -i -n -o
+set -g _shtab_mptcp_sockopt_commands show record plot selftest
+set -g _shtab_mptcp_sockopt_opts_with_value --connection --for --pid --port -i -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
@@ -94,6 +96,11 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l json -d 'a l
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l port -x -d 'only connections and listeners of this port'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l for -x -d 'end after S seconds'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -s n -x -d 'end after N lines'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a plot -d 'a picture of a recorded connection and its paths'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot' -s o -xka "(__fish_complete_path (commandline -ct))" -d 'what to write, as the name ends'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot' -l connection -x -d 'the token of a connection, or its number, the busiest being 1 (default: 1)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot; and test $_shtab_mptcp_sockopt_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a recording'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a selftest -d 'test this machine'"'"'s kernel: the kernel'"'"'s own checks and more'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s 4 -d 'test over 127.0.0.1 (default)'
