@@ -46,6 +46,14 @@ def test_a_cause_is_in_its_class_over_ipv6(name: str, mptcp: None) -> None:
     assert in_private_network(lambda: reason_when_it_falls_back(name, INET6)) is CAUSES[name].reason
 
 
+def test_a_server_that_speaks_tcp_over_loopback(fallback_ends: tuple[socket.socket, socket.socket]) -> None:
+    """Where no path can be made."""
+    client, _ = fallback_ends
+    row = mp.mptcp_lookup(client.getsockname(), client.getpeername())
+    assert row is not None
+    assert row.fallback_reason is FallbackReason.NO_OPTION_IN_ANSWER
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CAUSES)
 def test_a_cause_is_always_in_its_class(name: str, family: int) -> None:
