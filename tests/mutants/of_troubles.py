@@ -47,6 +47,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("return (resent and bool(now.info.unacked_bytes)) or", "return"),
         ("or now.info is None or not live:", "or now.info is None:"),
         ("was = [delta.subflow for delta in last.subflows]", "was = list(before.subflows)"),
+        ("if len(live) == len(was) and all(", "if all("),
+        ("and all(map(is_, [old for _, old, _ in live], was)):", ":"),
     ),
     *of(
         "mptcp_sockopt/_growth.py",
