@@ -50,10 +50,16 @@ from ._views import InfoFlag, MPTCPFullInfo, MPTCPInfo, Subflow, SubflowAddrs, T
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from ._connections import MPTCPConnection, MPTCPConnections
-    from ._diag import mptcp_diag, mptcp_lookup
-    from ._diag_rows import MPTCPDiag, MPTCPDiagMsg
-    from ._diag_subflow import DiagSubflow, SubflowFlag
+    from ._diag import (
+        DiagSubflow,
+        MPTCPConnection,
+        MPTCPConnections,
+        MPTCPDiag,
+        MPTCPDiagMsg,
+        SubflowFlag,
+        mptcp_diag,
+        mptcp_lookup,
+    )
     from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
     from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
@@ -125,10 +131,16 @@ __all__ = [
 #: Names whose module is imported at first use. Most programs that import the package need none of them, and
 #: _types leads to an import of typing.
 _LATER = {
-    "_connections": ("MPTCPConnection", "MPTCPConnections"),
-    "_diag": ("mptcp_diag", "mptcp_lookup"),
-    "_diag_rows": ("MPTCPDiag", "MPTCPDiagMsg"),
-    "_diag_subflow": ("DiagSubflow", "SubflowFlag"),
+    "_diag": (
+        "DiagSubflow",
+        "MPTCPConnection",
+        "MPTCPConnections",
+        "MPTCPDiag",
+        "MPTCPDiagMsg",
+        "SubflowFlag",
+        "mptcp_diag",
+        "mptcp_lookup",
+    ),
     "_reasons": ("FallbackReason",),
     "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),

@@ -36,11 +36,11 @@ class MPTCPConnection(Record, Whole):
     """
 
     __slots__ = {
-        "status": "What it is (Status); TCP is a socket that an MPTCP listener accepted as plain TCP.",
+        "row": "Its row in MPTCP's table (MPTCPDiagMsg). None if there is none: it is TCP, was made while "
+        "MPTCP was suspended, or is gone (status CLOSING).",
         "subflows": "Its paths (DiagSubflow): the initial one, then by id, remote id and addresses. A path "
-        "that ended is not among them, even the initial one. mptcp_lookup() has only the path that it found.",
-        "_msg": "",
-        "_has_all": "",
+        "that ended is not among them, even the initial one.",
+        "complete": "Whether subflows are all its paths; mptcp_lookup() has only the one that it found.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
@@ -48,65 +48,86 @@ class MPTCPConnection(Record, Whole):
         "subflows[n].tcp_info": TCPInfo.fields,
     }
 
-    status: Status
-    """What it is (Status); TCP is a socket that an MPTCP listener accepted as plain TCP."""
+    row: MPTCPDiagMsg | None
+    """Its row in MPTCP's table (MPTCPDiagMsg). None if there is none: it is TCP, was made while MPTCP was
+    suspended, or is gone (status CLOSING)."""
     subflows: tuple[DiagSubflow, ...]
     """Its paths (DiagSubflow): the initial one, then by id, remote id and addresses. A path that ended is not
-    among them, even the initial one. mptcp_lookup() has only the path that it found."""
-    _msg: MPTCPDiagMsg | None
-    _has_all: bool
+    among them, even the initial one."""
+    complete: bool
+    """Whether subflows are all its paths; mptcp_lookup() has only the one that it found."""
 
-    @classmethod
-    def _of(
-        cls, msg: MPTCPDiagMsg | None, paths: t.Iterable[DiagSubflow], has_all: bool = True
-    ) -> MPTCPConnection:
-        """Of its rows in both tables; at least one there is."""
-        subflows = tuple(paths)
+    def __init__(
+        self, row: MPTCPDiagMsg | None, subflows: tuple[DiagSubflow, ...], complete: bool = True
+    ) -> None:
         if len(subflows) > 1:
             subflows = tuple(sorted(subflows, key=lambda path: path._order))
-        return cls(_status(msg, subflows, has_all), subflows, msg, has_all)
+        elif not subflows and row is None:
+            raise ValueError("a connection has a row or a subflow")
+        super().__init__(row, subflows, complete)
+
+    @property
+    def status(self) -> Status:
+        """What it is (Status): MPTCP, FALLBACK, CONNECTING, CLOSED, LISTENING; TCP: accepted as TCP by an
+        MPTCP listener; CLOSING: subflows that are still ending, whose connection is gone."""
+        if self.row is None:
+            path = self.subflows[0]
+            if not path._is_mptcp:
+                return Status.TCP
+            return Status.CLOSING if path.token_local else Status.FALLBACK
+        if self.row.state == TCPState.LISTEN:
+            return Status.LISTENING
+        flags = int(self.row.info.flags)
+        if flags & _FALLBACK:
+            return Status.FALLBACK
+        if not flags & _KEY:
+            return Status.CONNECTING
+        return Status.CLOSED if self.row.state == TCPState.CLOSE or self._has_no_path else Status.MPTCP
+
+    @property
+    def _has_no_path(self) -> bool:
+        return self.complete and all(path.state == TCPState.CLOSE for path in self.subflows)
 
     @property
     def info(self) -> MPTCPInfo | None:
-        """The connection's counters (MPTCPInfo). None if the kernel has no MPTCP row of it: it is TCP, was
-        made while MPTCP was suspended, or is gone (status CLOSING)."""
-        return None if self._msg is None else self._msg.info
+        """The connection's counters (MPTCPInfo); None without ``row``."""
+        return None if self.row is None else self.row.info
 
     @property
     def state(self) -> TCPState | int:
         """State of the MPTCP socket (TCPState); without a row of its own, that of its subflow."""
-        return self._row.state
+        return self._either.state
 
     @property
     def local(self) -> t.Address:
         """This side's address, as ``socket.getsockname()`` returns it."""
-        return self._row.local
+        return self._either.local
 
     @property
     def remote(self) -> t.Address:
         """The peer's address, as ``socket.getpeername()`` returns it; zero on a listener."""
-        return self._row.remote
+        return self._either.remote
 
     @property
     def token(self) -> int | None:
         """Identifies it in this network namespace: ``info.token``. None if it has none, or nothing tells."""
-        token = self.subflows[0].token_local if self._msg is None else self._msg.info.token
+        token = self.subflows[0].token_local if self.row is None else self.row.info.token
         return token or None
 
     @property
     def inode(self) -> int:
         """Inode number, as in os.fstat(); 0 before accept() and after close()."""
-        return self._row.inode
+        return self._either.inode
 
     @property
     def uid(self) -> int:
         """User ID of the owner, as seen in the caller's user namespace."""
-        return self._row.uid
+        return self._either.uid
 
     @property
     def rqueue(self) -> int:
         """Received, unread data, in bytes: as ``MPTCPDiagMsg.rqueue``; without that row, the subflow's."""
-        return self._row.rqueue
+        return self._either.rqueue
 
     @property
     def fallback_reason(self) -> FallbackReason | None:
@@ -125,14 +146,14 @@ class MPTCPConnection(Record, Whole):
         A new path can still bring it back (net.mptcp.close_timeout, 60 s by default). False if
         mptcp_lookup() could not see all paths.
         """
-        msg = self._msg
-        if msg is None or not self._has_all or any(path.state != TCPState.CLOSE for path in self.subflows):
+        row = self.row
+        if row is None or not self._has_no_path:
             return False
-        return msg.state in _OPEN or bool(msg.state in _HALF_CLOSED and msg.inode)
+        return row.state in _OPEN or bool(row.state in _HALF_CLOSED and row.inode)
 
     @property
-    def _row(self) -> MPTCPDiagMsg | DiagSubflow:
-        return self.subflows[0] if self._msg is None else self._msg
+    def _either(self) -> MPTCPDiagMsg | DiagSubflow:
+        return self.subflows[0] if self.row is None else self.row
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """Everything by name; the state as a plain int, status and reason by their values. clean: see
@@ -176,23 +197,6 @@ class MPTCPConnection(Record, Whole):
         info = self.info
         known = [] if info is None else [row for row in info._rows() if row[0] != "token"]
         return table(type(self).__name__, [*rows, *known], *_paths(self.subflows))
-
-
-def _status(msg: MPTCPDiagMsg | None, subflows: tuple[DiagSubflow, ...], has_all: bool) -> Status:
-    if msg is None:
-        path = subflows[0]
-        if not path._is_mptcp:
-            return Status.TCP
-        return Status.CLOSING if path.token_local else Status.FALLBACK
-    if msg.state == TCPState.LISTEN:
-        return Status.LISTENING
-    flags = int(msg.info.flags)
-    if flags & _FALLBACK:
-        return Status.FALLBACK
-    if not flags & _KEY:
-        return Status.CONNECTING
-    has_path = not has_all or any(path.state != TCPState.CLOSE for path in subflows)
-    return Status.MPTCP if has_path and msg.state != TCPState.CLOSE else Status.CLOSED
 
 
 def _paths(subflows: t.Iterable[DiagSubflow]) -> list[str]:
@@ -280,11 +284,13 @@ class MPTCPConnections:
         msg = None if start < 0 else MPTCPDiagMsg._trusted(self._rows[start : start + length])
         length = layouts.DIAG_TCP_INFO_AT + self._tcp_info_length
         stride = sock_diag.subflow_stride_of(self._tcp_info_length)
-        paths = [
-            DiagSubflow._trusted(self._paths[number * stride : number * stride + length])
-            for number in entry[1:]
-        ]
-        return MPTCPConnection._of(msg, paths)
+        paths = tuple(
+            [
+                DiagSubflow._trusted(self._paths[number * stride : number * stride + length])
+                for number in entry[1:]
+            ]
+        )
+        return MPTCPConnection(msg, paths)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("MPTCPConnections cannot be changed")

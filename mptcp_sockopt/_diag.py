@@ -7,9 +7,12 @@ import time as _time
 
 from . import _types as t
 from ._border import listeners, lookups, sock_diag
-from ._connections import MPTCPConnection, MPTCPConnections
-from ._diag_rows import MPTCPDiag, MPTCPDiagMsg
-from ._diag_subflow import DiagSubflow
+from ._connections import MPTCPConnection as MPTCPConnection
+from ._connections import MPTCPConnections as MPTCPConnections
+from ._diag_rows import MPTCPDiag as MPTCPDiag
+from ._diag_rows import MPTCPDiagMsg as MPTCPDiagMsg
+from ._diag_subflow import DiagSubflow as DiagSubflow
+from ._diag_subflow import SubflowFlag as SubflowFlag
 from ._joined import Joined
 from ._tcp_info import TCPState
 
@@ -148,11 +151,11 @@ def mptcp_lookup(
             if subflow.state == TCPState.LISTEN:
                 path = None
             elif subflow.token_local == 0:
-                return MPTCPConnection._of(None, [subflow])
+                return MPTCPConnection(None, (subflow,))
             elif subflow.token_local is not None:
                 found = asker.connection(subflow.token_local)
                 msg = None if found is None else MPTCPDiagMsg._trusted(found)
-                return MPTCPConnection._of(msg, [subflow], False)
+                return MPTCPConnection(msg, (subflow,), False)
     return _searched(local, remote) if dump else None
 
 
@@ -162,13 +165,13 @@ def _with_path(asker: lookups.Asker, found: bytes, dump: bool) -> MPTCPConnectio
     path = asker.subflow(msg.local, msg.remote)
     subflow = None if path is None else DiagSubflow._trusted(path)
     if subflow is not None and subflow.token_local in (msg.info.token, None) and subflow.inode == msg.inode:
-        return MPTCPConnection._of(msg, [subflow], False)
+        return MPTCPConnection(msg, (subflow,), False)
     if dump:
         for one in mptcp_diag(subflows=True):
             if one.token == msg.info.token:
                 return one
         return None
-    return MPTCPConnection._of(msg, (), False)
+    return MPTCPConnection(msg, (), False)
 
 
 def _searched(local: t.Address, remote: t.Address) -> MPTCPConnection | None:

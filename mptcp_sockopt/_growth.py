@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 COUNTERS: tuple[t.Counter, ...] = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans")
 UNKNOWN = (None, None, None, None)
+_NOTHING = (0, 0, 0, 0)
 
 #: COUNTERS of a subflow.
 counters: Callable[[TCPInfo], Growth] = several(TCPInfo, *COUNTERS)
@@ -164,6 +165,8 @@ def _may_go_on(old: TCPInfo, new: TCPInfo, passed: int) -> bool:
 def _growth(old: Growth, new: Growth) -> Growth:
     sent, acked, received, retrans = new
     was_sent, was_acked, was_received, was_retrans = old
+    if old == new and None not in new:  # the usual case on an idle path, without calls
+        return _NOTHING
     return (
         _less(was_sent, sent),
         _less(was_acked, acked),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 
+from . import _border
 from ._mptcp_info import InfoFlag, MPTCPInfo
 from ._tcp_info import TCPState
 
@@ -24,7 +25,7 @@ class FallbackReason(str, enum.Enum):
         SYN_LOST_OR_CROSSED  the kernel gave MPTCP up before it had an answer
         SUSPENDED            MPTCP was suspended in this network namespace
         FIRST_DATA           the first packet after the handshake had no MPTCP option
-        RESET_BEFORE_DATA    the peer reset the connection before its first data: no fallback
+        RESET_BEFORE_DATA    the connection was reset before any data had crossed: no fallback
         MID_CONNECTION       it was MPTCP, and fell back later
 
     Each has ``sentence`` (what happened), ``causes`` (those it leaves open) and ``next_step`` (what tells
@@ -103,9 +104,13 @@ class FallbackReason(str, enum.Enum):
     )
     RESET_BEFORE_DATA = (
         "reset_before_data",
-        "The peer reset the connection before it sent any data. The kernel marks it as fallen back, but it "
-        "was MPTCP until then.",
-        ("the program at the other end aborted the connection", "a middlebox reset it"),
+        "The connection ended before any data had crossed: as a rule, the peer reset it. The kernel marks it "
+        "as fallen back, but it was MPTCP until then.",
+        (
+            "the program at the other end aborted the connection",
+            "a middlebox reset it",
+            "both ends closed it without data, and a middlebox removed the option meanwhile",
+        ),
         "Connect with plain TCP. If that is reset too, MPTCP is not the cause: read the server's log.",
     )
     MID_CONNECTION = (
@@ -137,7 +142,8 @@ if TYPE_CHECKING:
 
 
 # Of the subflow's flags: this side asked for MPTCP, and the peer confirmed it with its first data or ACK.
-_MCAP_LOC, _FULLY_ESTABLISHED = 1 << 1, 1 << 6
+_FLAGS = _border.numbers("MPTCP_SUBFLOW_FLAG_")
+_ASKED, _CONFIRMED = _FLAGS["MCAP_LOC"], _FLAGS["FULLY_ESTABLISHED"]
 _FALLBACK, _KEY = int(InfoFlag.FALLBACK), int(InfoFlag.REMOTE_KEY_RECEIVED)
 
 
@@ -151,21 +157,21 @@ def reason_of(
     """
     flags = subflows[0].flags if subflows else None
     if info is None:
-        asked = flags is None or flags & _MCAP_LOC
+        asked = flags is None or flags & _ASKED
         return None if asked or subflows[0].token_local else FallbackReason.SUSPENDED
     if not info.flags & _FALLBACK:
         return None
     if not subflows:
-        # A connection that fell back and ended has no subflow either, but its peer's data is counted.
-        if info.flags & _KEY and state == TCPState.CLOSE and not info.bytes_received:
+        # A connection that fell back and ended has no subflow either, but it counts what crossed before.
+        if info.flags & _KEY and state == TCPState.CLOSE and info.bytes_received == info.bytes_acked == 0:
             return FallbackReason.RESET_BEFORE_DATA
         return None
     if flags is None:
         return None
     if not info.flags & _KEY:
-        asked = flags & _MCAP_LOC
+        asked = flags & _ASKED
         return FallbackReason.NO_OPTION_IN_ANSWER if asked else FallbackReason.SYN_LOST_OR_CROSSED
-    confirmed = flags & _FULLY_ESTABLISHED
+    confirmed = flags & _CONFIRMED
     return FallbackReason.MID_CONNECTION if confirmed else FallbackReason.FIRST_DATA
 
 

@@ -28,8 +28,9 @@ from . import _border
 from . import _types as t
 from ._growth import UNKNOWN, connection_growth, counters, find, nothing_happened
 from ._sockopt import Snapshot, Status, snapshot
+from ._troubles import is_resending
 from ._updates import SubflowDelta, Update
-from ._views import Subflow
+from ._views import Subflow, TCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _GONE = 1000
 _FALLBACK = Status.FALLBACK  # a global is looked up faster
+_unacked = TCPInfo.fields["unacked"].number
 _CLOCK_MONOTONIC_COARSE = 6  # missing in the time module
 
 
@@ -69,9 +71,9 @@ class Tracker:
     def __init__(self, sock: t.SocketLike) -> None:
         _border.descriptor(sock)  # refuses anything that is not a socket
         self._sock = sock
-        # The last snapshot, the inode of its socket, the time of the next clock tick, and every subflow that
+        # The last update, the inode of its socket, the time of the next clock tick, and every subflow that
         # is gone.
-        self._seen: tuple[Snapshot | None, int, int, tuple[Subflow, ...]] = None, 0, 0, ()
+        self._seen: tuple[Update | None, int, int, tuple[Subflow, ...]] = None, 0, 0, ()
         self._updating: tuple[Tracker, int] | None = None
 
     def update(self) -> Update:
@@ -85,14 +87,16 @@ class Tracker:
             raise RuntimeError("Tracker.update() was called in the middle of an update() of the same Tracker")
         self._updating = here
         try:
-            before, inode, since, gone = self._seen
+            last, inode, since, gone = self._seen
+            before = None if last is None else last.snapshot
             start = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
             fd = _border.descriptor(self._sock)
             now = snapshot(fd)
             inode_now = os.fstat(fd).st_ino
             end = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
-            update = _difference(before, now, same_socket=inode == inode_now, passed=start - since)
-            self._seen = now, inode_now, end, (gone + update.removed)[-_GONE:]
+            same = inode == inode_now
+            update = _difference(before, now, same_socket=same, passed=start - since, last=last)
+            self._seen = update, inode_now, end, (gone + update.removed)[-_GONE:]
             return update
         finally:
             self._updating = None
@@ -114,14 +118,25 @@ class Tracker:
 
 
 def _difference(
-    before: Snapshot | None, now: Snapshot, *, same_socket: bool = True, passed: int = 0
+    before: Snapshot | None,
+    now: Snapshot,
+    *,
+    same_socket: bool = True,
+    passed: int = 0,
+    last: Update | None = None,
 ) -> Update:
-    """same_socket: both snapshots are of one socket. passed: the least time between them, in ns."""
+    """same_socket: both snapshots are of one socket. passed: the least time between them, in ns.
+
+    last: the update that ended with before; what has stood still since then is counted on.
+    """
     growth: Growth | None = None
     known: tuple[Subflow, ...] = ()  # what may still exist: in another connection nothing, whatever its id
     was: list[Subflow] = []
     if before is not None:
-        was = [subflow for subflow in before.subflows if subflow.live]
+        if last is None:
+            was = [subflow for subflow in before.subflows if subflow.live]
+        else:
+            was = [delta.subflow for delta in last.subflows]
         if now.info is None:  # plain TCP, or fell back: the flow may be the same
             known = before.subflows if same_socket else ()
         elif before.info is not None:
@@ -150,11 +165,36 @@ def _difference(
         tuple(
             [
                 # A new subflow did everything since the last update.
-                SubflowDelta(new, elapsed, *(grown or (counters(new.tcp_info) if continues else UNKNOWN)))
-                for new, _, grown in live
+                SubflowDelta(
+                    new,
+                    elapsed,
+                    *(grown or (counters(new.tcp_info) if continues else UNKNOWN)),
+                    None if grown is None else 0 if grown[1] else _standing(new, old, elapsed, last),
+                )
+                for new, old, grown in live
             ]
         ),
+        growth is not None and not growth[1] and _resending(growth, before, now, last),
     )
+
+
+def _standing(new: Subflow, old: Subflow | None, elapsed: int | None, last: Update | None) -> int:
+    """For how long data has been outstanding on a subflow; in an update in which none was acknowledged."""
+    if not _unacked(new.tcp_info) or old is None or elapsed is None:
+        return 0
+    for delta in () if last is None else last.subflows:
+        if delta.subflow is old and delta.standing:
+            return elapsed + delta.standing
+    return elapsed if _unacked(old.tcp_info) else 0
+
+
+def _resending(growth: Growth, before: Snapshot | None, now: Snapshot, last: Update | None) -> bool:
+    """Whether this side repeats data; in an update in which none was acknowledged."""
+    resent = last is not None and last.resending
+    if not (growth[3] or resent) or before is None or before.info is None or now.info is None:
+        return False
+    tcp_infos = [subflow.tcp_info for subflow in now.subflows]
+    return (resent and bool(now.info.unacked_bytes)) or is_resending(before.info, now.info, tcp_infos)
 
 
 def _fell_before(before: Snapshot | None, now: Snapshot, continues: bool) -> bool:

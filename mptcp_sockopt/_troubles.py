@@ -17,9 +17,10 @@ _PATIENCE = 200_000  # us: the least retransmission timeout
 def is_stalled(tcp_info: TCPInfo, standing: int | None = None) -> bool | None:
     """Whether a path stalled: data is outstanding, and for max(200 ms, 2 rtt) nothing was acknowledged.
 
-    From one look: no acknowledgement for that long although data was sent, or a retransmission timeout.
-    With standing, also from history: the time, in ns, for which ``bytes_acked`` has not changed while
-    ``unacked`` was above 0 at every look.
+    True after a retransmission timeout, and if neither an ACK came nor data was sent for that long. Because
+    data may be sent again meanwhile, history tells more: standing is the time, in ns, for which
+    ``bytes_acked`` has not changed while ``unacked`` was above 0 at every look. It counts only while no ACK
+    comes: where one packet is lost and those after it arrive, ``bytes_acked`` stands still on a sound path.
 
     None if nothing is outstanding (``unacked`` is 0), in a state without a complete handshake, and if the
     answer is too short to tell. A path that is idle or only receives shows nothing when it dies: None.
@@ -28,12 +29,10 @@ def is_stalled(tcp_info: TCPInfo, standing: int | None = None) -> bool | None:
     """
     if tcp_info.state not in _SYNCHRONISED or not tcp_info.unacked or tcp_info.rtt is None:
         return None
-    patience = max(_PATIENCE, 2 * tcp_info.rtt)
-    if standing is not None and standing > patience * 1000:
-        return True
     # last_ack_recv alone also runs on while nothing is sent.
-    silent = min(tcp_info.last_ack_recv, tcp_info.last_data_sent) * 1000
-    return tcp_info.retransmits > 0 or silent > patience
+    waited = max(tcp_info.last_data_sent * 1000, (standing or 0) // 1000)
+    silent = min(tcp_info.last_ack_recv * 1000, waited)
+    return tcp_info.retransmits > 0 or silent > max(_PATIENCE, 2 * tcp_info.rtt)
 
 
 def is_resending(before: MPTCPInfo, now: MPTCPInfo, tcp_infos: t.Iterable[TCPInfo]) -> bool:

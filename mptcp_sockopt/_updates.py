@@ -9,6 +9,7 @@ from ._mptcp_info import IN_INFO
 from ._records import Record
 from ._shown import short, table
 from ._sockopt import Snapshot, Status
+from ._troubles import is_stalled
 from ._views import Subflow, TCPInfo, Whole, paths
 
 
@@ -73,8 +74,7 @@ class SubflowDelta(_Delta):
     """What one live subflow did since the previous update.
 
     A path whose cable was cut stays live for minutes, until TCP gives up on it (net.ipv4.tcp_retries2). If
-    there is data to send, you can detect it: ``bytes_acked_rate`` is 0, and in ``subflow.tcp_info``,
-    ``unacked`` is not 0, ``backoff`` grows from 0, and ``last_ack_recv`` grows with the clock.
+    this side has data to send on it, ``stalled`` is True long before.
 
     Thread rule: immutable, use it anywhere.
     """
@@ -86,6 +86,8 @@ class SubflowDelta(_Delta):
         "bytes_acked": "Growth of TCPInfo.bytes_acked. For the connection, this data may be out of order.",
         "bytes_received": "Growth of TCPInfo.bytes_received.",
         "bytes_retrans": "Growth of TCPInfo.bytes_retrans.",
+        "standing": "Time for which bytes_acked has not changed while data was outstanding (TCPInfo.unacked) "
+        "at every update, in ns; 0 if it changed, or if nothing was outstanding. None at the first update.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"subflow.tcp_info": TCPInfo.fields}
@@ -102,6 +104,9 @@ class SubflowDelta(_Delta):
     """Growth of TCPInfo.bytes_received."""
     bytes_retrans: int | None
     """Growth of TCPInfo.bytes_retrans."""
+    standing: int | None
+    """Time for which bytes_acked has not changed while data was outstanding (TCPInfo.unacked) at every
+    update, in ns; 0 if it changed, or if nothing was outstanding. None at the first update."""
 
     def __init__(
         self,
@@ -111,23 +116,33 @@ class SubflowDelta(_Delta):
         bytes_acked: int | None,
         bytes_received: int | None,
         bytes_retrans: int | None,
+        standing: int | None = None,
     ) -> None:
-        set_subflow, set_elapsed, set_sent, set_acked, set_received, set_retrans = SubflowDelta._setters
-        set_subflow(self, subflow)
-        set_elapsed(self, elapsed)
-        set_sent(self, bytes_sent)
-        set_acked(self, bytes_acked)
-        set_received(self, bytes_received)
-        set_retrans(self, bytes_retrans)
+        _delta_subflow(self, subflow)
+        _delta_elapsed(self, elapsed)
+        _delta_sent(self, bytes_sent)
+        _delta_acked(self, bytes_acked)
+        _delta_received(self, bytes_received)
+        _delta_retrans(self, bytes_retrans)
+        _delta_standing(self, standing)
 
     @property
     def id(self) -> int | None:
         """The subflow's id."""
         return self.subflow.id
 
+    @property
+    def stalled(self) -> bool | None:
+        """Whether data is outstanding and nothing has been acknowledged for max(200 ms, 2 rtt).
+
+        ``is_stalled(subflow.tcp_info, standing)``: None if nothing is outstanding, as on a path that is idle
+        or only receives, dead or not.
+        """
+        return is_stalled(self.subflow.tcp_info, self.standing)
+
     def asdict(self) -> dict[str, t.Any]:
-        """The subflow's id, its deltas, and its rates in bytes/s, by name."""
-        return {"id": self.id, **self._deltas()}
+        """The subflow's id, its deltas, its rates in bytes/s, and whether it stalled, by name."""
+        return {"id": self.id, **self._deltas(), "standing": self.standing, "stalled": self.stalled}
 
     def __repr__(self) -> str:
         return short(type(self).__name__, {"id": self.id, "elapsed": self.elapsed, **self._counted()})
@@ -135,7 +150,14 @@ class SubflowDelta(_Delta):
     def __str__(self) -> str:
         ends: list[t.Row] = [("id", self.id, "")] * (self.id is not None)
         ends += self.subflow.addrs._rows()
-        return table(type(self).__name__, ends + self._rows())
+        stalled: list[t.Row] = [("stalled", self.stalled, "")] * (self.stalled is not None)
+        return table(type(self).__name__, ends + self._rows() + stalled)
+
+
+(
+    _delta_subflow, _delta_elapsed, _delta_sent, _delta_acked, _delta_received, _delta_retrans,
+    _delta_standing,
+) = SubflowDelta._setters  # fmt: skip
 
 
 class Update(_Delta):
@@ -172,7 +194,10 @@ class Update(_Delta):
         "connection that fell back, still sends in LAST_ACK or CLOSING: only the deltas of the Update "
         "include it.",
         "subflows": "A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was "
-        "cut stays here for minutes; SubflowDelta says how to detect it.",
+        "cut stays here for minutes; its SubflowDelta.stalled tells.",
+        "resending": "Whether this side repeats data that TCP says has arrived, because the peer fell back "
+        "and this side did not: the peer gets the same bytes again and again. True while is_resending() is, "
+        "and then until data is acknowledged.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
@@ -211,7 +236,11 @@ class Update(_Delta):
     still sends in LAST_ACK or CLOSING: only the deltas of the Update include it."""
     subflows: tuple[SubflowDelta, ...]
     """A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was cut stays here for
-    minutes; SubflowDelta says how to detect it."""
+    minutes; its SubflowDelta.stalled tells."""
+    resending: bool
+    """Whether this side repeats data that TCP says has arrived, because the peer fell back and this side did
+    not: the peer gets the same bytes again and again. True while is_resending() is, and then until data is
+    acknowledged."""
 
     def __init__(
         self,
@@ -226,22 +255,20 @@ class Update(_Delta):
         added: tuple[Subflow, ...],
         removed: tuple[Subflow, ...],
         subflows: tuple[SubflowDelta, ...],
+        resending: bool = False,
     ) -> None:
-        (
-            set_snapshot, set_elapsed, set_continues, set_fell_back, set_sent, set_acked, set_received,
-            set_retrans, set_added, set_removed, set_subflows,
-        ) = Update._setters  # fmt: skip
-        set_snapshot(self, snapshot)
-        set_elapsed(self, elapsed)
-        set_continues(self, continues)
-        set_fell_back(self, fell_back)
-        set_sent(self, bytes_sent)
-        set_acked(self, bytes_acked)
-        set_received(self, bytes_received)
-        set_retrans(self, bytes_retrans)
-        set_added(self, added)
-        set_removed(self, removed)
-        set_subflows(self, subflows)
+        _set_snapshot(self, snapshot)
+        _set_elapsed(self, elapsed)
+        _set_continues(self, continues)
+        _set_fell_back(self, fell_back)
+        _set_sent(self, bytes_sent)
+        _set_acked(self, bytes_acked)
+        _set_received(self, bytes_received)
+        _set_retrans(self, bytes_retrans)
+        _set_added(self, added)
+        _set_removed(self, removed)
+        _set_subflows(self, subflows)
+        _set_resending(self, resending)
 
     @property
     def status(self) -> Status:
@@ -259,6 +286,7 @@ class Update(_Delta):
             "added": [subflow.id for subflow in self.added],
             "removed": [subflow.asdict(clean=clean) for subflow in self.removed],
             "subflows": [delta.asdict() for delta in self.subflows],
+            "resending": self.resending,
         }
 
     def _changes(self) -> dict[str, list[int | None] | None]:
@@ -273,9 +301,15 @@ class Update(_Delta):
     def __str__(self) -> str:
         rows: list[t.Row] = [("status", self.status.value, ""), ("continues", self.continues, "")]
         rows += [("fell_back", self.fell_back, ""), *self._rows()]
+        rows += [("resending", True, "")] * self.resending
         rows += [(name, ids, "") for name, ids in self._changes().items() if ids is not None]
         return table(type(self).__name__, rows, *paths(delta.subflow for delta in self.subflows))
 
+
+(
+    _set_snapshot, _set_elapsed, _set_continues, _set_fell_back, _set_sent, _set_acked, _set_received,
+    _set_retrans, _set_added, _set_removed, _set_subflows, _set_resending,
+) = Update._setters  # fmt: skip
 
 # As mptcp_sockopt/__init__.py does for the names that it imports at once.
 for _public in (SubflowDelta, Update):

@@ -69,6 +69,10 @@ class SubflowAddrs(View):
         return f"{type(self).__name__}(local={self.local}, remote={self.remote})"
 
 
+_state = TCPInfo.fields["state"].number
+_LIVE = frozenset(map(int, LIVE_STATES))  # a member of an enum is hashed by its name, which is slow
+
+
 class Whole(metaclass=Shown):
     """Base class of results that contain an MPTCPInfo or TCPInfo. A misplaced attribute gets a hint."""
 
@@ -126,7 +130,7 @@ class Subflow(Record, Whole):
         still sends queued data), and if the answer is too short to contain the state. A path that went silent
         stays live until TCP gives up on it. See docs/subflows.md.
         """
-        return self.tcp_info.state in LIVE_STATES
+        return _state(self.tcp_info) in _LIVE
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """Everything by name. clean: see ``TCPInfo.asdict()``."""

@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     add_json(parser)
     parser.epilog = (
         "Exit status: 0 nothing was lost, 1 something was, 2 usage, 3 cannot run here, or nothing proven. "
-        "With --strategy all, the naive restart is expected to lose connections: 0 and 1 are about the others, "
-        "and 3 means that the naive one lost none."
+        "With --strategy all, the naive restart is expected to lose connections: 0 and 1 are about the "
+        "others, and 3 means that the naive one lost none."
     )
 
 

@@ -446,6 +446,41 @@ static void read_rows(void)
 
 #define ALIGN(length) (((length) + 3) & ~(size_t)3)
 
+/* An attribute, sound or not, of a value that it leaves as it is. */
+static size_t put(uint8_t *at, size_t length, uint16_t type)
+{
+	struct nlattr attribute = {(uint16_t)(sizeof(attribute) + length), type};
+
+	if (one_in(60))
+		attribute.nla_len = (uint16_t)odd();
+	if (one_in(60))
+		attribute.nla_type = (uint16_t)odd();
+	memcpy(at, &attribute, sizeof(attribute));
+	return ALIGN(sizeof(attribute) + length);
+}
+
+/* What a kernel says of a ULP, which is a subflow's in most cases. at has 160 bytes. Returns the length. */
+static size_t make_ulp(uint8_t *at)
+{
+	static const uint8_t sizes[] = {0, 4, 4, 4, 8, 4, 4, 2, 4, 1, 1};
+	const size_t name = sizeof("mptcp"), head = sizeof(struct nlattr);
+	size_t length = head, nest;
+	uint16_t type;
+
+	memcpy(at + length + head, one_in(8) ? "mptcq" : "mptcp", name);
+	length += put(at + length, name, INET_ULP_INFO_NAME);
+	nest = length;
+	if (!one_in(6)) {
+		length += head;
+		for (type = 1; type < sizeof(sizes); type++)
+			if (!one_in(10))
+				length += put(at + length, one_in(60) ? chance() % 9 : sizes[type], type);
+		put(at + nest, length - nest - head, INET_ULP_INFO_MPTCP);
+	}
+	put(at, length - head, INET_DIAG_ULP_INFO);
+	return length;
+}
+
 /* One message, sound or not, where there is room. Returns its length. */
 static size_t make_message(uint8_t *at, size_t room, uint32_t sequence, uint32_t usual)
 {
@@ -469,7 +504,7 @@ static size_t make_message(uint8_t *at, size_t room, uint32_t sequence, uint32_t
 		if (one_in(2))
 			length += ALIGN(before.nla_len);
 		length += sizeof(attribute) + info;
-		if (length > room)
+		if (ALIGN(length) + 160 > room)
 			return 0;
 		for (i = head; i < length; i += 1 + chance() % 32)
 			at[i] = (uint8_t)chance();
@@ -485,6 +520,10 @@ static size_t make_message(uint8_t *at, size_t room, uint32_t sequence, uint32_t
 			memcpy(at + head + msg, &before, sizeof(before));
 		if (info > offsetof(struct mptcp_info, mptcpi_csum_enabled))
 			at[length - info + offsetof(struct mptcp_info, mptcpi_csum_enabled)] = one_in(60) ? (uint8_t)chance() : 0;
+		if (one_in(2)) {
+			length = ALIGN(length);
+			length += make_ulp(at + length);
+		}
 	}
 	header.nlmsg_len = one_in(60) ? odd() : (uint32_t)length;
 	header.nlmsg_flags = one_in(60) ? NLM_F_DUMP_INTR : 0;
@@ -492,6 +531,32 @@ static size_t make_message(uint8_t *at, size_t room, uint32_t sequence, uint32_t
 		header.nlmsg_seq = chance();
 	memcpy(at, &header, head);
 	return ALIGN(length) < room ? ALIGN(length) : room;
+}
+
+/* A record of a subflow is what a kernel may have said, and nothing else. */
+static void check_subflows(const struct mptcp_diag_dump *dump)
+{
+	const uint8_t *at = dump->records, *end = at + dump->used;
+	const size_t whole = sizeof(struct diag_subflow) + dump->info_length;
+
+	CHECK(dump->info_length >= LEAST_SUBFLOW_TCP_INFO && dump->info_length <= TCP_INFO_ROOM);
+	CHECK(dump->stride >= whole && dump->stride < whole + 8);
+	for (; at < end; at += dump->stride) {
+		struct diag_subflow found;
+		size_t i;
+
+		memcpy(&found, at, sizeof(found));
+		CHECK(found.msg.idiag_state && found.msg.idiag_state <= MOST_STATE && !found.pad && found.privileged < 2);
+		CHECK(found.told == 0 || found.told & SUBFLOW_TOLD_MPTCP);
+		if (!(found.told >> MPTCP_SUBFLOW_ATTR_TOKEN_LOC & 1))
+			CHECK(!found.token_loc);
+		if (!(found.told >> MPTCP_SUBFLOW_ATTR_MAP_SEQ & 1))
+			CHECK(!found.map_seq);
+		if (dump->sets && found.told && found.msg.idiag_state == TCP_LISTEN)
+			CHECK(dump->sets[found.msg.id.idiag_sport[0] << 5 | found.msg.id.idiag_sport[1] >> 3]);
+		for (i = whole; i < dump->stride; i++)
+			CHECK(!at[i]);
+	}
 }
 
 static void check_dump(const struct mptcp_diag_dump *dump, int result)
@@ -503,6 +568,11 @@ static void check_dump(const struct mptcp_diag_dump *dump, int result)
 		return;
 	}
 	CHECK(dump->used % dump->stride == 0 && dump->stride % 8 == 0);
+	CHECK(dump->met >= dump->used / dump->stride);
+	if (dump->datagram) {
+		check_subflows(dump);
+		return;
+	}
 	if (dump->tcp) {
 		const struct tcp_socket *found = dump->records;
 		const uint64_t count = dump->used / sizeof(*found);
@@ -557,6 +627,38 @@ static void parse_one(void)
 	free(dump.records);
 }
 
+/* The same for subflows: what arrives is in a block that ends where it does, and so are the records. */
+static void parse_subflows(void)
+{
+	static uint8_t made[4096], sets[DIAG_SETS / 8];
+	const uint32_t usual = one_in(8) ? 4 * (chance() % 160) : 280;
+	struct mptcp_diag_dump dump = {
+		.sequence = chance(), .sets = one_in(4) ? NULL : sets, .single = one_in(8), .size = 8 * (chance() % 2000)};
+	size_t length = 0, more;
+	int result;
+
+	memset(made, 0, sizeof(made));
+	memset(sets, one_in(2) ? 0 : 0x11, sizeof(sets));
+	while (!one_in(12) && (more = make_message(made + length, sizeof(made) - length, dump.sequence, usual)))
+		length += more;
+	if (one_in(12) && length)
+		length -= chance() % (length < 24 ? length + 1 : 24);
+	if (one_in(30) && length)
+		made[chance() % length] = (uint8_t)chance();
+	dump.datagram = malloc(length ? length : 1);
+	memcpy(dump.datagram, made, length);
+	dump.records = calloc(1, dump.size ? dump.size : 1);
+	result = mptcp_diag_parse(&dump, length);
+	check_dump(&dump, result);
+	CHECK(mptcp_diag_parse(&dump, MPTCP_DIAG_DATAGRAM + 1) == -EINVAL);
+	if (dump.stride)
+		records += (long long)(dump.used / dump.stride);
+	ended += result == 1;
+	broken += result < 0;
+	free(dump.datagram);
+	free(dump.records);
+}
+
 /* recvmsg(2), for mptcp_diag_receive(). */
 static struct mptcp_diag_dump *received;
 
@@ -569,7 +671,7 @@ ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 
 	(void)fd;
 	(void)flags;
-	CHECK(room <= received->size - received->used);
+	CHECK(received->datagram ? room == MPTCP_DIAG_DATAGRAM : room <= received->size - received->used);
 	if (one_in(6)) {
 		errno = one_in(2) ? EINTR : (int)odd();
 		return -1;
@@ -584,16 +686,20 @@ ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 
 static void receive_one(void)
 {
-	struct mptcp_diag_dump dump = {.sequence = chance(), .size = MPTCP_DIAG_DATAGRAM + 8 * (chance() % 200)};
+	const uint64_t room = one_in(2) ? MPTCP_DIAG_ROOM : MPTCP_DIAG_DATAGRAM;
+	struct mptcp_diag_dump dump = {.sequence = chance(), .size = room + 8 * (chance() % 200)};
 	int result = 0, calls;
 
 	dump.records = calloc(1, dump.size);
+	if (room == MPTCP_DIAG_ROOM)
+		dump.datagram = malloc(MPTCP_DIAG_DATAGRAM);
 	received = &dump;
-	for (calls = 0; !result && dump.size - dump.used >= MPTCP_DIAG_DATAGRAM; calls++) {
+	for (calls = 0; !result && dump.size - dump.used >= room; calls++) {
 		result = mptcp_diag_receive(3, &dump);
 		check_dump(&dump, result);
 		CHECK(calls < 1000);
 	}
+	free(dump.datagram);
 	free(dump.records);
 }
 
@@ -617,6 +723,7 @@ int main(int argc, char **argv)
 	}
 	for (round_number = 0; round_number < dumps; round_number++) {
 		parse_one();
+		parse_subflows();
 		if (round_number % 64 == 0)
 			receive_one();
 	}

@@ -23,7 +23,12 @@ ENVIRONMENT = {**os.environ, "LD_PRELOAD": "", "ASAN_OPTIONS": "detect_leaks=0"}
 def build(folder: Path) -> str:
     """Compile tests/fuzz.c with the C that it is about."""
     csrc, program = ROOT / "csrc", str(folder / "fuzz")
-    sources = ROOT / "tests" / "fuzz.c", csrc / "mptcp_sockopt.c", csrc / "mptcp_diag.c"
+    sources = (
+        ROOT / "tests" / "fuzz.c",
+        csrc / "mptcp_sockopt.c",
+        csrc / "mptcp_diag.c",
+        csrc / "mptcp_diag_tcp.c",
+    )
     empty = folder / "empty.c"
     empty.write_text("int main(void) { return 0; }\n")
     try:

@@ -17,7 +17,18 @@ from typing import Any
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import _diag, _fields, _mptcp_info, _sockopt, _tcp_info, _tracker, _updates, _views
+from mptcp_sockopt import (
+    _connections,
+    _diag_rows,
+    _diag_subflow,
+    _fields,
+    _mptcp_info,
+    _sockopt,
+    _tcp_info,
+    _tracker,
+    _updates,
+    _views,
+)
 from mptcp_sockopt._border import Place
 
 from .vectors import full_info, pattern, sockaddr
@@ -157,8 +168,11 @@ def test_help_shows_fields_and_not_bytes() -> None:
 DOCUMENTED: list[tuple[Any, Any]] = [
     (_mptcp_info, mp.MPTCPInfo),
     (_tcp_info, mp.TCPInfo),
-    (_diag, mp.MPTCPDiagMsg),
-    (_diag, mp.MPTCPDiag),
+    (_diag_rows, mp.MPTCPDiagMsg),
+    (_diag_rows, mp.MPTCPDiag),
+    (_diag_subflow, mp.DiagSubflow),
+    (_connections, mp.MPTCPConnection),
+    (_connections, mp.MPTCPConnections),
     (_views, mp.Subflow),
     (_sockopt, mp.Snapshot),
     (_updates, mp.SubflowDelta),

@@ -53,12 +53,14 @@ def test_a_path_from_one_look(fields: dict[str, int], stalled: bool | None) -> N
 
 
 def test_a_path_from_its_history() -> None:
-    """Acknowledgements that acknowledge nothing new do not count."""
-    assert mp.is_stalled(tcp_info(), standing=200 * MS) is False
-    assert mp.is_stalled(tcp_info(), standing=201 * MS) is True
-    assert mp.is_stalled(tcp_info(rtt=600_000), standing=1200 * MS) is False
-    assert mp.is_stalled(tcp_info(rtt=600_000), standing=1201 * MS) is True
-    assert mp.is_stalled(tcp_info(unacked=0), standing=5000 * MS) is None
+    """What was sent again just now is as old as its first sending; ACKs for later data still come."""
+    silent = {"last_ack_recv": 5000, "last_data_sent": 20}
+    assert mp.is_stalled(tcp_info(**silent), standing=200 * MS) is False
+    assert mp.is_stalled(tcp_info(**silent), standing=201 * MS) is True
+    assert mp.is_stalled(tcp_info(**silent, rtt=600_000), standing=1200 * MS) is False
+    assert mp.is_stalled(tcp_info(**silent, rtt=600_000), standing=1201 * MS) is True
+    assert mp.is_stalled(tcp_info(**silent, unacked=0), standing=5000 * MS) is None
+    assert mp.is_stalled(tcp_info(last_ack_recv=150), standing=5000 * MS) is False
 
 
 @pytest.mark.parametrize("length", range(0, 104, 4))

@@ -130,9 +130,5 @@ def test_records_are_made_by_name_and_matched_by_position() -> None:
         case _:
             raise AssertionError("no match")
     assert {record.__name__ for record in RECORDS} == {
-        "MPTCPEvent",
-        "Snapshot",
-        "Subflow",
-        "SubflowDelta",
-        "Update",
-    }
+        "MPTCPConnection", "MPTCPEvent", "Snapshot", "Subflow", "SubflowDelta", "Update"
+    }  # fmt: skip

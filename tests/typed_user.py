@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from typing import Any, Literal
 
 from typing_extensions import assert_type
 
@@ -74,6 +74,10 @@ def moments(sock: socket.socket, writer: asyncio.StreamWriter) -> None:
     tracker = mp.Tracker(writer)
     update = tracker.update()
     assert_type(update, mp.Update)
+    assert_type(update.resending, bool)
+    assert_type(
+        [(delta.stalled, delta.standing) for delta in update.subflows], list[tuple[bool | None, int | None]]
+    )
     assert_type(update.rate("bytes_acked"), float | None)
     assert_type(update.bytes_acked_rate, float | None)
     assert_type((update.bytes_sent, update.elapsed), tuple[int | None, int | None])
@@ -116,6 +120,21 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(found[0].remote, Address)
     assert_type(found.column("inode"), memoryview)
     assert_type(found.columns(), dict[str, memoryview])
+    connections = mp.mptcp_diag(subflows=True, port=443)
+    assert_type(connections, mp.MPTCPConnections)
+    assert_type(connections[:1], tuple[mp.MPTCPConnection, ...])
+    for connection in connections:
+        assert_type(connection.info, mp.MPTCPInfo | None)
+        assert_type(connection.fallback_reason, mp.FallbackReason | None)
+        assert_type(connection.subflows, tuple[mp.DiagSubflow, ...])
+        assert_type((connection.dead, connection.token), tuple[bool, int | None])
+    subflow = connections[0].subflows[0]
+    assert_type(subflow.id, int | None)
+    assert_type(subflow.flags, mp.SubflowFlag | None)
+    assert_type(subflow.tcp_info, mp.TCPInfo | None)
+    assert_type(subflow.opened_by, Literal["local", "remote"] | None)
+    assert_type(mp.mptcp_lookup(("::1", 443, 0, 0), subflow.remote, dump=False), mp.MPTCPConnection | None)
+    assert_type(mp.mptcp_lookup(token=1), mp.MPTCPConnection | None)
     reason = mp.FallbackReason("suspended")
     assert_type(reason, mp.FallbackReason)
     assert_type((reason.sentence, reason.causes, reason.next_step), tuple[str, tuple[str, ...], str])

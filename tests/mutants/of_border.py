@@ -121,7 +121,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_border/listeners.py",
         "sock_diag",
-        ("limit=max(limit, LIMIT)", "limit=limit"),
+        ("most = max(limit, LIMIT)", "most = limit"),
     ),
     *of(
         "mptcp_sockopt/_border/listeners.py",

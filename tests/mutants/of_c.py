@@ -155,7 +155,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_diag.c",
         "lies",
-        ("return sent == (ssize_t)header.nlmsg_len ? 0 : refused(sent);", "return 0;"),
+        ("return sent == (ssize_t)whole ? 0 : refused(sent);", "return 0;"),
         ("return failed == -EINTR ? 0 : failed;", "return failed;"),
         ("if (datagram.msg_flags & MSG_TRUNC)\n\t\treturn -ENOBUFS;", ""),
         ("if (length > MPTCP_DIAG_DATAGRAM)\n\t\treturn -EPROTO;", ""),
@@ -195,12 +195,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if (++dump->barren > MOST_BARREN)\n\t\t\t\treturn -EPROTO;", ""),
     ),
     *of(
-        "csrc/mptcp_diag.c",
+        "csrc/mptcp_diag_tcp.c",
         "sock_diag_tcp diag_listeners",
         ("value && value_length == sizeof(name) && !memcmp(value, name, sizeof(name))", "value != NULL"),
     ),
     *of(
-        "csrc/mptcp_diag.c",
+        "csrc/mptcp_diag_tcp.c",
         "sock_diag_tcp diag_listeners",
         ("found.privileged = !!find_attribute(", "!!find_attribute("),
     ),

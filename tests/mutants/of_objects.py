@@ -58,7 +58,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_views.py",
         "live subflows views",
-        ("return self.tcp_info.state in LIVE_STATES", "return self.tcp_info.state != TCPState.CLOSE"),
+        ("return _state(self.tcp_info) in _LIVE", "return _state(self.tcp_info) != TCPState.CLOSE"),
     ),
     *of(
         "mptcp_sockopt/_sockopt.py",

@@ -14,12 +14,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     *of(
-        "csrc/mptcp_diag.c",
+        "csrc/mptcp_diag_tcp.c",
         "sock_diag_tcp ports",
         ("if (v6only && (v6only_length != sizeof(*v6only) || *v6only > 1))\n\t\treturn -EPROTO;", ""),
         ("!(dump->tcp >> message[offsetof(struct inet_diag_msg, idiag_state)] & 1)", "0"),
-        (".id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},", ""),
         ("found.v6only = *v6only;", "found.v6only = 1;"),
+    ),
+    *of(
+        "csrc/mptcp_diag.c",
+        "sock_diag_tcp ports",
+        (".id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},", ""),
         (".idiag_states = dump->tcp,", ".idiag_states = 1,"),
     ),
     *of(

@@ -273,7 +273,9 @@ HELLO_MAN = """.TH MPTCP\\-SOCKOPT\\-HELLO "1" "" "mptcp\\-sockopt" "User Comman
 mptcp\\-sockopt\\-hello \\- greet, and end
 .SH SYNOPSIS
 .B mptcp\\-sockopt hello
-[\\-h]
+.ad l
+\\%[\\-h]
+.ad b
 .SH DESCRIPTION
 Greet.
 

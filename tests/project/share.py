@@ -140,8 +140,9 @@ def items(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def synopsis(words: str) -> str:
-    """What is in brackets stays on one line, if it is short."""
-    return re.sub(r"\[[^]]{,60}\]", lambda option: option[0].replace(" ", "\\ "), roff(words.strip()))
+    """A short option with its value stays on one line; no word is hyphenated, and no line is stretched."""
+    kept = re.sub(r"\[[^]]{,60}\]", lambda option: option[0].replace(" ", "\\ "), roff(words.strip()))
+    return ".ad l\n" + " ".join(f"\\%{word}" for word in re.split(r"(?<!\\) ", kept)) + "\n.ad b"
 
 
 def roff(text: str) -> str:

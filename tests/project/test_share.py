@@ -118,7 +118,7 @@ def test_words_of_an_epilog_go_where_they_belong() -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to")
     page = share.man_page(parser, "x-y", "do it", "x(1)")
-    assert "\nx\\-y \\- do it\n.SH SYNOPSIS\n.B x y\n[\\-h] \\-o FILE\n" in page.replace("\\ ", " ")
+    assert "\nx\\-y \\- do it\n.SH SYNOPSIS\n.B x y\n.ad l\n[\\-h] \\-o FILE\n" in page.replace("\\%", "")
     assert "\nDoes x y.\n.PP\n.nf\nkeys:\n  q  quit\n.fi\n.PP\nMore. End.\n" in page
     statuses = re.findall(r"\\fB(\d)\\fR\n(.*)", page)
     assert statuses == [("0", "yes"), ("1", "no (or, once, perhaps)"), ("2", "usage"), ("3", "cannot tell")]
@@ -161,6 +161,7 @@ def test_a_page_renders(page: str) -> None:
 TYPED = {
     "mptcp-sockopt self": {"selftest"},
     "mptcp-sockopt selftest --st": {"--strict"},
+    "mptcp-sockopt record -o recor": {"recorded.jsonl"},
     "reuseport m": {"matrix"},
     "reuseport lesson c": {"client"},
     "reuseport lesson client --mp": {"--mptcp"},
@@ -169,8 +170,15 @@ TYPED = {
 }
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the shell is: it has one file."""
+    (tmp_path / "recorded.jsonl").touch()
+    return tmp_path
+
+
 @pytest.mark.parametrize("typed", TYPED)
-def test_bash_completes(typed: str) -> None:
+def test_bash_completes(typed: str, folder: Path) -> None:
     """As when Tab is pressed: with the words so far."""
     bash = needs("bash", "bash")
     program, *words = typed.split()
@@ -178,17 +186,17 @@ def test_bash_completes(typed: str) -> None:
     function=$(complete -p {program} | sed 's/.*-F \\([^ ]*\\).*/\\1/')
     COMP_WORDS=({typed}) COMP_CWORD={len(words)}
     $function && printf '%s\\n' "${{COMPREPLY[@]}}" """
-    done = run(bash, "--norc", "-euc", code)
+    done = run(bash, "--norc", "-euc", code, cwd=folder)
     assert (set(done.stdout.split()), done.stderr) == (TYPED[typed], "")
 
 
 @pytest.mark.parametrize("typed", TYPED)
-def test_fish_completes(typed: str, tmp_path: Path) -> None:
+def test_fish_completes(typed: str, folder: Path) -> None:
     """The same."""
     fish = needs("fish", "fish")
     code = f"source {shlex.quote(str(file_of('fish', typed.split()[0])))}; complete -C {shlex.quote(typed)}"
-    env = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-    done = run(fish, "--no-config", "-c", code, env=env)
+    env = {**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    done = run(fish, "--no-config", "-c", code, env=env, cwd=folder)
     assert ({line.partition("\t")[0] for line in done.stdout.splitlines()}, done.stderr) == (TYPED[typed], "")
 
 
@@ -200,15 +208,15 @@ print -u {number} ready
 
 
 @pytest.fixture
-def zsh(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+def zsh(folder: Path) -> Iterator[Callable[[str], str]]:
     """Type words at a zsh that has the completions: what it makes of them."""
     program = needs("zsh", "zsh")
     terminal, theirs = pty.openpty()
     told, telling = os.pipe()
-    env = {**os.environ, "HOME": str(tmp_path), "TERM": "dumb"}
+    env = {**os.environ, "HOME": str(folder), "TERM": "dumb"}
     child = subprocess.Popen(
         [program, "-f", "-i"], stdin=theirs, stdout=theirs, stderr=theirs,
-        env=env, pass_fds=[telling], start_new_session=True,
+        env=env, cwd=folder, pass_fds=[telling], start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
 
@@ -225,8 +233,8 @@ def zsh(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         return seen.decode().rstrip("\n")
 
     try:
-        folder = shlex.quote(str(SHARE / "zsh/site-functions"))
-        assert typed(WIDGET.format(folder=folder, number=telling)) == "ready"
+        functions = shlex.quote(str(SHARE / "zsh/site-functions"))
+        assert typed(WIDGET.format(folder=functions, number=telling)) == "ready"
         yield typed
     finally:
         child.kill()
