@@ -100,7 +100,7 @@ def next_step(here: Here) -> str | None:
 def problems(here: Here, destinations: Sequence[str] = ()) -> list[str]:
     """What keeps connections from here from having several paths, a sentence each."""
     found = []
-    subflow = [e for e in here.endpoints or () if e.flags & host.EndpointFlag.SUBFLOW]
+    creates = host.EndpointFlag.SUBFLOW | host.EndpointFlag.LAMINAR
     if here.sysctls.get("path_manager", "kernel") != "kernel" or here.sysctls.get("pm_type"):
         if here.endpoints:
             found.append("The path manager is not the kernel's, so endpoints and limits are not used.")
@@ -109,8 +109,8 @@ def problems(here: Here, destinations: Sequence[str] = ()) -> list[str]:
             "There are endpoints, but the limit of additional subflows is 0. As root: ip mptcp limits set "
             "subflow 2"
         )
-    for endpoint in subflow:
-        routes = routes_of(endpoint, destinations)
+    for endpoint in here.endpoints or ():
+        routes = routes_of(endpoint, destinations) if endpoint.flags & creates else []
         if routes and not any(routes):
             found.append(f"Endpoint {endpoint.id} gives no path: {routes[0].problem}.")
     return found

@@ -260,6 +260,20 @@ def test_what_cannot_be_reached(mptcp: None) -> None:
 
 
 @pytest.mark.slow
+def test_a_server_that_is_too_far_away(mptcp: None) -> None:
+    """Its answer takes longer than a SYN may wait: cannot tell."""
+
+    def look() -> Outcome:
+        with network("sound", delay=0.35) as made, made.client:
+            set_sysctl("syn_retrans_before_tcp_fallback", 0)
+            return outcome("check", *made.address, "--json")
+
+    found = in_private_network(look)
+    assert (found.code, attempt_of(found)["result"]) == (3, "slow")
+    assert attempt_of(found)["seconds"] >= 0.7
+
+
+@pytest.mark.slow
 def test_no_answer_at_all(mptcp: None) -> None:
     """Neither to MPTCP nor to TCP."""
     with full_listener(socket.AF_INET) as address:
