@@ -3,7 +3,9 @@
 
 of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
+of_events     in mptcp_events()
 of_objects    in the modules above them
+of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table
 of_host       in what reads the settings of a host, and in the commands check and doctor
 __main__      applies them one by one
