@@ -7,6 +7,7 @@ import argparse
 import codecs
 import json
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -129,6 +130,8 @@ def main(argv: Sequence[str]) -> int:
 def _ask_in_turn(options: argparse.Namespace, data: bytes) -> Iterator[Attempt]:
     """The addresses of the host until one answers, as socket.create_connection() tries them."""
     for family, address in _addresses(options.host, options.port, options.family):
+        if sys.stderr.isatty():
+            print(f"mptcp-sockopt check: asking {address[0]}, for seconds if it is silent", file=sys.stderr)
         attempt = ask(Peer(family, address, data, options.wait))
         yield attempt
         if attempt.result not in (Result.UNREACHABLE, Result.REFUSED):
