@@ -5,6 +5,7 @@ of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
 of_objects    in the modules above them
 of_processes  in what reads other processes, and TCP's table
+of_watch      in the command `watch`
 __main__      applies them one by one
 """
 

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""Mutations of `watch`: what it draws, and how it leaves the terminal."""
+
+from . import Mutation, of
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *of(
+        "mptcp_sockopt/cli/_layout.py",
+        "cli/layout",
+        ("return received if sent is None else sent + (received or 0)", "return sent"),
+        ('for path in connection["subflows"] if path["live"]', 'for path in connection["subflows"]'),
+        ('(connection["remote"][0], connection["remote"][1])', 'str(connection["remote"])'),
+        ("return text.lower() in", "return text in"),
+        ("before, self._of = self._of, {}", "before = self._of"),
+        ("deque(maxlen=_SPARK_MOST)", "deque()"),
+        ("levels[min(7, -int(-7 * value // highest))]", "levels[int(7 * value / highest)]"),
+        ('" " if value is None else', '"" if value is None else'),
+        ("return found[:rows], number", "return found, number"),
+        ("top = min(top, last)", "pass"),
+        ("top = (number, skipped + by) if by < left else (number + 1, 0)", "top = (number + 1, 0)"),
+        ("while by > skipped and number:", "while by > skipped:"),
+        ("last = [*events][-told:]", "last = [*events][:told]"),
+        ("[(text[:columns], style) for text, style in", "[(text, style) for text, style in"),
+        ("[*above, *body, *below][:rows]]", "[*above, *body, *below]]"),
+        ('style = "grey" if word in _GREY else ""', 'style = ""'),
+        ('"trouble" if connection["troubles"] else "heading"', '"heading"'),
+        ("if number not in self._cache:", "if True:"),
+        (
+            "self.filter, self.typing, self.top = self.typing, None, (0, 0)",
+            "self.filter, self.typing = self.typing, None",
+        ),
+    ),
+    *of(
+        "mptcp_sockopt/cli/_screen.py",
+        "cli/screen",
+        ("        self._end()\n        if isinstance", "        if isinstance"),
+        ("            self._end()\n            raise", "            raise"),
+        ("        signal.raise_signal(error.number)", "        pass"),
+        ("            signal.signal(number, before)", "            pass"),
+        ("            os.dup2(_STANDARD_OUTPUT, _STANDARD_INPUT)", "            pass"),
+        ("            curses.reset_prog_mode()", "            pass"),
+        ("        self._fit()\n        return [REDRAW]", "        return [REDRAW]"),
+        (
+            "        self.unicode = _draws_unicode()\n        self._fit()",
+            "        self.unicode = _draws_unicode()",
+        ),
+        ("            curses.endwin()\n            signal.signal", "            signal.signal"),
+        ("signal.signal(signal.SIGTSTP, _noted)", "pass"),
+        ("if ready[_STANDARD_INPUT] & ~select.POLLIN:", "if False:"),
+        ('able = curses.tigetstr("cup") is not None', "able = True"),
+        ('and not os.environ.get("NO_COLOR")', ""),
+        ('if not chosen and ctype != "C.UTF-8":', "if not chosen:"),
+        ('return is_utf8 and locale.nl_langinfo(locale.CODESET) == "UTF-8"', "return is_utf8"),
+        ("        self._window.erase()\n", "        self._window.clear()\n"),
+        (
+            "            with contextlib.suppress(curses.error):\n                self._window",
+            "            if True:\n                self._window",
+        ),
+    ),
+    *of(
+        "mptcp_sockopt/cli/watch.py",
+        "cli/watch",
+        (
+            "self.due += self.interval * (1 + late // self.interval)",
+            "self.due = time.monotonic() + self.interval",
+        ),
+        ("self.due += self.interval * (1 + late // self.interval)", "self.due += self.interval"),
+        ("sys.stdout.buffer.flush()", "pass"),
+        ('if record["kind"] == "sample" and next(left) == 1:', "if False:"),
+        ("self.due = time.monotonic() + self._gap()", "pass"),
+        ("self.events.extend(self._between)", "pass"),
+        ("self._interval or (self._next.monotonic", "(self._next.monotonic"),
+        ("max(self.due + self._gap(), time.monotonic())", "self.due"),
+        ("                if left == 1:\n                    return PASS\n", ""),
+        ("            source.read_events()\n", ""),
+    ),
+)
