@@ -39,7 +39,7 @@ struct mptcp_diag_dump {
 	uint32_t barren;      /* datagrams without a record, and receives interrupted by a signal */
 	uint32_t tcp;         /* if not 0, the dump is of TCP sockets in these states (1 << state) */
 	uint32_t port;        /* if not 0, only of sockets with this local or remote port */
-	uint32_t single;      /* the answer is about one socket, and has no end */
+	uint32_t single;      /* the first socket ends the answer */
 };
 #define DIAG_SET_INODES 65536
 #define DIAG_SETS 131072

@@ -20,7 +20,7 @@ from ._views import Whole
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 
-_FLAGS = _border.numbers("MPTCP_SUBFLOW_FLAG_")
+_FLAGS = dict(sorted(_border.numbers("MPTCP_SUBFLOW_FLAG_").items(), key=lambda flag: flag[1]))
 
 
 class SubflowFlag(ShownByName, enum.IntFlag):

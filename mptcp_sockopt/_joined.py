@@ -1,31 +1,40 @@
 # SPDX-License-Identifier: MIT
 """Joined: MPTCP connections and their paths, which the kernel lists in two tables, put together.
 
-The tables cannot be read at one moment, so the order matters: MPTCP's, TCP's, MPTCP's again. A connection
-that is only in the last may have come after TCP's table was read. Without a path there, it is left out. One
-that was in MPTCP's table both times and has no path is asked for by itself before it is called dead.
+They cannot be read at one moment: TCP's first, then MPTCP's. What has no counterpart then may have come or
+gone meanwhile, and is asked for by itself: a connection without a path before it is called dead, and a path
+without a connection before that is called gone.
 """
 
 from __future__ import annotations
 
+import time
+
 from . import _types as t
 from ._border import layouts, lookups, sock_diag
+from ._connections import MPTCPConnection
 from ._diag_rows import MPTCPDiagMsg
-from ._diag_subflow import DiagSubflow
+from ._diag_subflow import DiagSubflow, SubflowFlag
 from ._fields import strided
 from ._mptcp_info import MPTCPInfo
-from ._tcp_info import LIVE_STATES, TCPState
+from ._tcp_info import TCPState
 
-_ALL = 2**32 - 1
-_CONNECTIONS = _ALL & ~(1 << TCPState.LISTEN)
-_SUBFLOWS = _ALL & ~(1 << TCPState.TIME_WAIT)
+_CONNECTIONS = 2**32 - 1 & ~(1 << TCPState.LISTEN)
+_SUBFLOWS = 2**32 - 1 & ~(1 << TCPState.TIME_WAIT)
+#: All but those that most sockets are in.
+_FEW = _SUBFLOWS & ~(1 << TCPState.ESTABLISHED | 1 << TCPState.SYN_SENT | 1 << TCPState.SYN_RECV)
 _INFO_AT = layouts.DIAG_INFO_AT
 _TOKEN, _MORE = (MPTCPInfo.fields[name].place for name in ("token", "subflows"))
 _STATE, _INODE = layouts.DIAG_MSG["state"], layouts.DIAG_MSG["inode"]
+_TOKEN_LOC = layouts.DIAG_SUBFLOW["token_loc"]
 _TOKEN_TOLD = layouts.TOLD["TOKEN_LOC"]
 _LISTEN, _CLOSE = int(TCPState.LISTEN), int(TCPState.CLOSE)
+#: In seconds. A connection that was reset, or closed by MP_FASTCLOSE, loses its path before its own state
+#: changes: 7 ms before, on a busy machine.
+_WAITS = (0, 0.001, 0.002, 0.004, 0.008, 0.016)
+_ENDING = (TCPState.LAST_ACK, TCPState.CLOSING, TCPState.CLOSE)
 _ANY = bytes(16)
-_KEYS = ("family", "state", "sport", "dport", "src", "inode", "token_loc", "told", "privileged")
+_KEYS = ("family", "state", "sport", "dport", "src", "inode", "token_loc", "flags", "told", "privileged")
 #: Counters of connections made without MPTCP: while it was suspended, and for lack of a token.
 _WITHOUT = ("MPCapableSYNTXDisabled", "MPFallbackTokenInit")
 _WITHHELD = (
@@ -37,8 +46,8 @@ _WITHHELD = (
 class _Table:
     """A dump of MPTCP sockets."""
 
-    def __init__(self, port: int, limit: int, states: int = _CONNECTIONS) -> None:
-        self.rows, self.info_length = sock_diag.dump(states, limit, port=port)
+    def __init__(self, port: int, limit: int) -> None:
+        self.rows, self.info_length = sock_diag.dump(_CONNECTIONS, limit, port=port)
         self.stride = sock_diag.stride_of(self.info_length)
 
     def column(self, place: t.Any, start: int = 0) -> list[int]:
@@ -63,63 +72,83 @@ class Joined:
 
     def read(self) -> None:
         """Read the tables, join them, and look for what is missing."""
-        before = _Table(self._port, self._limit, _ALL)
-        if not before.rows and not _were_any_without():
+        before = self._before()
+        if before is None:
+            self.paths, self.tcp_info_length = b"", 0
             return
         self._read_paths(self._port)
         now = _Table(self._port, self._limit)
         if self._port and self._lacks_paths(before, now):
             self._read_paths(0)
             now = _Table(self._port, self._limit)
-        self._withheld = bool(before.rows) and not any(told or mark for *_, told, mark in self._keys())
-        if self._withheld:
+        self._withheld = not any(told or mark for *_, told, mark in self._keys())
+        if self._withheld and now.rows:
             self.missing.append(_WITHHELD)
             self._read_paths(0, now.column(_INODE))
             now = _Table(self._port, self._limit)
         self.rows, self.info_length = now.rows, now.info_length
-        self._join(before, now)
+        self._join(now)
 
-    def _read_paths(self, port: int, inodes: t.Iterable[int] = ()) -> None:
-        self.paths, self.tcp_info_length = sock_diag.dump_subflows(_SUBFLOWS, self._limit, port, inodes)
+    def _before(self) -> dict[int, int] | None:
+        """By token, how many subflows connections with the port have beside the initial one; {} without port.
+
+        None if there is nothing to be found, so that TCP's table need not be read: it can be large.
+        """
+        if self._port:
+            table = _Table(self._port, self._limit)
+            before = dict(zip(table.tokens(), table.column(_MORE, _INFO_AT), strict=True))
+            is_any = bool(before)
+        else:
+            before, is_any = {}, bool(sock_diag.dump(_CONNECTIONS, first=True)[0])
+        return before if is_any or _were_any_without() or self._is_any_beside() else None
+
+    def _is_any_beside(self) -> bool:
+        """Whether there is an MPTCP listener, which may have accepted TCP, or a subflow that ends."""
+        self._read_paths(self._port, states=_FEW)
+        return any(told for *_, told, _ in self._keys())
+
+    def _read_paths(self, port: int, inodes: t.Iterable[int] = (), states: int = _SUBFLOWS) -> None:
+        self.paths, self.tcp_info_length = sock_diag.dump_subflows(states, self._limit, port, inodes)
         self._stride = sock_diag.subflow_stride_of(self.tcp_info_length)
 
     def _keys(self) -> t.Iterator[tuple[t.Any, ...]]:
         """_KEYS of each record of paths."""
         return layouts.selected(self._stride, *_KEYS).iter_unpack(self.paths)
 
-    def _lacks_paths(self, before: _Table, now: _Table) -> bool:
+    def _tokens(self) -> list[int]:
+        """Of the connection of each record of paths; 0 if there is none, or it is not told."""
+        return strided(_TOKEN_LOC, memoryview(self.paths), self._stride, 0).tolist() if self.paths else []
+
+    def _lacks_paths(self, before: dict[int, int], now: _Table) -> bool:
         """Whether a connection has more paths than were read, as one that was joined at another port."""
         counts: dict[int, int] = {}
-        for *_, token, _, _ in self._keys():
+        for token in self._tokens():
             counts[token] = counts.get(token, 0) + 1
-        # In both tables: a path may have come or gone.
-        earlier = dict(zip(before.tokens(), before.column(_MORE, _INFO_AT), strict=True))
+        # Both before and after: a path may have come or gone.
+        columns = now.tokens(), now.column(_MORE, _INFO_AT), now.column(_STATE)
         return any(
-            token in earlier and counts.get(token, 0) <= min(more, earlier[token]) and state != _CLOSE
-            for token, more, state in zip(
-                now.tokens(), now.column(_MORE, _INFO_AT), now.column(_STATE), strict=True
-            )
+            token in before and counts.get(token, 0) <= min(more, before[token]) and state != _CLOSE
+            for token, more, state in zip(*columns, strict=True)
         )
 
-    def _join(self, before: _Table, now: _Table) -> None:
-        rows = {token: number for number, token in enumerate(now.tokens())}
+    def _join(self, now: _Table) -> None:
+        tokens = now.tokens()
+        rows = dict(zip(tokens, range(len(tokens)), strict=True))
         paths: dict[int, list[int]] = {number: [] for number in rows.values()}
         others = []
-        for number, keys in enumerate(self._keys()):
-            row = rows.get(keys[6]) if keys[6] else None
+        for number, row in enumerate(map(rows.get, self._tokens())):
             if row is not None:
                 paths[row].append(number)
-            elif keys[1] != _LISTEN:
-                others.append((number, keys))
+            else:
+                others.append(number)
         # What look-ups find, after what the dumps did.
         self._more_rows: list[bytes] = []
         self._more_paths: list[bytes] = []
         alone: dict[t.Any, list[int]] = {}
         with lookups.Asker() as asker:
-            if others:
+            if others:  # at least every listener
                 alone = self._place(asker, others, rows, paths, now)
-            if not all(paths.values()):
-                self._check(asker, paths, before, now)
+            self._check(asker, paths, now)
         self.index = [(row, *mine) for row, mine in paths.items()]
         self.index += [(-1, *mine) for mine in alone.values()]
         self.rows = _extended(self.rows, self._more_rows, sock_diag.stride_of(self.info_length))
@@ -128,83 +157,138 @@ class Joined:
     def _place(
         self,
         asker: lookups.Asker,
-        others: list[tuple[int, tuple[t.Any, ...]]],
+        others: list[int],
         rows: dict[int, int],
         paths: dict[int, list[int]],
         now: _Table,
     ) -> dict[t.Any, list[int]]:
         """Where rows of TCP's table belong whose token is not in MPTCP's. Returns those of no connection."""
+        unpack_from, stride = layouts.selected(self._stride, *_KEYS).unpack_from, self._stride
+        keys = [(number, *unpack_from(self.paths, number * stride)) for number in others]
         inodes = {inode: number for number, inode in enumerate(now.column(_INODE)) if inode}
-        listeners = self._listeners()
+        listeners = _by_end([one[1:] for one in keys if one[2] == _LISTEN])
+        port = self._port.to_bytes(2, "big") if self._port else None
         alone: dict[t.Any, list[int]] = {}
-        for number, (family, state, sport, dport, src, inode, token, told, _) in others:
-            if not told & _TOKEN_TOLD and inode in inodes:
-                paths[inodes[inode]].append(number)
-            elif self._port and self._port_bytes not in (sport, dport):
+        for number, family, state, sport, dport, src, inode, token, flags, told, _ in keys:
+            if state == _LISTEN:
+                continue
+            if inode in inodes and not told & _TOKEN_TOLD:
+                # A kernel that does tell has just ended it.
+                if self._withheld:
+                    paths[inodes[inode]].append(number)
+            elif port and port not in (sport, dport):
                 continue
             elif not told:
-                if not self._withheld and _takes(listeners, family, sport, src):
-                    alone[number, 0] = [number]
+                if (
+                    not self._withheld
+                    and _is_taken(listeners, family, sport, src)
+                    and self._is_tcp(asker, number)
+                ):
+                    alone[number, None] = [number]
             elif not token:
-                alone[number, 0] = [number]
+                # Made while MPTCP was suspended. (With MCAP_LOC: one that ends, and has forgotten its token.)
+                if told & _TOKEN_TOLD and not flags & SubflowFlag.MCAP_LOC:
+                    alone[number, None] = [number]
             elif token in rows:  # found by the look-up for another path
                 paths[rows[token]].append(number)
-            elif state in LIVE_STATES and (found := asker.connection(token)):
+            elif state in _ENDING:
+                alone.setdefault((None, token), []).append(number)
+            elif (found := asker.connection(token)) is not None:
                 rows[token] = self._added_row(found)
                 paths[rows[token]] = [number]
-            else:
-                alone.setdefault((-1, token), []).append(number)
+            elif (again := self._asked_again(asker, number)) is not None:
+                alone.setdefault((None, token), []).append(self._added_path(again))
         return alone
 
-    @property
-    def _port_bytes(self) -> bytes:
-        return self._port.to_bytes(2, "big")
+    def _is_tcp(self, asker: lookups.Asker, number: int) -> bool:
+        """Whether a connection without MPTCP's ULP never had it: a subflow that ends loses it first.
 
-    def _listeners(self) -> dict[tuple[int, bytes, bytes], bool]:
-        """The listeners by family, port and address, and whether all those are MPTCP."""
-        found: dict[tuple[int, bytes, bytes], bool] = {}
-        for family, state, sport, _, src, _, _, told, _ in self._keys():
-            if state == _LISTEN:
-                key = family, sport, src
-                found[key] = found.get(key, True) and bool(told)
-        return found
+        As by then its counters are zero, only a connection that received no data is asked for again.
+        """
+        path = self._path(number)
+        if path.tcp_info is None or path.tcp_info.data_segs_in:
+            return True
+        again = self._asked_again(asker, number)
+        return again is not None and again.state != TCPState.LISTEN
 
-    def _check(self, asker: lookups.Asker, paths: dict[int, list[int]], before: _Table, now: _Table) -> None:
-        """Ask for each connection without a path: it may have come, or gone, during the dumps."""
-        known = set(before.tokens())
-        tokens, states = now.tokens(), now.column(_STATE)
-        for row in [row for row, mine in paths.items() if not mine]:
-            if tokens[row] not in known:
+    def _check(self, asker: lookups.Asker, paths: dict[int, list[int]], now: _Table) -> None:
+        """Ask for each connection without a path: that, or its path, may have come or gone meanwhile."""
+        without = [row for row, mine in paths.items() if not mine]
+        states = now.column(_STATE) if without else []
+        doubtful = []
+        for row in without:
+            if states[row] != _CLOSE:
+                start = row * now.stride
+                doubtful.append(MPTCPDiagMsg._trusted(now.rows[start : start + _INFO_AT + now.info_length]))
                 del paths[row]
-            elif states[row] != _CLOSE:
-                self._find_path(asker, paths, row, now)
+        for wait in _WAITS if doubtful else ():
+            time.sleep(wait)
+            answers = [self._found(asker, one, paths) for one in doubtful]
+            doubtful = [msg for msg in answers if msg is not None]
+            if not doubtful:
+                break
+        for msg in doubtful:
+            paths[self._added_row(msg)] = []
 
-    def _find_path(self, asker: lookups.Asker, paths: dict[int, list[int]], row: int, now: _Table) -> None:
-        msg = MPTCPDiagMsg._trusted(now.rows[row * now.stride :][: _INFO_AT + now.info_length])
+    def _found(
+        self, asker: lookups.Asker, msg: MPTCPDiagMsg, paths: dict[int, list[int]]
+    ) -> MPTCPDiagMsg | None:
+        """Take a connection in that has a path, or needs none; return it as it is now if it seems dead."""
         path = asker.subflow(msg.local, msg.remote)
-        if path is not None:
-            subflow = DiagSubflow._trusted(path)
-            if subflow.token_local in (msg.info.token, None) and subflow.inode == msg.inode:
-                paths[row].append(len(self.paths) // self._stride + len(self._more_paths))
-                self._more_paths.append(path)
-                return
+        if path is not None and _belongs(DiagSubflow._trusted(path), msg):
+            paths[self._added_row(msg)] = [self._added_path(path)]
+            return None
         again = asker.connection(msg.info.token)
-        del paths[row]
-        if again is not None:
-            paths[self._added_row(again)] = []
+        if again is None:
+            return None
+        msg = MPTCPDiagMsg._trusted(again)
+        if MPTCPConnection(msg, ()).dead:
+            return msg
+        paths[self._added_row(msg)] = []
+        return None
 
-    def _added_row(self, found: bytes) -> int:
+    def _path(self, number: int) -> DiagSubflow:
+        return DiagSubflow._trusted(bytes(self.paths[number * self._stride :][: self._stride]))
+
+    def _asked_again(self, asker: lookups.Asker, number: int) -> DiagSubflow | None:
+        """What is now in the place of a record of a path; None if there is nothing, or something else."""
+        before, now = self._path(number), None
+        path = asker.subflow(before.local, before.remote)
+        if path is not None:
+            now = DiagSubflow._trusted(path)
+        return now if now is not None and now.token_local == before.token_local else None
+
+    def _added_path(self, found: bytes | DiagSubflow) -> int:
+        self._more_paths.append(bytes(found))
+        return len(self.paths) // self._stride + len(self._more_paths) - 1
+
+    def _added_row(self, found: bytes | MPTCPDiagMsg) -> int:
         if not self.info_length:
             self.info_length = len(found) - _INFO_AT
-        self._more_rows.append(found)
+        self._more_rows.append(bytes(found))
         stride = sock_diag.stride_of(self.info_length)
         return len(self.rows) // stride + len(self._more_rows) - 1
 
 
-def _takes(listeners: dict[tuple[int, bytes, bytes], bool], family: int, port: bytes, address: bytes) -> bool:
-    """Whether it was an MPTCP listener that accepted a connection with this end: the kernel prefers one with
-    the address itself."""
-    exact = listeners.get((family, port, address))
+def _belongs(path: DiagSubflow, msg: MPTCPDiagMsg) -> bool:
+    token = path.token_local
+    return path.state != TCPState.LISTEN and (
+        path.inode == msg.inode if token is None else token == msg.info.token
+    )
+
+
+def _by_end(listeners: list[tuple[t.Any, ...]]) -> dict[tuple[int, bytes, bytes], bool]:
+    """Listeners by family, port and address, and whether all with these are MPTCP."""
+    found: dict[tuple[int, bytes, bytes], bool] = {}
+    for family, _, sport, _, src, _, _, _, told, _ in listeners:
+        end = family, sport, src
+        found[end] = found.get(end, True) and bool(told)
+    return found
+
+
+def _is_taken(listeners: dict[tuple[int, bytes, bytes], bool], family: int, port: bytes, src: bytes) -> bool:
+    """Whether MPTCP listeners take connections to this end: those of the address itself come first."""
+    exact = listeners.get((family, port, src))
     return bool(listeners.get((family, port, _ANY)) if exact is None else exact)
 
 

@@ -34,7 +34,13 @@ from ._views import Subflow, TCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
     from ._growth import Growth
+
+    #: A subflow, which of those before it continues, and its growth.
+    _Found: TypeAlias = tuple[Subflow, Subflow | None, Growth | None]
 
 _GONE = 1000
 _FALLBACK = Status.FALLBACK  # a global is looked up faster
@@ -174,7 +180,7 @@ def _difference(
                 for new, old, grown in live
             ]
         ),
-        growth is not None and not growth[1] and _resending(growth, before, now, last),
+        growth is not None and not growth[1] and _resending(growth, before, now, last, live),
     )
 
 
@@ -188,12 +194,14 @@ def _standing(new: Subflow, old: Subflow | None, elapsed: int | None, last: Upda
     return elapsed if _unacked(old.tcp_info) else 0
 
 
-def _resending(growth: Growth, before: Snapshot | None, now: Snapshot, last: Update | None) -> bool:
+def _resending(
+    growth: Growth, before: Snapshot | None, now: Snapshot, last: Update | None, live: Sequence[_Found]
+) -> bool:
     """Whether this side repeats data; in an update in which none was acknowledged."""
     resent = last is not None and last.resending
-    if not (growth[3] or resent) or before is None or before.info is None or now.info is None:
+    if not (growth[3] or resent) or before is None or before.info is None or now.info is None or not live:
         return False
-    tcp_infos = [subflow.tcp_info for subflow in now.subflows]
+    tcp_infos = [new.tcp_info for new, _, _ in live]
     return (resent and bool(now.info.unacked_bytes)) or is_resending(before.info, now.info, tcp_infos)
 
 

@@ -293,3 +293,4 @@ def _talk_until_it_falls_back(client: socket.socket, accepted: socket.socket) ->
         return mp.status(client) is mp.Status.FALLBACK
 
     until(talk, "a fallback")
+    talk()  # so that the other end notices

@@ -9,6 +9,7 @@ import pickle
 import re
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,15 @@ def test_counters_are_those_of_the_threads_namespace(mptcp: None) -> None:
     def look() -> None:
         before = host.counters()
         assert before == counters()
-        with testing.PrivateNetwork():
-            with fallback_pair(socket.AF_INET):
-                pass
-            assert host.counters()["MPCapableFallbackSYNACK"] == 1
+
+        def elsewhere() -> int:
+            with testing.PrivateNetwork():
+                with fallback_pair(socket.AF_INET):
+                    pass
+                return host.counters()["MPCapableFallbackSYNACK"]
+
+        with ThreadPoolExecutor(1) as thread:  # /proc/net is that of the main thread
+            assert thread.submit(elsewhere).result() == 1
         assert host.counters() == before
 
     in_private_network(look)
@@ -159,9 +165,7 @@ def test_an_endpoint_leaves_by_its_interface_or_not(family: int) -> None:
                 assert astray.problem == f"packets from {bound.address} leave by path0, not path1"
             nowhere = host.route(free)
             assert (nowhere.interface, nowhere.destination) == (None, host.route(bound).destination)
-            assert (nowhere.problem or "").startswith(
-                f"no route to {nowhere.destination} from {free.address} ("
-            )
+            assert (nowhere.problem or "").startswith(f"no route to the internet from {free.address} (")
 
     in_private_network(look)
 
@@ -179,9 +183,9 @@ def test_a_join_fails_where_the_route_says_so(family: int) -> None:
                 testing.add_endpoint("10.66.0.1" if family == socket.AF_INET else "fd66::1")
                 if family == socket.AF_INET6:
                     testing.add_endpoint(paths.client_addresses[1], "path1")
-                assert not any(
-                    host.route(endpoint, paths.server_addresses[0]) for endpoint in host.endpoints()
-                )
+                routes = [host.route(endpoint, paths.server_addresses[0]) for endpoint in host.endpoints()]
+                assert not any(routes)
+                assert routes[0].problem == f"no interface has the address {host.endpoints()[0].address}"
                 address = server.getsockname()[:2]
                 client = mp.create_connection(address, timeout=20, fallback=False)
                 with client, server.accept()[0] as accepted:
@@ -233,6 +237,21 @@ def test_every_option_is_taken_by_tcp(mptcp: None) -> None:
     lacking = (errno.ENOPROTOOPT, errno.EPERM)  # an older kernel, a privilege
     assert {name: numbers for name, numbers in never.items() if numbers - {*lacking}} == {}
     assert len(never) < 5
+
+
+def test_what_tcp_refuses_too_is_left_out(mptcp: None) -> None:
+    """As an option for which nobody lacks the privilege."""
+    needs_root()
+
+    def look() -> list[str]:
+        become_nobody()
+        with socket.socket() as tcp, pytest.raises(PermissionError):
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0)
+        return [option.name for option in host.refused_options()]
+
+    names = testing.in_child(look)
+    assert "SO_MARK" not in names
+    assert "TCP_USER_TIMEOUT" in names
 
 
 def test_without_mptcp_there_is_nothing_to_try(mptcp: None) -> None:

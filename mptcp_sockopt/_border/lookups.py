@@ -51,8 +51,7 @@ class Asker:
         return self._one(socket.AF_INET, {"idiag_cookie": (token, 0)}, subflows=False)
 
     def _one(self, family: int, ident: dict[str, t.Any], *, subflows: bool) -> bytes | None:
-        found = Dump(_ROOM, subflows=subflows)
-        found.c.single = 1
+        found = Dump(_ROOM, first=True, subflows=subflows)
         found.number()
         fd = self._netlink.fileno()
         result = lib.diag_lookup_request(fd, found.c, family, ffi.new("struct inet_diag_sockid *", ident))

@@ -37,8 +37,9 @@ _ATTEMPTS = 10
 _FIRST_SIZE = 1 << 18  # about 1,400 records; untouched memory costs nothing
 #: Bytes of rows, by default.
 LIMIT: int = lib.MOST_RECORDS
-# First buffers that are not in use, as in sockopt.py: reusing one saves 5 % of a small dump. Only this many
-# are kept, no matter how many threads read at once.
+# Buffers that are not in use, as in sockopt.py: reusing one saves 5 % of a small dump, more if it need not
+# grow. Only this many are kept, no matter how many threads read at once, and none that is larger than this.
+_MOST_KEPT = 1 << 20
 _free: deque[Any] = deque(maxlen=2)
 # Every request has its own number, so an old answer in a buffer is never mistaken for the current one.
 _sequences = count(1)
@@ -73,6 +74,7 @@ class Dump:
         local_port: int = 0,
         *,
         port: int = 0,
+        first: bool = False,
         subflows: bool = False,
         sets: Any = ffi.NULL,
     ) -> None:
@@ -80,7 +82,7 @@ class Dump:
         self.sink, self._local_port = sink, local_port
         self._drained = 0
         self.c: Any = ffi.new("struct mptcp_diag_dump *")
-        self.c.port = port
+        self.c.port, self.c.single = port, first
         self._room: int = lib.MPTCP_DIAG_ROOM if subflows else lib.MPTCP_DIAG_DATAGRAM
         if subflows:
             self._datagram = self.c.datagram = allocate("uint8_t[]", lib.MPTCP_DIAG_DATAGRAM)
@@ -102,7 +104,7 @@ class Dump:
     def take(self) -> memoryview:
         """The records, using little more memory than they need. Must be the last call."""
         rows = self.rows()
-        if self.c.size > _FIRST_SIZE:  # it was at most doubled, so almost half of it is used
+        if self.c.size > _MOST_KEPT:  # it was at most doubled, so almost half of it is used
             return rows.toreadonly()
         copy = memoryview(bytes(rows))
         _free.append(self._records)
@@ -147,20 +149,24 @@ class Dump:
         return bool(lib.LEAST_MPTCP_INFO <= self.c.info_length < _TCP_INFO)
 
 
-def dump(states: int, limit: int = LIMIT, before: int = 0, port: int = 0) -> tuple[memoryview, int]:
+def dump(
+    states: int, limit: int = LIMIT, before: int = 0, port: int = 0, *, first: bool = False
+) -> tuple[memoryview, int]:
     """Records of the MPTCP sockets in these states (1 << state), as described in csrc/mptcp_diag.h.
 
     Returns the records, and the size of mptcp_info in each (0 without records). The first before bytes of
-    limit are in use. port: only of sockets with this local or remote port (0: any).
+    limit are in use. port: only of sockets with this local or remote port (0: any). first: of one only, the
+    first that the kernel finds.
     """
     if limit < _FIRST_SIZE:
         raise ValueError(f"limit must be at least {_FIRST_SIZE} bytes, not {limit}")
     left = limit - before
     for _ in range(_ATTEMPTS):
-        result, found = attempt(states, socket.AF_UNSPEC, made=Dump(left, port=port))
+        result, found = attempt(states, socket.AF_UNSPEC, made=Dump(left, port=port, first=first))
         # An empty result proves nothing: this kernel may have looked for TCP sockets.
         if (result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL:
-            result, found = attempt(states, socket.AF_INET, socket.AF_INET6, made=Dump(left, port=port))
+            made = Dump(left, port=port, first=first)
+            result, found = attempt(states, socket.AF_INET, socket.AF_INET6, made=made)
         if result == 0 and not found.c.interrupted:
             return found.take(), found.c.info_length
         _raise_unless_disturbed(result, found, "the sockets", limit)

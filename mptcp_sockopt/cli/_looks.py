@@ -12,11 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes
+from mptcp_sockopt import host, processes
 
 from ._outcome import CannotRun
-
-_mp: Any = mp
 
 #: What a record holds of MPTCPInfo and TCPInfo, unless it is full.
 INFO_FIELDS = (
@@ -65,16 +63,20 @@ class Looks:
         self, port: int = 0, pid: int | None = None, full: bool = False, all_states: bool = False
     ) -> None:
         self._port, self._pid, self._full, self._all = port, pid, full, all_states
+        #: Of the last look: its time, connections by token and addresses, and paths by the same.
         self._time = 0
-        self._connections: dict[Any, mp.MPTCPInfo | None] = {}
-        self._paths: dict[Any, tuple[int | None, int | None, int | None]] = {}
+        self._before: dict[Any, tuple[mp.MPTCPInfo | None, dict[str, Any] | None]] = {}
+        self._paths_before: dict[Any, tuple[dict[str, Any], int | None]] = {}
+        #: What the flags of a path say.
+        self._marks: dict[Any, tuple[Any, ...]] = {}
+        self._interfaces: dict[str, str] = {}
         self._owners = _Owners()
         if pid is not None:
             _inodes_of(pid)
 
     def look(self) -> Sample:
         """Look once. OSError as mptcp_diag()."""
-        found = _mp.mptcp_diag(subflows=True, listening=self._all, port=self._port)
+        found = mp.mptcp_diag(subflows=True, listening=self._all, port=self._port)
         at = time.time() - (time.monotonic_ns() - found.time) / 1e9
         missing = list(found.missing)
         rows = [row for row in found if self._all or _is_open(row)]
@@ -85,133 +87,181 @@ class Looks:
                 held = set()
                 missing.append(f"{ended}")
             rows = [row for row in rows if row.inode in held]
-        unseen = self._owners.look([row.inode for row in rows])
-        last, self._connections = self._connections, {}
-        paths, self._paths = self._paths, {}
-        seconds = (found.time - self._time) / 1e9 if self._time else None
-        records = [self._connection(row, last, paths, found.time, seconds) for row in rows]
-        self._time = found.time
-        return Sample(at, found.time, records, missing + unseen)
+        missing += self._owners.look([row.inode for row in rows])
+        self._interfaces = _interfaces()
+        before, self._before = self._before, {}
+        paths_before, self._paths_before = self._paths_before, {}
+        now, seconds = found.time, (found.time - self._time) / 1e9 if self._time else 0.0
+        records = []
+        for row in rows:
+            paths = [self._path(path, row.token, paths_before, now, seconds) for path in row.subflows]
+            records.append(self._connection(row, paths, before, seconds))
+        self._time = now
+        return Sample(at, now, records, missing)
 
     def _connection(
-        self, row: Any, last: Mapping[Any, Any], paths: Mapping[Any, Any], now: int, seconds: float | None
+        self,
+        row: mp.MPTCPConnection,
+        paths: list[dict[str, Any]],
+        last: Mapping[Any, tuple[mp.MPTCPInfo | None, dict[str, Any] | None]],
+        seconds: float,
     ) -> dict[str, Any]:
-        key = row.token, row.local, row.remote
-        info, before = row.info, last.get(key)
-        self._connections[key] = info
-        subflows = [self._subflow(row.token, path, paths, now, seconds) for path in row.subflows]
-        fell_back = row.status is mp.Status.FALLBACK
+        info, local, remote = row.info, row.local, row.remote
+        token = row.token
+        key = token, local, remote
+        was, before = last.get(key, (None, None))
+        now = None if info is None else self._of_info(info)
+        self._before[key] = info, now
+        status, inode = row.status, row.inode
         troubles = []
-        if row.dead:
+        if not any(path["live"] for path in paths) and row.dead:
             troubles.append("no_path")
-        if before is not None and info is not None and not fell_back:
-            infos = [path.tcp_info for path in row.subflows if path.tcp_info is not None]
-            if mp.is_resending(before, info, infos):
+        # Most connections have no new retransmissions, so that there is nothing to ask.
+        if info and was and before and now and before["bytes_retrans"] != now["bytes_retrans"]:
+            tcp_infos = [path.tcp_info for path in row.subflows if path.tcp_info]
+            if mp.is_resending(was, info, tcp_infos):
                 troubles.append("resending")
-        if any(path["stalled"] for path in subflows):
+        if any(path["stalled"] for path in paths):
             troubles.append("stalled")
-        if fell_back:
+        reason = None
+        if status is mp.Status.FALLBACK:
             troubles.append("fell_back")
+            reason = row.fallback_reason
         return {
-            "token": row.token,
-            "status": row.status.value,
-            "state": str(row.state),
-            "fallback_reason": row.fallback_reason and row.fallback_reason.value,
+            "token": token,
+            "status": _STATUS[status],
+            "state": _state(row.state),
+            "fallback_reason": reason and reason.value,
             "troubles": troubles,
-            "local": list(row.local),
-            "remote": list(row.remote),
-            "inode": row.inode or None,
+            "local": list(local),
+            "remote": list(remote),
+            "inode": inode or None,
             "uid": row.uid,
             "rqueue": row.rqueue,
-            "processes": self._owners[row.inode],
-            "info": info and self._of_info(info),
-            "rates": _rates(before, info, subflows, fell_back, seconds),
-            "subflows": subflows,
+            "processes": self._owners[inode],
+            "info": now,
+            "rates": _rates(before, now, paths, status, seconds) if seconds else None,
+            "subflows": paths,
         }
 
-    def _subflow(
-        self, token: int | None, path: Any, before: Mapping[Any, Any], now: int, seconds: float | None
+    def _path(
+        self,
+        path: mp.DiagSubflow,
+        token: int | None,
+        before: Mapping[Any, tuple[dict[str, Any], int | None]],
+        monotonic: int,
+        seconds: float,
     ) -> dict[str, Any]:
-        tcp_info = path.tcp_info
-        stalled, rates = None, None
-        if tcp_info is not None:
-            key = token, path.local, path.remote
-            acked, received, since = before.get(key, (None, None, None))
-            new_acked, new_received = tcp_info.bytes_acked, tcp_info.bytes_received
-            standing = None
-            if tcp_info.unacked == 0:
+        local, remote = path.local, path.remote
+        info = path.tcp_info
+        now, stalled, rates = None, None, None
+        if info is not None:
+            now = self._of_tcp_info(info)
+            key = token, local, remote
+            was, since = before.get(key, (None, None))
+            # How long nothing was acknowledged, though at every look something was outstanding.
+            if not now["unacked"]:
                 since = None
-            elif since is None or acked != new_acked:
-                since = now
-            if key in before:
-                standing = now - since if since is not None else 0
-                if seconds:
-                    rates = {
-                        "bytes_acked": _per_second(acked, new_acked, seconds),
-                        "bytes_received": _per_second(received, new_received, seconds),
-                    }
-            self._paths[key] = new_acked, new_received, since
-            stalled = mp.is_stalled(tcp_info, standing)
-        return {
+            elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
+                since = monotonic
+            self._paths_before[key] = now, since
+            if was is not None:
+                stalled = mp.is_stalled(info, monotonic - since if since is not None else 0)
+                rates = {
+                    "bytes_acked": _per_second(was, now, "bytes_acked", seconds),
+                    "bytes_received": _per_second(was, now, "bytes_received", seconds),
+                }
+            else:
+                stalled = mp.is_stalled(info)
+        flags = path.flags
+        marks = self._marks.get(flags)
+        if marks is None:
+            marks = path.opened_by, path.backup_local, path.backup_remote, flags and int(flags)
+            self._marks[flags] = marks
+        opened_by, backup_local, backup_remote, bits = marks
+        interface = self._interfaces.get(local[0])
+        record = {
             "id": path.id,
             "remote_id": path.remote_id,
-            "local": list(path.local),
-            "remote": list(path.remote),
-            "interface": None,
-            "opened_by": path.opened_by,
-            "backup_local": path.backup_local,
-            "backup_remote": path.backup_remote,
-            "state": str(path.state),
+            "local": list(local),
+            "remote": list(remote),
+            "interface": interface,
+            "opened_by": opened_by,
+            "backup_local": backup_local,
+            "backup_remote": backup_remote,
+            "state": _state(path.state),
             "live": path.live,
             "stalled": stalled,
-            "flags": path.flags if path.flags is None else int(path.flags),
-            "tcp_info": tcp_info and self._of_tcp_info(tcp_info),
+            "flags": bits,
+            "tcp_info": now,
             "rates": rates,
         }
+        if self._full:
+            for name in _MAP:
+                record[name] = getattr(path, name)
+            if record["map_seq"] is not None:
+                record["map_seq"] = str(record["map_seq"])
+        return record
 
     def _of_info(self, info: mp.MPTCPInfo) -> dict[str, Any]:
         if not self._full:
             return _INFO(info)
         found = info.asdict(clean=True)
-        for name in ("write_seq", "snd_una", "rcv_nxt"):
-            found[name] = str(found[name])  # exceed 2^53
+        for name in _SEQUENCES:
+            found[name] = str(found[name])
         return found
 
     def _of_tcp_info(self, tcp_info: mp.TCPInfo) -> dict[str, Any]:
         return tcp_info.asdict(clean=True) if self._full else _TCP_INFO(tcp_info)
 
 
-def _is_open(row: Any) -> bool:
-    if row.status.value in ("listening", "closing"):
+_MAP = ("map_seq", "map_sfseq", "ssn_offset", "map_datalen", "relwrite_seq")
+_SEQUENCES = [name for name, field in mp.MPTCPInfo.fields.items() if field.kind == "sequence"]
+# An enum's own value and name take longer.
+_STATUS = {status: status.value for status in mp.Status}
+_STATES = {int(state): str(state) for state in mp.TCPState}
+
+
+def _state(state: int) -> str:
+    return _STATES.get(state) or str(state)
+
+
+def _is_open(row: mp.MPTCPConnection) -> bool:
+    if row.status is mp.Status.LISTENING or row.status is mp.Status.CLOSING:
         return False
-    return bool(row.state != mp.TCPState.CLOSE or row.subflows)
+    return bool(row.subflows) or row.state != mp.TCPState.CLOSE
 
 
-def _per_second(before: int | None, now: int | None, seconds: float) -> float | None:
-    if before is None or now is None or now < before:  # another connection with the same addresses
+def _interfaces() -> dict[str, str]:
+    """The interface of each address that only one has, also as an IPv6 socket shows IPv4 addresses."""
+    found = {address: names[0] for address, names in host.addresses().items() if len(names) == 1}
+    return found | {f"::ffff:{address}": name for address, name in found.items() if "." in address}
+
+
+def _per_second(before: dict[str, Any], now: dict[str, Any], name: str, seconds: float) -> int | None:
+    old: int | None = before[name]
+    new: int | None = now[name]
+    if new == old and new is not None:
+        return 0
+    if old is None or new is None or new < old or not seconds:  # less: another one with the same addresses
         return None
-    return round((now - before) / seconds, 1)
+    return round((new - old) / seconds)
 
 
 def _rates(
-    before: mp.MPTCPInfo | None,
-    now: mp.MPTCPInfo | None,
-    subflows: list[dict[str, Any]],
-    fell_back: bool,
-    seconds: float | None,
-) -> dict[str, float | None] | None:
-    """Of the connection. After a fallback, only TCP knows what was acknowledged and received."""
-    if not seconds:
-        return None
-    names = ("bytes_sent", "bytes_acked", "bytes_received")
-    rates = (
-        dict.fromkeys(names)
-        if before is None or now is None
-        else {name: _per_second(getattr(before, name), getattr(now, name), seconds) for name in names}
-    )
-    if (fell_back or now is None) and subflows:
-        rates |= subflows[0]["rates"] or {}
-    return None if all(value is None for value in rates.values()) else rates
+    before: dict[str, Any] | None,
+    now: dict[str, Any] | None,
+    paths: list[dict[str, Any]],
+    status: mp.Status,
+    seconds: float,
+) -> dict[str, int | None] | None:
+    """Of the connection. If it is not MPTCP, only TCP knows what was acknowledged and received."""
+    rates: dict[str, int | None] = dict.fromkeys(("bytes_sent", "bytes_acked", "bytes_received"))
+    if before is not None and now is not None:
+        rates = {name: _per_second(before, now, name, seconds) for name in rates}
+    if paths and (now is None or status is mp.Status.FALLBACK):
+        rates.update(paths[0]["rates"] or {})
+    return None if set(rates.values()) == {None} else rates
 
 
 # ------------------------------------------------------------------------------------------------ owners

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: MIT
+"""``mptcp-sockopt watch``: every connection with its paths and their rates, full screen; or a recording."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mptcp_sockopt as mp
+
+from . import _layout
+from ._blocks import endpoint, printable
+from ._outcome import PASS, CannotRun, need_streams, port, positive, writing
+from ._recording import Looks, Sample, Writer, event_record, read_recording
+from ._table import parsed
+
+_LONGEST = 86_400.0  # seconds between two samples
+_QUIET = 0.1  # seconds after drawing in which events wait, so that many of them do not draw as often
+
+
+_DESCRIPTION = """\
+Show every MPTCP connection of this network namespace with its paths and their
+rates, full screen. If standard output is not a terminal, print JSON lines: a
+header, then a line for each sample, as `record` writes them."""
+_EPILOG = """\
+keys:
+  s                  sort by the next KEY
+  / or f             filter by a text: an address, a process, a status
+  p or space         pause, and go on
+  n                  take the next sample at once, also in a pause
+  arrows, PgUp, PgDn, Home, End
+                     scroll
+  ?                  show the keys
+  q                  quit
+
+Exit status: 0 after q or N samples; 3 if it cannot run here."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog="mptcp-sockopt watch",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-i",
+        "--interval",
+        type=positive(float, _LONGEST),
+        metavar="S",
+        help="seconds between two samples (1, or as recorded)",
+    )
+    parser.add_argument("-n", "--samples", type=positive(int), metavar="N", help="end after N samples")
+    parser.add_argument(
+        "--sort",
+        choices=list(_layout.SORTS),
+        default="trouble",
+        metavar="KEY",
+        help=f"what comes first: {', '.join(_layout.SORTS)} (%(default)s)",
+    )
+    parser.add_argument("--port", type=port, default=0, metavar="P", help="only connections with port P")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a recording, shown at its own speed")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Watch until q, Ctrl-C or -n; returns the exit code."""
+    need_streams("stdout")
+    options = parsed(parser(), argv)
+    if not sys.stdout.isatty():
+        return _print_lines(options)
+    source = _Replay(options) if options.file is not None else _Live(options)
+    with contextlib.closing(source):
+        return _show(source, _layout.View(sort=options.sort), options.samples)
+
+
+class _Ticks:
+    """Times that are an interval apart, on the monotonic clock, so that a late sample delays no other."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval, self.due = interval, time.monotonic()
+
+    def advance(self) -> None:
+        """On to the next tick that has not passed."""
+        late = max(0.0, time.monotonic() - self.due)
+        self.due += self.interval * (1 + late // self.interval)
+
+
+# ------------------------------------------------------------------------------------------------ JSON lines
+
+
+def _print_lines(options: argparse.Namespace) -> int:
+    with writing():
+        if options.file is not None:
+            _print_recording(options)
+            return PASS
+        looks, ticks, writer = Looks(port=options.port), _Ticks(options.interval or 1.0), Writer(_write)
+        sample = looks.look()
+        writer.header(interval=ticks.interval, port=options.port, missing=sample.missing)
+        for left in _countdown(options.samples):
+            writer.sample(sample)
+            if left != 1:
+                ticks.advance()
+                time.sleep(max(0.0, ticks.due - time.monotonic()))
+                sample = looks.look()
+    return PASS
+
+
+def _print_recording(options: argparse.Namespace) -> None:
+    header, lines = read_recording(options.file)
+    left = _countdown(options.samples)
+    for record in itertools.chain([header], lines):
+        if record["kind"] == "sample":
+            record["connections"] = _with_port(record["connections"], options.port)
+        _write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        if record["kind"] == "sample" and next(left) == 1:
+            break
+
+
+def _write(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+
+
+def _countdown(number: int | None) -> Iterator[int]:
+    """number, number - 1, ... 1; without a number, zeros for ever."""
+    return itertools.repeat(0) if number is None else iter(range(number, 0, -1))
+
+
+def _with_port(connections: list[dict[str, Any]], port: int) -> list[dict[str, Any]]:
+    """Those that have the port, at either end or on a path."""
+
+    def has_it(connection: dict[str, Any]) -> bool:
+        ends = [connection, *connection["subflows"]]
+        return any(port in (end["local"][1], end["remote"][1]) for end in ends)
+
+    return [connection for connection in connections if has_it(connection)] if port else connections
+
+
+# ---------------------------------------------------------------------------------------------------- screen
+
+
+class _Source:
+    """Where samples come from, and events."""
+
+    due: float | None
+    """When to take the next sample, by time.monotonic(); None: there is none."""
+    pace: str
+    """What the title says of it."""
+    descriptors: Sequence[int] = ()
+    """One of them can be read when read_events() has something to read."""
+
+    def __init__(self) -> None:
+        self.events: deque[str] = deque(maxlen=_layout.EVENTS)
+        self.due = time.monotonic()
+
+    def take(self) -> Sample:
+        """The next sample."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """After a pause, or a sample out of turn: count the time from now."""
+        raise NotImplementedError
+
+    def read_events(self) -> None:
+        """Read what can be read now."""
+
+    def close(self) -> None:
+        """Give back what it has open."""
+
+
+def _show(source: _Source, view: _layout.View, samples: int | None) -> int:
+    try:
+        from ._screen import Screen
+    except ModuleNotFoundError as error:
+        raise CannotRun(
+            f"this Python was built without curses ({error}); `mptcp-sockopt show` needs none, and "
+            "`mptcp-sockopt watch | cat` prints JSON lines"
+        ) from None
+    goodputs, sample = _layout.Goodputs(), source.take()
+    goodputs.add(sample.connections)
+    left = samples
+    with Screen() as screen:
+        while True:
+            frame = _layout.frame(
+                sample, view, goodputs, source.events, *screen.size, pace=source.pace, unicode=screen.unicode
+            )
+            view.top, view.scroll = frame.top, 0
+            screen.draw(frame.lines)
+            due = None if view.paused else source.due
+            keys = screen.wait(_until(due, _QUIET)) or screen.wait(_until(due), source.descriptors)
+            source.read_events()
+            was_paused, wanted = view.paused, False
+            for key in keys:
+                if view.typing is None and key == "q":
+                    return PASS
+                wanted = wanted or (view.typing is None and key == "n" and source.due is not None)
+                view.press(key, frame.page)
+            if was_paused and not view.paused:
+                source.go_on()
+            if wanted or (not view.paused and source.due is not None and source.due <= time.monotonic()):
+                if left == 1:
+                    return PASS
+                left = left and left - 1
+                sample = source.take()
+                goodputs.add(sample.connections)
+                if wanted:
+                    source.go_on()
+
+
+def _until(due: float | None, most: float | None = None) -> float | None:
+    """Seconds until then, but at most so many."""
+    if due is None:
+        return most
+    left = max(0.0, due - time.monotonic())
+    return left if most is None else min(left, most)
+
+
+class _Live(_Source):
+    """The kernel's connections, and its events where this user may read them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__()
+        self._looks, self._ticks = Looks(port=options.port), _Ticks(options.interval or 1.0)
+        self.pace = f"every {self._ticks.interval:g} s"
+        self._source: mp.MPTCPEvents | None = None
+        try:
+            self._source = mp.mptcp_events()
+            self.descriptors = [self._source.fileno()]
+        except OSError as error:
+            self.events.append(f"no events: {error.strerror or error}")
+
+    def take(self) -> Sample:
+        sample = self._looks.look()
+        self._ticks.advance()
+        self.due = self._ticks.due
+        return sample
+
+    def go_on(self) -> None:
+        self._ticks = _Ticks(self._ticks.interval)
+        self._ticks.advance()
+        self.due = self._ticks.due
+
+    def read_events(self) -> None:
+        if self._source is not None:
+            for event in self._source.read():
+                self.events.append(_in_words(event_record(event), time.time()))
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+
+
+class _Replay(_Source):
+    """A recording: its samples with the time between them that they had, and its events with them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__()
+        self._header, self._lines = read_recording(options.file)
+        self._port, self._interval = options.port, options.interval
+        self.pace = self._name = printable(os.path.basename(options.file))
+        self._between: list[str] = []
+        self._next = self._read()
+        if self._next is None:
+            raise CannotRun(f"{options.file} has no samples")
+        self._shown = self._next
+
+    def take(self) -> Sample:
+        assert self._next is not None
+        assert self.due is not None
+        self._shown = self._next
+        self.events.extend(self._between)
+        self._next = self._read()
+        if self._next is None:
+            self.due, self.pace = None, f"{self._name} (its end)"
+        else:
+            self.due = max(self.due + self._gap(), time.monotonic())  # later if this process was stopped
+        return self._shown
+
+    def go_on(self) -> None:
+        if self._next is not None:
+            self.due = time.monotonic() + self._gap()
+
+    def _gap(self) -> float:
+        assert self._next is not None
+        return self._interval or (self._next.monotonic - self._shown.monotonic) / 1e9
+
+    def _read(self) -> Sample | None:
+        self._between = []
+        for line in self._lines:
+            at = self._header["time"] + (line["monotonic"] - self._header["monotonic"]) / 1e9
+            if line["kind"] == "sample":
+                connections = _with_port(line["connections"], self._port)
+                return Sample(at, line["monotonic"], connections, self._header["missing"])
+            self._between.append(_in_words(line, at))
+        return None
+
+
+def _in_words(record: dict[str, Any], at: float) -> str:
+    """A line of a recording that is no sample: "12:34:56 SUB_CLOSED 10.0.1.1:4000 to 10.0.1.2:443 ..."."""
+    words = [time.strftime("%H:%M:%S", time.localtime(at))]
+    if record["kind"] == "missed":
+        return f"{words[0]} {record['samples']} samples are missing in the recording"
+    words.append(printable(record["event"]))
+    ends = [endpoint(record[name]) for name in ("local", "remote") if record.get(name)]
+    words += [" to ".join(ends)] * bool(ends)
+    words += [f"{name} {record[name]}" for name in ("token", "id", "error") if record.get(name) is not None]
+    return " ".join(words)
