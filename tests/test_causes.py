@@ -42,7 +42,7 @@ def test_a_cause_is_in_its_class(name: str, mptcp: None) -> None:
     assert in_private_network(lambda: reason_when_it_falls_back(name, INET)) is CAUSES[name].reason
 
 
-@pytest.mark.parametrize("name", CAUSES.keys() - PATIENT)
+@pytest.mark.parametrize("name", sorted(CAUSES.keys() - PATIENT))
 def test_a_cause_is_in_its_class_over_ipv6(name: str, mptcp: None) -> None:
     """The same flags."""
     assert in_private_network(lambda: reason_when_it_falls_back(name, INET6)) is CAUSES[name].reason
