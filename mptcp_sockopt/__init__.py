@@ -11,6 +11,8 @@
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
     mptcp_events()           connections, subflows and addresses that come and go, live
+    mptcp_diag()             every MPTCP connection here; with subflows=True, its paths too
+    mptcp_lookup()           one connection, by its two addresses or its token
     is_supported()           whether MPTCP sockets can be created here, or why not
     mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
     mptcp_sockopt.testing    private networks and emulated paths for your tests
