@@ -8,7 +8,6 @@ import json
 import socket
 import threading
 import time
-import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -259,24 +258,20 @@ def test_plain_tcp_is_left_out(mptcp: None) -> None:
     in_private_network(look)
 
 
-def test_memory_stays_what_it_is(mptcp: None) -> None:
-    """Of many looks, with some new connections each time, once ages are numbers that Python does not cache."""
+def test_what_is_gone_is_forgotten(mptcp: None) -> None:
+    """Nothing is kept of connections that are not there any more, but what the last two looks had."""
 
     def look() -> None:
         looks = Looks()
-
-        def size_after(number: int) -> int:
-            for _ in range(number):
+        with connections(5):
+            for _ in range(10):
                 with mptcp_pair(INET):
                     looks.look()
-            return tracemalloc.get_traced_memory()[0]
-
-        tracemalloc.start()
-        with connections(20) as ends:
-            until(lambda: size_after(1) and mp.mptcp_tcpinfo(ends[0])[0].last_ack_recv > 300, "ages")
-            before = size_after(5)
-            assert size_after(60) - before < 30_000
-        tracemalloc.stop()
+            until(lambda: len(looks.look().connections) == 10, "the end of the others")
+            looks.look()
+            kept = looks._owners, looks._this.connections, looks._this.paths, looks._last.paths
+            assert [len(memory) for memory in kept] == [10, 10, 10, 10]
+            assert len(looks._pick._ends) == 10
 
     in_private_network(look)
 
