@@ -199,6 +199,32 @@ def test_zoom(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_one_path_alone(tmp_path: Path) -> None:
+    """By a click on its name; all again by another, or on the connection. The connection stays, and the scale
+    is that of what is shown."""
+    found = seen(
+        tmp_path,
+        page(many_paths(3, 200)),
+        """
+        const key = n => byId("key").children[n].click();
+        const now = () => [
+            [0, 1, 2].map(n => all(panel(n), "path.fresh").length),
+            all(byId("key"), "[aria-pressed=true]").map(e => e.textContent),
+            Math.max(...all(panel(1), "text").map(e => +e.textContent).filter(isFinite)),
+        ];
+        seen.before = now();
+        key(2); seen.alone = now();
+        point("pointermove", 1, 0.5); seen.tip = tip().length;
+        key(2); seen.again = now();
+        key(1); key(0); seen.connection = now();
+        """,
+    )
+    assert found["before"] == found["again"] == found["connection"] == [[1, 3, 3], ["the connection"], 40]
+    assert found["alone"] == [[1, 1, 1], ["1  10.0.1.1 -> 10.0.1.2"], 10]
+    assert found["tip"] == 3  # time, path, event
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1000])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_light_and_dark_wide_and_narrow(tmp_path: Path, dark: bool, width: int) -> None:
