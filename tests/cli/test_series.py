@@ -69,11 +69,12 @@ def test_gauges_of_a_path() -> None:
 
 def test_after_a_fallback_goodput_is_that_of_tcp() -> None:
     """mptcp_info.bytes_acked then counts what was queued."""
+    fallen: dict[str, Any] = {"status": "fallback", "troubles": ["fell_back"]}
     lines = [
         sample(0.0, connection(100, 0, path(0, 100))),
         sample(0.1, connection(200, 0, path(0, 200))),
-        sample(0.2, connection(9_000, 0, path(0, 250), status="fallback")),
-        sample(0.3, connection(20_000, 0, path(0, 300), status="fallback")),
+        sample(0.2, connection(9_000, 0, path(0, 250), **fallen)),
+        sample(0.3, connection(20_000, 0, path(0, 300), **fallen)),
     ]
     series = read(lines)
     assert shown(series.sent) == [NAN, 1000, 500, 500]
@@ -222,6 +223,24 @@ def test_a_stall_begins_with_the_first_sample_without_an_ack() -> None:
     series = read(lines)
     assert [*series.paths[0].stalled] == [0, 0, 0, 1, 1, 1]
     assert [*series.marks] == [(0.3, "path 1: no ACKs")]
+
+
+def test_troubles_of_the_connection_are_marked() -> None:
+    """When they begin; not those that it had from the start."""
+    troubles = [
+        ["fell_back"],
+        ["fell_back"],
+        ["no_path", "stalled"],
+        ["no_path"],
+        [],
+        ["no_path", "resending"],
+    ]
+    lines = [sample(n / 10, connection(0, 0, path(0), troubles=words)) for n, words in enumerate(troubles)]
+    assert [*read(lines).marks] == [
+        (0.2, "no path is left"),
+        (0.5, "no path is left"),
+        (0.5, "the same bytes are sent again and again"),
+    ]
 
 
 def test_events_of_this_connection_in_words() -> None:
