@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         mptcp_lookup,
     )
     from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
+    from ._picking import ConnectionPicker
     from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
     from ._sockets import Support, create_connection, create_server, create_socket, is_supported
@@ -79,6 +80,7 @@ __all__ = [
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
     "Address",
+    "ConnectionPicker",
     "DiagSubflow",
     "FallbackReason",
     "InfoFlag",
@@ -141,6 +143,7 @@ _LATER = {
         "mptcp_diag",
         "mptcp_lookup",
     ),
+    "_picking": ("ConnectionPicker",),
     "_reasons": ("FallbackReason",),
     "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),

@@ -55,9 +55,6 @@ class FallbackReason(str, enum.Enum):
     def __str__(self) -> str:
         return str.__str__(self)
 
-    def __format__(self, spec: str) -> str:
-        return str.__format__(self, spec)
-
     NO_OPTION_IN_ANSWER = (
         "no_option_in_answer",
         "The answer to the SYN had no MPTCP option.",

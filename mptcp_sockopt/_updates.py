@@ -86,8 +86,9 @@ class SubflowDelta(_Delta):
         "bytes_acked": "Growth of TCPInfo.bytes_acked. For the connection, this data may be out of order.",
         "bytes_received": "Growth of TCPInfo.bytes_received.",
         "bytes_retrans": "Growth of TCPInfo.bytes_retrans.",
-        "standing": "Time for which bytes_acked has not changed while data was outstanding (TCPInfo.unacked) "
-        "at every update, in ns; 0 if it changed, or if nothing was outstanding. None at the first update.",
+        "standing": "Time for which data has been outstanding (TCPInfo.unacked at every update) and "
+        "bytes_acked has not changed, in ns, as far as known; 0 if it changed in this update, or if nothing "
+        "was outstanding. None at the first update.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"subflow.tcp_info": TCPInfo.fields}
@@ -105,8 +106,9 @@ class SubflowDelta(_Delta):
     bytes_retrans: int | None
     """Growth of TCPInfo.bytes_retrans."""
     standing: int | None
-    """Time for which bytes_acked has not changed while data was outstanding (TCPInfo.unacked) at every
-    update, in ns; 0 if it changed, or if nothing was outstanding. None at the first update."""
+    """Time for which data has been outstanding (TCPInfo.unacked at every update) and bytes_acked has not
+    changed, in ns, as far as known; 0 if it changed in this update, or if nothing was outstanding. None at
+    the first update."""
 
     def __init__(
         self,

@@ -87,7 +87,9 @@ def test_a_path_that_is_cut_under_load(mptcp: None) -> None:
         stalled: list[bool | None] = []
 
         def after_update() -> list[bool | None]:
-            stalled[:] = [delta.stalled for delta in deltas(tracker.update(), paths)]
+            found = deltas(tracker.update(), paths)
+            assert not any(delta.standing for delta in found if delta.bytes_acked)
+            stalled[:] = [delta.stalled for delta in found]
             return stalled
 
         with (
@@ -124,16 +126,20 @@ def test_an_idle_path_that_is_cut_shows_nothing(mptcp: None) -> None:
 
 
 def test_the_time_that_a_path_stands_still_is_added_up(mptcp: None) -> None:
-    """From the first update with outstanding data on, over all that follow; progress ends it."""
+    """From the last ACK, or since data was sent, over all updates that follow; progress ends it."""
 
     def look() -> None:
         with testing.Paths(1) as paths, connected(paths, 1) as (client, accepted):
             tracker = mp.Tracker(client)
             until(lambda: not tracker.update().subflows[0].subflow.tcp_info.unacked, "an acknowledgement")
             paths.cut(0)
+            until(lambda: mp.snapshot(client).subflows[0].tcp_info.last_ack_recv > 40, "some time")
             client.sendall(MESSAGE)
-            assert tracker.update().subflows[0].standing == 0
-            total = 0
+            until(lambda: mp.snapshot(client).subflows[0].tcp_info.last_data_sent > 20, "some time")
+            (delta,) = tracker.update().subflows
+            assert delta.standing == 0
+            waited = delta.subflow.tcp_info.last_ack_recv, delta.subflow.tcp_info.last_data_sent
+            total = min(waited) * 1_000_000
             for _ in range(5):
                 update = tracker.update()
                 assert update.elapsed

@@ -213,3 +213,25 @@ def selected(stride: int, *names: str) -> struct.Struct:
         form += f"{place.offset - end}x{kind}"
         end = place.end
     return struct.Struct(f"{form}{stride - end}x")
+
+
+#: The ends of a socket in a record: ports, addresses and the interface.
+_BOTH_ENDS = Place(_PORTS[0].offset, _COOKIE.offset - _PORTS[0].offset)
+
+
+def records(stride: int, places: t.Mapping[str, Place], at: int, more: t.Iterable[Place]) -> struct.Struct:
+    """Unpacks these fields of each record, in order: numbers, and as bytes what "ends" stands for.
+
+    more: fields of a struct at this offset.
+    """
+    form, end = "=", 0
+    inside = [Place(at + place.offset, place.size) for place in more]
+    for place in [*places.values(), *inside]:
+        form += f"{place.offset - end}x" + (place.format[1:] if place.size <= 8 else f"{place.size}s")
+        end = place.end
+    return struct.Struct(f"{form}{stride - end}x")
+
+
+def in_records(*names: str) -> dict[str, Place]:
+    """The places of these fields of a record of any dump, and of "ends"; give them in order."""
+    return {name: _BOTH_ENDS if name == "ends" else DIAG_SUBFLOW[name] for name in names}

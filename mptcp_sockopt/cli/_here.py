@@ -16,6 +16,10 @@ from ._table import WIDTH
 # A SYN over loopback that gets no answer is not sent again within this time, so MPTCP is not given up.
 _LOOPBACK_SECONDS = 0.5
 
+_SUSPENDED = (
+    "Sockets can be created, but MPTCP is suspended in this network namespace: blackhole detection is "
+    f"active. (reason: {mp.FallbackReason.SUSPENDED.value})"
+)
 _NEXT_STEPS = {
     mp.Support.KERNEL_TOO_OLD: "Use a kernel from Linux 5.16 on.",
     mp.Support.NOT_BUILT_IN: "Use a kernel with CONFIG_MPTCP=y, as most distributions build it.",
@@ -87,20 +91,23 @@ def verdict(here: Here) -> str:
         why = here.support.value if not here.support else "; ".join(here.missing)
         return f"MPTCP on this host: cannot tell: {why}"
     if not here.works:
-        why = mp.FallbackReason.SUSPENDED.sentence if here.suspended else f"{here.support.value}."
+        why = _SUSPENDED if here.suspended else f"{here.support.value}."
         return f"MPTCP on this host: no. {why}"
     return "MPTCP on this host: yes. Sockets can be created, and new connections use it."
 
 
 def next_step(here: Here) -> str | None:
     """What to do if connections from here do not use MPTCP."""
-    return mp.FallbackReason.SUSPENDED.next_step if here.suspended else _NEXT_STEPS.get(here.support)
+    if not here.suspended:
+        return _NEXT_STEPS.get(here.support)
+    command = f"sysctl -w net.mptcp.blackhole_timeout={here.sysctls.get('blackhole_timeout')}"
+    return f"{mp.FallbackReason.SUSPENDED.next_step} The command is: {command}"
 
 
 def problems(here: Here, destinations: Sequence[str] = ()) -> list[str]:
     """What keeps connections from here from having several paths, a sentence each."""
     found = []
-    subflow = [e for e in here.endpoints or () if e.flags & host.EndpointFlag.SUBFLOW]
+    creates = host.EndpointFlag.SUBFLOW | host.EndpointFlag.LAMINAR
     if here.sysctls.get("path_manager", "kernel") != "kernel" or here.sysctls.get("pm_type"):
         if here.endpoints:
             found.append("The path manager is not the kernel's, so endpoints and limits are not used.")
@@ -109,8 +116,8 @@ def problems(here: Here, destinations: Sequence[str] = ()) -> list[str]:
             "There are endpoints, but the limit of additional subflows is 0. As root: ip mptcp limits set "
             "subflow 2"
         )
-    for endpoint in subflow:
-        routes = routes_of(endpoint, destinations)
+    for endpoint in here.endpoints or ():
+        routes = routes_of(endpoint, destinations) if endpoint.flags & creates else []
         if routes and not any(routes):
             found.append(f"Endpoint {endpoint.id} gives no path: {routes[0].problem}.")
     return found

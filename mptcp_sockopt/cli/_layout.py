@@ -220,8 +220,7 @@ class _Blocks:
 
     def lines(self, number: int) -> list[Line]:
         if number not in self._cache:
-            connection = self._connections[number]
-            self._cache[number] = self._lay_out(connection)
+            self._cache[number] = self._lay_out(self._connections[number])
         return self._cache[number]
 
     def page(self, top: Top, rows: int) -> tuple[list[Line], int]:
@@ -272,15 +271,13 @@ class _Blocks:
 def _title(sample: Sample, view: View, pace: str, columns: int) -> str:
     """The clock, and as much of what was chosen as fits; to the end of the line, for it is drawn reversed."""
     parts = [time.strftime("%H:%M:%S", time.localtime(sample.time))]
-    parts += (
-        ["PAUSED"] * view.paused + [f"sort: {view.sort}"] + [f"filter: {view.filter}"] * bool(view.filter)
-    )
-    parts += [pace] * bool(pace)
-    title = ""
-    for part in parts:
+    parts += ["PAUSED"] * view.paused + [f"sort: {view.sort}"]
+    parts += [f"filter: {view.filter}"] * bool(view.filter) + [pace]
+    title = parts[0]
+    for part in parts[1:]:
         if len(title) + 2 + len(part) > columns:
             break
-        title += f"  {part}" if title else part
+        title += f"  {part}"
     hint = "? help"
     if len(title) + 2 + len(hint) <= columns:
         title = title.ljust(columns - len(hint)) + hint

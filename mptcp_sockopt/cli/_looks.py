@@ -8,7 +8,7 @@ docs/show.md has every key. Commands that draw connections draw records, live or
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
@@ -36,9 +36,6 @@ def fields(full: bool) -> dict[str, list[str]]:
     return {"info": [*INFO_FIELDS], "tcp_info": [*TCP_INFO_FIELDS]}
 
 
-_INFO, _TCP_INFO = mp.MPTCPInfo.picker(*INFO_FIELDS), mp.TCPInfo.picker(*TCP_INFO_FIELDS)
-
-
 class Sample(NamedTuple):
     """What one look found."""
 
@@ -63,12 +60,9 @@ class Looks:
         self, port: int = 0, pid: int | None = None, full: bool = False, all_states: bool = False
     ) -> None:
         self._port, self._pid, self._full, self._all = port, pid, full, all_states
-        #: Of the last look: its time, connections by token and addresses, and paths by the same.
-        self._time = 0
-        self._before: dict[Any, tuple[mp.MPTCPInfo | None, dict[str, Any] | None]] = {}
-        self._paths_before: dict[Any, tuple[dict[str, Any], int | None]] = {}
-        #: What the flags of a path say.
-        self._marks: dict[Any, tuple[Any, ...]] = {}
+        names = fields(full)
+        self._pick = mp.ConnectionPicker(**names, subflow=_MAP if full else ())
+        self._last = self._this = _Memory(_NONE)
         self._interfaces: dict[str, str] = {}
         self._owners = _Owners()
         if pid is not None:
@@ -79,157 +73,115 @@ class Looks:
         found = mp.mptcp_diag(subflows=True, listening=self._all, port=self._port)
         at = time.time() - (time.monotonic_ns() - found.time) / 1e9
         missing = list(found.missing)
-        rows = [row for row in found if self._all or _is_open(row)]
+        records = [
+            (number, record)
+            for number, record in enumerate(self._pick(found))
+            if self._all or _is_open(record)
+        ]
         if self._pid is not None:
             try:
                 held = _inodes_of(self._pid)
             except CannotRun as ended:
                 held = set()
                 missing.append(f"{ended}")
-            rows = [row for row in rows if row.inode in held]
-        missing += self._owners.look([row.inode for row in rows])
+            records = [(number, record) for number, record in records if record["inode"] in held]
+        missing += self._owners.look([record["inode"] for _, record in records])
         self._interfaces = _interfaces()
-        before, self._before = self._before, {}
-        paths_before, self._paths_before = self._paths_before, {}
-        now, seconds = found.time, (found.time - self._time) / 1e9 if self._time else 0.0
-        records = []
-        for row in rows:
-            paths = [self._path(path, row.token, paths_before, now, seconds) for path in row.subflows]
-            records.append(self._connection(row, paths, before, seconds))
-        self._time = now
-        return Sample(at, now, records, missing)
+        self._last, self._this = self._this, _Memory(found)
+        for number, record in records:
+            self._finish(record, number)
+        return Sample(at, found.time, [record for _, record in records], missing)
 
-    def _connection(
-        self,
-        row: mp.MPTCPConnection,
-        paths: list[dict[str, Any]],
-        last: Mapping[Any, tuple[mp.MPTCPInfo | None, dict[str, Any] | None]],
-        seconds: float,
-    ) -> dict[str, Any]:
-        info, local, remote = row.info, row.local, row.remote
-        token = row.token
-        key = token, local, remote
-        was, before = last.get(key, (None, None))
-        now = None if info is None else self._of_info(info)
-        self._before[key] = info, now
-        status, inode = row.status, row.inode
-        troubles = []
-        if not any(path["live"] for path in paths) and row.dead:
-            troubles.append("no_path")
-        # Most connections have no new retransmissions, so that there is nothing to ask.
-        if info and was and before and now and before["bytes_retrans"] != now["bytes_retrans"]:
-            tcp_infos = [path.tcp_info for path in row.subflows if path.tcp_info]
-            if mp.is_resending(was, info, tcp_infos):
-                troubles.append("resending")
-        if any(path["stalled"] for path in paths):
-            troubles.append("stalled")
-        reason = None
-        if status is mp.Status.FALLBACK:
+    def _finish(self, record: dict[str, Any], number: int) -> None:
+        """Make a record of what the library tells of a connection."""
+        last, this = self._last, self._this
+        key = record["token"], *record["local"], *record["remote"]
+        before = last.connections.get(key)
+        this.connections[key] = record, number
+        troubles = ["no_path"] if record.pop("dead") else []
+        if before and self._resends(*before, record, number):
+            troubles.append("resending")
+        paths = record["subflows"]
+        for path in paths:
+            self._finish_path(path, record["token"])
+        # Of a path with nothing outstanding there is nothing to tell.
+        if any(path["tcp_info"] and path["tcp_info"]["unacked"] for path in paths):
+            for path, one in zip(paths, this.found[number].subflows, strict=True):
+                path["stalled"] = one.tcp_info and mp.is_stalled(one.tcp_info, path["stalled"])
+            if any(path["stalled"] for path in paths):
+                troubles.append("stalled")
+        if record["status"] == "fallback":
             troubles.append("fell_back")
-            reason = row.fallback_reason
-        return {
-            "token": token,
-            "status": _STATUS[status],
-            "state": _state(row.state),
-            "fallback_reason": reason and reason.value,
-            "troubles": troubles,
-            "local": list(local),
-            "remote": list(remote),
-            "inode": inode or None,
-            "uid": row.uid,
-            "rqueue": row.rqueue,
-            "processes": self._owners[inode],
-            "info": now,
-            "rates": _rates(before, now, paths, status, seconds) if seconds else None,
-            "subflows": paths,
-        }
+        inode = record["inode"]
+        record["state"] = _state(record["state"])
+        record["troubles"] = troubles
+        record["inode"] = inode or None
+        record["processes"] = self._owners[inode]
+        record["rates"] = before and _rates(before[0], record, this.time - last.time)
+        if self._full and record["info"]:
+            for name in _SEQUENCES:
+                record["info"][name] = str(record["info"][name])
 
-    def _path(
-        self,
-        path: mp.DiagSubflow,
-        token: int | None,
-        before: Mapping[Any, tuple[dict[str, Any], int | None]],
-        monotonic: int,
-        seconds: float,
-    ) -> dict[str, Any]:
-        local, remote = path.local, path.remote
-        info = path.tcp_info
-        now, stalled, rates = None, None, None
-        if info is not None:
-            now = self._of_tcp_info(info)
-            key = token, local, remote
-            was, since = before.get(key, (None, None))
-            # How long nothing was acknowledged, though at every look something was outstanding.
-            if not now["unacked"]:
-                since = None
-            elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
-                since = monotonic
-            self._paths_before[key] = now, since
-            if was is not None:
-                stalled = mp.is_stalled(info, monotonic - since if since is not None else 0)
-                rates = {
-                    "bytes_acked": _per_second(was, now, "bytes_acked", seconds),
-                    "bytes_received": _per_second(was, now, "bytes_received", seconds),
-                }
-            else:
-                stalled = mp.is_stalled(info)
-        flags = path.flags
-        marks = self._marks.get(flags)
-        if marks is None:
-            marks = path.opened_by, path.backup_local, path.backup_remote, flags and int(flags)
-            self._marks[flags] = marks
-        opened_by, backup_local, backup_remote, bits = marks
-        interface = self._interfaces.get(local[0])
-        record = {
-            "id": path.id,
-            "remote_id": path.remote_id,
-            "local": list(local),
-            "remote": list(remote),
-            "interface": interface,
-            "opened_by": opened_by,
-            "backup_local": backup_local,
-            "backup_remote": backup_remote,
-            "state": _state(path.state),
-            "live": path.live,
-            "stalled": stalled,
-            "flags": bits,
-            "tcp_info": now,
-            "rates": rates,
-        }
-        if self._full:
-            for name in _MAP:
-                record[name] = getattr(path, name)
-            if record["map_seq"] is not None:
-                record["map_seq"] = str(record["map_seq"])
-        return record
+    def _finish_path(self, path: dict[str, Any], token: int | None) -> None:
+        """The same of a path, but ``stalled`` is how long nothing was acknowledged: see is_stalled()."""
+        last, this = self._last, self._this
+        path["state"] = _state(path["state"])
+        path["interface"] = self._interfaces.get(path["local"][0])
+        path["stalled"] = path["rates"] = None
+        if self._full and path["map_seq"] is not None:
+            path["map_seq"] = str(path["map_seq"])
+        now = path["tcp_info"]
+        if now is None:
+            return
+        key = token, *path["local"], *path["remote"]
+        was, since = last.paths.get(key, (None, None))
+        if not now["unacked"]:
+            since = None
+        elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
+            since = this.time
+        this.paths[key] = now, since
+        if was is not None:
+            nanoseconds = this.time - last.time
+            path["rates"] = {name: _per_second(was[name], now[name], nanoseconds) for name in _OF_PATHS}
+            if since is not None:
+                path["stalled"] = this.time - since
 
-    def _of_info(self, info: mp.MPTCPInfo) -> dict[str, Any]:
-        if not self._full:
-            return _INFO(info)
-        found = info.asdict(clean=True)
-        for name in _SEQUENCES:
-            found[name] = str(found[name])
-        return found
-
-    def _of_tcp_info(self, tcp_info: mp.TCPInfo) -> dict[str, Any]:
-        return tcp_info.asdict(clean=True) if self._full else _TCP_INFO(tcp_info)
+    def _resends(
+        self, before: dict[str, Any], number_before: int, record: dict[str, Any], number: int
+    ) -> bool:
+        old, new = before["info"], record["info"]
+        if not old or not new or old["bytes_retrans"] == new["bytes_retrans"]:
+            return False  # as nearly always, and there is nothing to ask
+        was, now = self._last.found[number_before].info, self._this.found[number]
+        tcp_infos = [path.tcp_info for path in now.subflows if path.tcp_info]
+        return bool(was and now.info and mp.is_resending(was, now.info, tcp_infos))
 
 
+class _Memory:
+    """A look, for the next one: its connections and paths by token and addresses."""
+
+    def __init__(self, found: mp.MPTCPConnections) -> None:
+        self.found, self.time = found, found.time
+        #: The record, and its number in found.
+        self.connections: dict[Any, tuple[dict[str, Any], int]] = {}
+        #: The record of tcp_info, and since when nothing was acknowledged.
+        self.paths: dict[Any, tuple[dict[str, Any], int | None]] = {}
+
+
+_NONE = mp.MPTCPConnections(0, 0, b"", 0, b"", ())
 _MAP = ("map_seq", "map_sfseq", "ssn_offset", "map_datalen", "relwrite_seq")
 _SEQUENCES = [name for name, field in mp.MPTCPInfo.fields.items() if field.kind == "sequence"]
-# An enum's own value and name take longer.
-_STATUS = {status: status.value for status in mp.Status}
-_STATES = {int(state): str(state) for state in mp.TCPState}
+_STATES = {int(state): str(state) for state in mp.TCPState}  # an enum's own names take longer
 
 
 def _state(state: int) -> str:
     return _STATES.get(state) or str(state)
 
 
-def _is_open(row: mp.MPTCPConnection) -> bool:
-    if row.status is mp.Status.LISTENING or row.status is mp.Status.CLOSING:
+def _is_open(record: dict[str, Any]) -> bool:
+    if record["status"] in ("listening", "closing"):
         return False
-    return bool(row.subflows) or row.state != mp.TCPState.CLOSE
+    return bool(record["subflows"]) or record["state"] != mp.TCPState.CLOSE
 
 
 def _interfaces() -> dict[str, str]:
@@ -238,30 +190,26 @@ def _interfaces() -> dict[str, str]:
     return found | {f"::ffff:{address}": name for address, name in found.items() if "." in address}
 
 
-def _per_second(before: dict[str, Any], now: dict[str, Any], name: str, seconds: float) -> int | None:
-    old: int | None = before[name]
-    new: int | None = now[name]
-    if new == old and new is not None:
+def _per_second(old: int | None, new: int | None, nanoseconds: int) -> int | None:
+    if old == new and new is not None:
         return 0
-    if old is None or new is None or new < old or not seconds:  # less: another one with the same addresses
+    if old is None or new is None or new < old:  # less: another one with the same addresses
         return None
-    return round((new - old) / seconds)
+    return (new - old) * 1_000_000_000 // nanoseconds
 
 
-def _rates(
-    before: dict[str, Any] | None,
-    now: dict[str, Any] | None,
-    paths: list[dict[str, Any]],
-    status: mp.Status,
-    seconds: float,
-) -> dict[str, int | None] | None:
+_OF_PATHS = "bytes_acked", "bytes_received"
+
+
+def _rates(before: dict[str, Any], now: dict[str, Any], nanoseconds: int) -> dict[str, int | None]:
     """Of the connection. If it is not MPTCP, only TCP knows what was acknowledged and received."""
-    rates: dict[str, int | None] = dict.fromkeys(("bytes_sent", "bytes_acked", "bytes_received"))
-    if before is not None and now is not None:
-        rates = {name: _per_second(before, now, name, seconds) for name in rates}
-    if paths and (now is None or status is mp.Status.FALLBACK):
-        rates.update(paths[0]["rates"] or {})
-    return None if set(rates.values()) == {None} else rates
+    was, info = before["info"] or {}, now["info"] or {}
+    rates = {
+        name: _per_second(was.get(name), info.get(name), nanoseconds) for name in ("bytes_sent", *_OF_PATHS)
+    }
+    if now["subflows"] and (not info or now["status"] == "fallback"):
+        rates.update(now["subflows"][0]["rates"] or {})
+    return rates
 
 
 # ------------------------------------------------------------------------------------------------ owners

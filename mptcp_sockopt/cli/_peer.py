@@ -104,8 +104,7 @@ def _ask(peer: Peer) -> Answer:
                 return _without(peer, error)
             else:
                 seconds = time.monotonic() - begin
-                time.sleep(_QUIET + min(seconds, _QUIET_AT_MOST))
-                result, reason = _talk(sock, peer)
+                result, reason = _talk(sock, peer, _QUIET + min(seconds, _QUIET_AT_MOST))
         if result is Result.RESET and _tcp_is_reset(peer):
             result = Result.RESET_ANYWAY
         if result is Result.UNCONFIRMED and peer.data:
@@ -123,10 +122,10 @@ def _patience(wait: float) -> tuple[float, int]:
     return min(syns * _SECONDS_PER_SYN - _MARGIN, max(wait, _LOST_SYNS)), math.ceil(_LOST_SYNS / syns)
 
 
-def _talk(sock: socket.socket, peer: Peer) -> tuple[Result, FallbackReason | None]:
+def _talk(sock: socket.socket, peer: Peer, quiet: float) -> tuple[Result, FallbackReason | None]:
     """Whether the peer acknowledges data, or the end of data, by an MPTCP option (DATA_ACK)."""
     acknowledged = None
-    deadline, pause = time.monotonic() + peer.wait, 0.001
+    deadline, pause = time.monotonic() + quiet + peer.wait, 0.001
     while True:
         try:
             now = mp.mptcp_info(sock).snd_una
@@ -134,6 +133,7 @@ def _talk(sock: socket.socket, peer: Peer) -> tuple[Result, FallbackReason | Non
             return _fell_back(sock, peer, agreed=acknowledged is not None)
         if acknowledged is None:
             acknowledged = now
+            time.sleep(quiet)
             with contextlib.suppress(OSError):  # it was reset meanwhile, which the next look tells
                 if peer.data:
                     sock.sendall(peer.data)
@@ -141,6 +141,8 @@ def _talk(sock: socket.socket, peer: Peer) -> tuple[Result, FallbackReason | Non
                     sock.shutdown(socket.SHUT_WR)
         elif now != acknowledged:
             return Result.MPTCP, None
+        elif not mp.snapshot(sock).live_count:  # older kernels do not take a reset for a fallback
+            return Result.RESET, FallbackReason.RESET_BEFORE_DATA
         if time.monotonic() > deadline:
             return Result.UNCONFIRMED, FallbackReason.FIRST_DATA
         time.sleep(pause)

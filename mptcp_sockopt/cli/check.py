@@ -7,13 +7,16 @@ import argparse
 import codecs
 import json
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from mptcp_sockopt import FallbackReason
 
 from . import _here as here_
 from ._here import Here, wrapped
 from ._meanings import COUNTERS, MEANINGS, SYSCTLS
-from ._outcome import CANNOT, FAIL, PASS, CannotRun, port, positive
+from ._outcome import CANNOT, FAIL, PASS, CannotRun, need_streams, port, positive
 from ._peer import UNKNOWN, Attempt, Peer, Result, ask
 from ._table import parsed
 
@@ -104,6 +107,7 @@ def _text(text: str) -> bytes:
 
 
 def main(argv: Sequence[str]) -> int:
+    need_streams("stdout")
     made = parser()
     options = parsed(made, argv)
     if options.host and not options.port:
@@ -126,6 +130,8 @@ def main(argv: Sequence[str]) -> int:
 def _ask_in_turn(options: argparse.Namespace, data: bytes) -> Iterator[Attempt]:
     """The addresses of the host until one answers, as socket.create_connection() tries them."""
     for family, address in _addresses(options.host, options.port, options.family):
+        if sys.stderr.isatty():
+            print(f"mptcp-sockopt check: asking {address[0]}, for seconds if it is silent", file=sys.stderr)
         attempt = ask(Peer(family, address, data, options.wait))
         yield attempt
         if attempt.result not in (Result.UNREACHABLE, Result.REFUSED):
@@ -178,8 +184,9 @@ def _attempt_lines(attempt: Attempt) -> Iterator[str]:
     yield from wrapped(text)
     if result is Result.MPTCP:
         return
-    if result is Result.FALLBACK and reason:
-        yield from wrapped(f"{reason.sentence} (reason: {reason.value})")
+    if reason:
+        sentence = f"{reason.sentence} " if result is Result.FALLBACK else ""
+        yield from wrapped(f"{sentence}(reason: {reason.value})")
     causes = _CAUSES.get(result) or (reason.causes if reason else ())
     if causes:
         yield ""
@@ -217,12 +224,21 @@ def _host_lines(here: Here, destinations: Sequence[str]) -> Iterator[str]:
         yield from wrapped(f"Problem: {problem}")
 
 
+def _reason(here: Here, attempts: Sequence[Attempt]) -> FallbackReason | None:
+    """The class of cause that decided."""
+    if here.suspended:
+        return FallbackReason.SUSPENDED
+    return attempts[-1].reason if attempts else None
+
+
 def _asdict(
     options: argparse.Namespace, here: Here, attempts: Sequence[Attempt], verdict: str
 ) -> dict[str, object]:
+    reason = _reason(here, attempts)
     return {
         "schema": 1,
         "verdict": verdict,
+        "fallback_reason": reason and reason.value,
         "host": here_.asdict(here, [attempts[-1].address] if attempts else []),
         "peer": {
             "name": options.host,

@@ -14,7 +14,7 @@ from mptcp_sockopt import host
 from . import _here as here_
 from ._here import Here, wrapped
 from ._meanings import COUNTERS, MEANINGS, SYSCTLS
-from ._outcome import CANNOT, FAIL, PASS
+from ._outcome import CANNOT, FAIL, PASS, need_streams
 from ._table import parsed
 
 
@@ -46,6 +46,7 @@ def _address(text: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+    need_streams("stdout")
     options = parsed(parser(), argv)
     counters = host.counters()  # before our own connections
     here = here_.look()

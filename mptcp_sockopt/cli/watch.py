@@ -11,13 +11,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import mptcp_sockopt as mp
 
 from . import _layout
-from ._blocks import endpoint, printable
+from ._blocks import printable
+from ._event_words import in_words, token_of
 from ._outcome import PASS, CannotRun, need_streams, port, positive, writing
 from ._recording import Looks, Sample, Writer, event_record, read_recording
 from ._table import parsed
@@ -159,9 +160,11 @@ class _Source:
     descriptors: Sequence[int] = ()
     """One of them can be read when read_events() has something to read."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.events: deque[str] = deque(maxlen=_layout.EVENTS)
         self.due = time.monotonic()
+        self._port = port
+        self._ends: dict[int | None, tuple[Any, Any]] = {}
 
     def take(self) -> Sample:
         """The next sample."""
@@ -176,6 +179,27 @@ class _Source:
 
     def close(self) -> None:
         """Give back what it has open."""
+
+    def _learn(self, sample: Sample) -> None:
+        """Know the connections of this sample by token: most events tell no more than that."""
+        self._ends = {one["token"]: (one["local"], one["remote"]) for one in sample.connections}
+
+    def _tell(self, records: Iterable[tuple[float, dict[str, Any]]]) -> None:
+        """Show the last of these events, each with its time in seconds since the epoch."""
+        for at, record in deque(filter(self._concerns, records), _layout.EVENTS):
+            clock = time.strftime("%H:%M:%S", time.localtime(at))
+            if record["kind"] == "missed":
+                self.events.append(f"{clock} {printable(record['samples'])} samples were missed")
+            else:
+                told = in_words(record, self._ends.get(record.get("token")))
+                self.events.append(f"{clock} {token_of(record)} {told}")
+
+    def _concerns(self, told: tuple[float, dict[str, Any]]) -> bool:
+        """Whether it is of a connection with the port, or of all."""
+        record = told[1]
+        if not self._port or record["kind"] == "missed" or record.get("token") in self._ends:
+            return True
+        return any(end[1] == self._port for end in (record.get("local"), record.get("remote")) if end)
 
 
 def _show(source: _Source, view: _layout.View, samples: int | None) -> int:
@@ -229,7 +253,7 @@ class _Live(_Source):
     """The kernel's connections, and its events where this user may read them."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        super().__init__()
+        super().__init__(options.port)
         self._looks, self._ticks = Looks(port=options.port), _Ticks(options.interval or 1.0)
         self.pace = f"every {self._ticks.interval:g} s"
         self._source: mp.MPTCPEvents | None = None
@@ -241,6 +265,7 @@ class _Live(_Source):
 
     def take(self) -> Sample:
         sample = self._looks.look()
+        self._learn(sample)
         self._ticks.advance()
         self.due = self._ticks.due
         return sample
@@ -252,8 +277,8 @@ class _Live(_Source):
 
     def read_events(self) -> None:
         if self._source is not None:
-            for event in self._source.read():
-                self.events.append(_in_words(event_record(event), time.time()))
+            begin = time.time() - time.monotonic_ns() / 1e9
+            self._tell((begin + event.time / 1e9, event_record(event)) for event in self._source.read())
 
     def close(self) -> None:
         if self._source is not None:
@@ -264,11 +289,11 @@ class _Replay(_Source):
     """A recording: its samples with the time between them that they had, and its events with them."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        super().__init__()
+        super().__init__(options.port)
         self._header, self._lines = read_recording(options.file)
-        self._port, self._interval = options.port, options.interval
+        self._interval = options.interval
         self.pace = self._name = printable(os.path.basename(options.file))
-        self._between: list[str] = []
+        self._between: list[tuple[float, dict[str, Any]]] = []
         self._next = self._read()
         if self._next is None:
             raise CannotRun(f"{options.file} has no samples")
@@ -278,7 +303,8 @@ class _Replay(_Source):
         assert self._next is not None
         assert self.due is not None
         self._shown = self._next
-        self.events.extend(self._between)
+        self._tell(self._between)
+        self._learn(self._shown)
         self._next = self._read()
         if self._next is None:
             self.due, self.pace = None, f"{self._name} (its end)"
@@ -301,17 +327,5 @@ class _Replay(_Source):
             if line["kind"] == "sample":
                 connections = _with_port(line["connections"], self._port)
                 return Sample(at, line["monotonic"], connections, self._header["missing"])
-            self._between.append(_in_words(line, at))
+            self._between.append((at, line))
         return None
-
-
-def _in_words(record: dict[str, Any], at: float) -> str:
-    """A line of a recording that is no sample: "12:34:56 SUB_CLOSED 10.0.1.1:4000 to 10.0.1.2:443 ..."."""
-    words = [time.strftime("%H:%M:%S", time.localtime(at))]
-    if record["kind"] == "missed":
-        return f"{words[0]} {record['samples']} samples are missing in the recording"
-    words.append(printable(record["event"]))
-    ends = [endpoint(record[name]) for name in ("local", "remote") if record.get(name)]
-    words += [" to ".join(ends)] * bool(ends)
-    words += [f"{name} {record[name]}" for name in ("token", "id", "error") if record.get(name) is not None]
-    return " ".join(words)

@@ -33,12 +33,13 @@ FOUND: dict[str, tuple[int, str, FallbackReason | None]] = {
     "syn_stripped": (1, "fallback", FallbackReason.NO_OPTION_IN_ANSWER),
     "synack_stripped": (1, "fallback", FallbackReason.NO_OPTION_IN_ANSWER),
     "syn_dropped": (1, "no_answer", FallbackReason.SYN_LOST_OR_CROSSED),
+    "suspended": (1, "", FallbackReason.SUSPENDED),
     "client_stripped": (1, "unconfirmed", FallbackReason.FIRST_DATA),
     "server_stripped": (1, "fallback", FallbackReason.FIRST_DATA),
     "reset_before_data": (3, "reset_anyway", FallbackReason.RESET_BEFORE_DATA),
     "syn_refused": (3, "unreachable", None),
 }
-FAST = [cause for cause in FOUND if cause != "syn_dropped"]
+FAST = [cause for cause in FOUND if cause not in ("syn_dropped", "suspended")]  # tested below
 SLOW = [(cause, socket.AF_INET6) for cause in FOUND] + [
     ("syn_dropped", socket.AF_INET),
     ("syn_dropped_unremembered", socket.AF_INET),
@@ -63,9 +64,10 @@ def check(cause: str, *words: str, family: int = socket.AF_INET, box: Box | None
 def told(cause: str, family: int) -> None:
     code, result, reason = FOUND[cause]
     found = check(cause, *WAIT, "--json", family=family)
-    attempt = attempt_of(found)
-    assert (found.code, attempt["result"]) == (code, result), found
-    assert attempt["fallback_reason"] == (reason and reason.value)
+    attempts = found.json["peer"]["attempts"]
+    assert (found.code, [attempt["result"] for attempt in attempts]) == (code, [result] * bool(result)), found
+    assert found.json["fallback_reason"] == (reason and reason.value)
+    assert {attempt["fallback_reason"] for attempt in attempts} <= {found.json["fallback_reason"]}
     assert found.json["verdict"] == ("yes", "no", "", "unknown")[code]
 
 
@@ -83,7 +85,7 @@ def test_the_class_of_a_cause_over_ipv6_and_of_slow_ones(cause: str, family: int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cause", [*FAST, "syn_dropped"])
+@pytest.mark.parametrize("cause", [*FAST, "syn_dropped", "suspended"])
 def test_the_class_of_a_cause_twenty_times(cause: str, mptcp: None) -> None:
     """The same each time."""
     for _ in range(20):
@@ -97,6 +99,7 @@ def test_for_people(cause: str, mptcp: None) -> None:
     found = check(cause, *WAIT)
     assert (found.code, found.err) == (code, "")
     lines = found.out.splitlines()
+    assert (f"(reason: {reason and reason.value})" in found.out) is bool(reason)
     assert lines[0].startswith("MPTCP to 10.9.0.2 port ")
     assert lines[0].endswith(": no" if code else ": yes")
     assert lines[1].startswith("10.9.0.2: ")
@@ -154,9 +157,11 @@ def test_suspended_is_told_without_asking_the_peer(mptcp: None) -> None:
     peer, alone, suspended = in_private_network(look)
     assert (peer.code, alone.code, suspended) == (1, 1, True)
     text = " ".join(peer.out.split())
-    assert FallbackReason.SUSPENDED.sentence in text
-    assert "net.mptcp.blackhole_timeout" in text
+    assert "MPTCP is suspended in this network namespace" in text
+    assert "sysctl -w net.mptcp.blackhole_timeout=3600" in text
+    assert FallbackReason.SUSPENDED.next_step in text
     assert (alone.json["host"]["suspended"], alone.json["verdict"]) == (True, "no")
+    assert alone.json["fallback_reason"] == "suspended"
 
 
 def test_patience_is_shorter_than_the_kernels(mptcp: None) -> None:
@@ -257,6 +262,20 @@ def test_what_cannot_be_reached(mptcp: None) -> None:
     longer = outcome("check", "x" * 70, 80)
     assert (longer.code, longer.out) == (3, "")
     assert longer.err.startswith("mptcp-sockopt: cannot run here: no address of xxx")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_too_far_away(mptcp: None) -> None:
+    """Its answer takes longer than a SYN may wait: cannot tell."""
+
+    def look() -> Outcome:
+        with network("sound", delay=0.35) as made, made.client:
+            set_sysctl("syn_retrans_before_tcp_fallback", 0)
+            return outcome("check", *made.address, "--json")
+
+    found = in_private_network(look)
+    assert (found.code, attempt_of(found)["result"]) == (3, "slow")
+    assert attempt_of(found)["seconds"] >= 0.7
 
 
 @pytest.mark.slow

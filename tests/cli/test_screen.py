@@ -91,6 +91,15 @@ def test_a_traceback_is_printed_on_a_terminal_that_was_put_back() -> None:
         assert "ZeroDivisionError: division by zero\r\n" in it.raw.decode()
 
 
+def test_an_error_at_the_beginning_puts_the_terminal_back() -> None:
+    """When curses has it already."""
+    broken = PROGRAM.replace("def main", "import curses; curses.use_default_colors = None\ndef main")
+    with terminal(sys.executable, "-c", broken, environ={"TERM": "xterm"}) as it:
+        assert it.ended() == 70
+        assert it.modes == it.before
+        assert b"TypeError" in it.raw.rpartition(b"\x1b[?1049l")[2]
+
+
 def test_it_stops_and_is_continued() -> None:
     """^Z gives the terminal back to the shell as it was; fg draws everything again, at the size of then."""
     with terminal(*COMMAND) as it:

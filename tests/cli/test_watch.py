@@ -24,7 +24,7 @@ from .terminal import terminal
 
 COMMAND = (sys.executable, "-m", "mptcp_sockopt", "watch")
 RATES = {"bytes_sent": 2e6, "bytes_acked": 2e6, "bytes_received": 1000.0}
-EVENT = {"kind": "event", "event": "SUB_CLOSED", "token": 77, "error": 110, "id": None}
+EVENT = {"kind": "event", "event": "SUB_CLOSED", "token": 0x77, "error": 110, "id": None}
 EVENT |= {"local": ["10.9.1.1", 40000], "remote": ["10.9.1.2", 443]}
 
 
@@ -52,7 +52,7 @@ def test_a_recording_is_shown_at_its_own_speed(tmp_path: Path) -> None:
     with terminal(*COMMAND, recording(tmp_path / "r", 4, 0.3)) as it:
         for n in range(1, 4):
             it.shows(f"MPTCP to 10.9.0.2:{n}  python/19913")
-        lines = it.shows(" SUB_CLOSED 10.9.1.1:40000 to 10.9.1.2:443 token 77 error 110")
+        lines = it.shows(" 00000077 path 10.9.1.1:40000 to 10.9.1.2:443 ended: ETIMEDOUT")
         assert time.monotonic() - begin >= 0.9
         assert "(its end)" in lines[0]
         assert lines[2:4] == ["2.0 MB/s sent, 1.0 kB/s received", "the processes of others"]
@@ -62,6 +62,37 @@ def test_a_recording_is_shown_at_its_own_speed(tmp_path: Path) -> None:
         it.press("q")
         assert it.ended() == 0
         assert it.modes == it.before
+
+
+def test_what_happened_between_samples(tmp_path: Path) -> None:
+    """Events of connections with the port, by token or by an address, and of no others; samples that are not
+    there. The last three."""
+    file = tmp_path / "r"
+    with open(file, "wb") as out:
+        writer, begin = Writer(out.write), time.monotonic_ns()
+        writer.header(interval=1)
+        writer.sample(
+            Sample(
+                time.time(),
+                begin,
+                [connection(token=5), connection(token=6, remote=["::1", 9], subflows=[])],
+                [],
+            )
+        )
+        for token in (5, 6):
+            writer.event({"kind": "event", "monotonic": begin, "event": "CLOSED", "token": token})
+        for port in (443, 444):
+            ends = {"local": ["10.9.9.9", 1], "remote": ["10.9.9.8", port]}
+            writer.event({"kind": "event", "monotonic": begin, "event": "CREATED", "token": port, **ends})
+        writer.missed(begin, 12)
+        writer.sample(Sample(time.time(), begin + 1, [], []))
+    with terminal(*COMMAND, str(file), "--port", "443") as it:
+        lines = it.shows("12 samples were missed")[21:]
+        assert [line[9:] for line in lines] == [
+            "00000005 closed (10.9.0.1:40000 to 10.9.0.2:443)",
+            "000001bb connected 10.9.9.9:1 to 10.9.9.8:443",
+            "12 samples were missed",
+        ]
 
 
 def test_a_recording_is_paused_and_stepped_through(tmp_path: Path) -> None:
@@ -286,9 +317,9 @@ def test_the_kernels_connections_and_events(mptcp: None) -> None:
                 port = server.getsockname()[1]
                 it.shows(f"MPTCP to 127.0.0.1:{port}  ")
                 it.shows(f"MPTCP from 127.0.0.1:{client.getsockname()[1]} to :{port}  ")
-                it.shows(" ESTABLISHED ")
+                it.shows(f" accepted 127.0.0.1:{client.getsockname()[1]} at 127.0.0.1:{port}")
             it.shows("no MPTCP connections")
-            it.shows(" CLOSED ")
+            it.shows(" closed (127.0.0.1:")
             it.press("q")
             assert it.ended() == 0
 

@@ -15,7 +15,7 @@ import mptcp_sockopt as mp
 
 from ..causes import CAUSES, fallen
 from ..net import counters
-from ..support import Missing, fallback_pair, in_private_network, until
+from ..support import fallback_pair, in_private_network, until
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -116,9 +116,10 @@ def test_a_cause_leaves_what_the_page_says(name: str, mptcp: None) -> None:
     assert reason == CAUSES[name].reason
     wanted = [TELLING & {*cell.split(", ")} for cell in (at_client, at_server)]
 
+    if not set(COUNTERS) <= counters().keys():
+        pytest.skip("this kernel has fewer counters than docs/fallback.md names")
+
     def look() -> None:
-        if not set(COUNTERS) <= counters().keys():
-            raise Missing("a kernel with all counters that docs/fallback.md names")
         with fallen(name) as (_, accepted, grown):
             until(lambda: [what_tells(side) for side in grown()] == wanted, "those counters, and no others")
             assert server == ("none" if accepted.fileno() < 0 else mp.status(accepted).name)
