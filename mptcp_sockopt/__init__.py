@@ -7,11 +7,12 @@
     Tracker(sock).update()   bytes, rates and subflow changes since the last update()
     Sampler(socks).sample()  many sockets in one call
     mptcp_diag()             every MPTCP connection here; with subflows=True, its paths too
-    mptcp_events()           connections, subflows and addresses that come and go, live
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
     mptcp_lookup()           one connection, by its two addresses or its token
+    mptcp_events()           connections, subflows and addresses that come and go, live
     is_supported()           whether MPTCP sockets can be created here, or why not
+    mptcp_sockopt.host       sysctls, limits, endpoints and counters of MPTCP here
     mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
     mptcp_sockopt.testing    private networks and emulated paths for your tests
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         mptcp_lookup,
     )
     from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
+    from ._picking import ConnectionPicker
     from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
     from ._sockets import Support, create_connection, create_server, create_socket, is_supported
@@ -79,6 +81,7 @@ __all__ = [
     "SOL_MPTCP",
     "TCP_IS_MPTCP",
     "Address",
+    "ConnectionPicker",
     "DiagSubflow",
     "FallbackReason",
     "InfoFlag",
@@ -141,6 +144,7 @@ _LATER = {
         "mptcp_diag",
         "mptcp_lookup",
     ),
+    "_picking": ("ConnectionPicker",),
     "_reasons": ("FallbackReason",),
     "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),

@@ -60,7 +60,7 @@ _KINDS = {int(kind): kind for kind in MPTCPEventKind}
 
 
 class MPTCPEvent(Record):
-    """One event. What the kernel did not tell is None: docs/events.md lists what each event has.
+    """Something that came, went or changed. What the kernel did not tell is None: see docs/events.md.
 
     Thread rule: immutable, use it anywhere.
     """

@@ -17,7 +17,7 @@ from types import GenericAlias, MappingProxyType
 from . import _border
 from . import _types as t
 from ._records import Shown, dir_of
-from ._unpacking import numbers, picked
+from ._unpacking import numbers
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -216,6 +216,8 @@ class View(Bytes, metaclass=Shown):
     _aligned: t.ClassVar[int] = 1
     #: A field whose number is always small. It reveals the wrong byte order.
     _small: t.ClassVar[str] = ""
+    #: Attributes that are computed: the function, and the fields that it takes.
+    _computed: t.ClassVar[t.Mapping[str, tuple[t.Callable[..., t.Any], tuple[str, ...]]]] = {}
     #: The fields that have a value for "none" or "never".
     _unclean: t.ClassVar[tuple[tuple[str, Field], ...]] = ()
     #: The fields that repr() shows.
@@ -299,14 +301,6 @@ class View(Bytes, metaclass=Shown):
                 if field.says_none(self, values[name]):
                     values[name] = None
         return values
-
-    @classmethod
-    def picker(cls, *names: str) -> t.Callable[[t.Self], dict[str, t.Any]]:
-        """A function from a view to these attributes by name, as asdict(clean=True) has them, but faster."""
-        if unknown := [name for name in names if not hasattr(cls, name)]:
-            raise ValueError(f"{cls.__name__} has no {unknown[0]!r}")
-        at_once = [name for name in names if _in_struct(cls, name)]
-        return picked(cls, at_once, {*names} - {*at_once}, [row for row in cls._unclean if row[0] in names])
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, View) and other._struct is not self._struct:

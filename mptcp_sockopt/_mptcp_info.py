@@ -15,6 +15,7 @@ from . import _types as t
 from ._border import layouts
 from ._fields import FieldOf, View, always, named, newer
 from ._records import ShownByName
+from ._unpacking import Without
 
 _FLAGS = _border.numbers("MPTCP_INFO_FLAG_")
 
@@ -42,6 +43,10 @@ _KEY = int(InfoFlag.REMOTE_KEY_RECEIVED)
 _KEY_OR_FALLBACK = int(InfoFlag.REMOTE_KEY_RECEIVED | InfoFlag.FALLBACK)
 
 
+def _unacked(flags: int, write_seq: int, snd_una: int) -> int | None:
+    return (write_seq - snd_una) % 2**64 if flags & _KEY_OR_FALLBACK == _KEY else None
+
+
 class MPTCPInfo(View):
     """``struct mptcp_info``: state and counters of a connection (MPTCP_INFO, Linux 5.16; RFC 8684).
 
@@ -57,6 +62,9 @@ class MPTCPInfo(View):
     _smallest = _border.LEAST_MPTCP_INFO
     _aligned = layouts.MPTCP_INFO_ALIGNED
     _small = "flags"  # the kernel assigns bits from the lowest up
+    _computed: t.ClassVar[t.Mapping[str, tuple[t.Callable[..., t.Any], tuple[str, ...]]]] = {
+        "unacked_bytes": (_unacked, ("flags", "write_seq", "snd_una"))
+    }
     _vital = ("token", "flags", "subflows", "bytes_sent", "bytes_acked", "bytes_received")
     # The struct grew into its own tail padding, so the end of a field does not show whether the kernel knew
     # it. The length of the struct does. Where padding makes two lengths, the smaller one is of 32-bit
@@ -232,7 +240,7 @@ class MPTCPInfo(View):
         "connect(AF_UNSPEC), since the previous connection last sent data.",
         "ms",
         "age",
-        never=lambda info: info.bytes_sent == 0,
+        never=Without("bytes_sent"),
     )
     """Time since data was last sent. Before any was sent: since the socket was created or, after
     connect(AF_UNSPEC), since the previous connection last sent data. (ms; Linux 6.10)"""
@@ -242,7 +250,7 @@ class MPTCPInfo(View):
         "connect(AF_UNSPEC), since the previous connection last received data.",
         "ms",
         "age",
-        never=lambda info: info.bytes_received == 0,
+        never=Without("bytes_received"),
     )
     """Time since data was last received. Before any was received: since the socket was created or, after
     connect(AF_UNSPEC), since the previous connection last received data. (ms; Linux 6.10)"""
@@ -252,7 +260,7 @@ class MPTCPInfo(View):
         "or, after connect(AF_UNSPEC), since the previous connection last received one.",
         "ms",
         "age",
-        never=lambda info: info.bytes_acked == 0,
+        never=Without("bytes_acked"),
     )
     """Time since MPTCP last received an acknowledgement. Before the first: since the socket was created or,
     after connect(AF_UNSPEC), since the previous connection last received one. (ms; Linux 6.10)"""
@@ -263,8 +271,7 @@ class MPTCPInfo(View):
 
         None before there is a connection, and after a fallback, when only TCP knows. (bytes; Linux 5.9)
         """
-        flags, write_seq, snd_una = [number(self) for number in _UNACKED]  # whatever a subclass shows
-        return (write_seq - snd_una) % 2**64 if flags & _KEY_OR_FALLBACK == _KEY else None
+        return _unacked(*[number(self) for number in _UNACKED])  # whatever a subclass shows
 
     def asdict(self, *, clean: bool = False) -> dict[str, t.Any]:
         """All fields by name, and ``unacked_bytes``. For clean and JSON, see ``TCPInfo.asdict()``."""
@@ -278,4 +285,4 @@ class MPTCPInfo(View):
 #: Attributes of MPTCPInfo, which people may look for in an object that contains one.
 IN_INFO = {*MPTCPInfo.fields, "unacked_bytes"}
 
-_UNACKED = [MPTCPInfo.fields[name].number for name in ("flags", "write_seq", "snd_una")]
+_UNACKED = [MPTCPInfo.fields[name].number for name in MPTCPInfo._computed["unacked_bytes"][1]]

@@ -55,9 +55,6 @@ class FallbackReason(str, enum.Enum):
     def __str__(self) -> str:
         return str.__str__(self)
 
-    def __format__(self, spec: str) -> str:
-        return str.__format__(self, spec)
-
     NO_OPTION_IN_ANSWER = (
         "no_option_in_answer",
         "The answer to the SYN had no MPTCP option.",
@@ -115,8 +112,8 @@ class FallbackReason(str, enum.Enum):
     )
     MID_CONNECTION = (
         "mid_connection",
-        "The connection was MPTCP and fell back later. If only the receiver of data fell back and the sender "
-        "did not, the receiver gets the same bytes again and again: do not trust what it got.",
+        "The connection was MPTCP and fell back later. If the receiver of data fell back and its sender did "
+        "not, the receiver gets the same bytes again and again.",
         (
             "a middlebox began to remove the MPTCP option, or the route changed to one that does",
             "a middlebox changed the option, or cut the data into other segments",

@@ -13,6 +13,7 @@ import enum
 from . import _border
 from ._fields import FieldOf, View, always, named, newer
 from ._records import ShownByName
+from ._unpacking import Without
 
 _STATES = _border.numbers("TCP_")
 
@@ -130,7 +131,7 @@ class TCPInfo(View):
         "ms",
         "2.6",
         "age",
-        never=lambda info: info.bytes_sent == 0,
+        never=Without("bytes_sent"),
     )
     """Time since data was last sent; before the first data, since the handshake. (ms; Linux 2.6)"""
     last_ack_sent: FieldOf[int] = always(
@@ -142,7 +143,7 @@ class TCPInfo(View):
         "ms",
         "2.6",
         "age",
-        never=lambda info: info.data_segs_in == 0 or info.bytes_received == 0,
+        never=Without("data_segs_in", "bytes_received"),
     )
     """Time since data was last received; before the first data, since the handshake. (ms; Linux 2.6)"""
     last_ack_recv: FieldOf[int] = always(
@@ -150,7 +151,7 @@ class TCPInfo(View):
         "ms",
         "2.6",
         "age",
-        never=lambda info: info.delivered == 0,
+        never=Without("delivered"),
     )
     """Time since an acknowledgement was last received, including that of our SYN. (ms; Linux 2.6)"""
     pmtu: FieldOf[int] = always("Path MTU.", "bytes", "2.6", "gauge")

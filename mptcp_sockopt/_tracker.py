@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import time
+from operator import is_
 
 from . import _border
 from . import _types as t
@@ -34,7 +35,13 @@ from ._views import Subflow, TCPInfo
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
     from ._growth import Growth
+
+    #: A subflow, which of those before it continues, and its growth.
+    _Found: TypeAlias = tuple[Subflow, Subflow | None, Growth | None]
 
 _GONE = 1000
 _FALLBACK = Status.FALLBACK  # a global is looked up faster
@@ -148,11 +155,7 @@ def _difference(
         growth = next((grown for new, _, grown in found if not nothing_happened(new)), None)
     continues = growth is not None
     live = [row for row in found if row[0].live]
-    # By id(), because hashing a subflow is slow.
-    latest = {id(old): new for new, old, _ in found if old is not None}
-    going_on = {id(old) for _, old, _ in live}
-    was_live = {id(old) for old in was}
-    gone = [latest.get(id(old), old) for old in was if id(old) not in going_on]
+    added, gone = _changes(found, live, was)
     elapsed = None if before is None else now.time - before.time
     return Update(
         now,
@@ -160,8 +163,8 @@ def _difference(
         continues,
         now.status is _FALLBACK and not (same_socket and _fell_before(before, now, continues)),
         *(growth or UNKNOWN),
-        tuple([new for new, old, _ in live if id(old) not in was_live]),
-        tuple(gone),
+        added,
+        gone,
         tuple(
             [
                 # A new subflow did everything since the last update.
@@ -169,31 +172,48 @@ def _difference(
                     new,
                     elapsed,
                     *(grown or (counters(new.tcp_info) if continues else UNKNOWN)),
-                    None if grown is None else 0 if grown[1] else _standing(new, old, elapsed, last),
+                    None if grown is None else 0 if grown[1] else _standing(old, elapsed, last),
                 )
                 for new, old, grown in live
             ]
         ),
-        growth is not None and not growth[1] and _resending(growth, before, now, last),
+        growth is not None and not growth[1] and _resending(growth, before, now, last, live),
     )
 
 
-def _standing(new: Subflow, old: Subflow | None, elapsed: int | None, last: Update | None) -> int:
+def _changes(
+    found: Sequence[_Found], live: Sequence[_Found], was: Sequence[Subflow]
+) -> tuple[tuple[Subflow, ...], tuple[Subflow, ...]]:
+    """Which subflows are live now and were not before, and which were and are not."""
+    if len(live) == len(was) and all(map(is_, [old for _, old, _ in live], was)):
+        return (), ()  # the usual case
+    # By id(), because hashing a subflow is slow.
+    latest = {id(old): new for new, old, _ in found if old is not None}
+    going_on = {id(old) for _, old, _ in live}
+    was_live = {id(old) for old in was}
+    added = [new for new, old, _ in live if id(old) not in was_live]
+    return tuple(added), tuple([latest.get(id(old), old) for old in was if id(old) not in going_on])
+
+
+def _standing(old: Subflow | None, elapsed: int | None, last: Update | None) -> int:
     """For how long data has been outstanding on a subflow; in an update in which none was acknowledged."""
-    if not _unacked(new.tcp_info) or old is None or elapsed is None:
+    if old is None or elapsed is None or not _unacked(old.tcp_info):
         return 0
     for delta in () if last is None else last.subflows:
         if delta.subflow is old and delta.standing:
             return elapsed + delta.standing
-    return elapsed if _unacked(old.tcp_info) else 0
+    # It had been outstanding at that update already, and no ACK had come, for so many ms.
+    return elapsed + 1_000_000 * min(old.tcp_info.last_ack_recv, old.tcp_info.last_data_sent)
 
 
-def _resending(growth: Growth, before: Snapshot | None, now: Snapshot, last: Update | None) -> bool:
+def _resending(
+    growth: Growth, before: Snapshot | None, now: Snapshot, last: Update | None, live: Sequence[_Found]
+) -> bool:
     """Whether this side repeats data; in an update in which none was acknowledged."""
     resent = last is not None and last.resending
-    if not (growth[3] or resent) or before is None or before.info is None or now.info is None:
+    if not (growth[3] or resent) or before is None or before.info is None or now.info is None or not live:
         return False
-    tcp_infos = [subflow.tcp_info for subflow in now.subflows]
+    tcp_infos = [new.tcp_info for new, _, _ in live]
     return (resent and bool(now.info.unacked_bytes)) or is_resending(before.info, now.info, tcp_infos)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Many fields of a view in a single unpack: several() as a tuple, numbers() and picked() as a dict."""
+"""Many fields of a view in a single unpack: several() as a tuple, numbers() as a dict; and Plan, for what
+unpacks even more at once."""
 
 from __future__ import annotations
 
@@ -40,29 +41,78 @@ def numbers(view: t.Any, at_once: t.Iterable[str]) -> t.Callable[[t.Any], dict[s
     return by_name
 
 
-def picked(
-    view: t.Any, at_once: t.Iterable[str], others: t.Iterable[str], unclean: t.Iterable[tuple[str, t.Any]]
-) -> t.Callable[[t.Any], dict[str, t.Any]]:
-    """As numbers(), for these names only, with None for what an unclean field says is none."""
-    names, unpack_from, needed = _unpacking(view, at_once)
-    getters = [(name, view.fields[name].number) for name in names]
-    attributes = list(others)
-    nothing = [(name, field.sentinel, field.never) for name, field in unclean]
+class Plan:
+    """How some attributes of a view are unpacked from structs of one length, as asdict(clean=True) has them.
 
-    def pick(raw: t.Any) -> dict[str, t.Any]:
-        values: dict[str, t.Any]
-        if len(raw) >= needed:
-            values = dict(zip(names, unpack_from(raw), strict=True))
-        else:
-            values = {name: number(raw) for name, number in getters}
-        for name in attributes:
-            values[name] = getattr(raw, name)
-        for name, sentinel, never in nothing:
-            if (sentinel is not None and values[name] == sentinel) or (never is not None and never(raw)):
+    ``places`` are those of the numbers that it takes, in order. Give them, by ``keys``, to finish().
+    """
+
+    def __init__(self, view: t.Any, names: t.Iterable[str], length: int) -> None:
+        wanted = list(dict.fromkeys(names))
+        places: dict[t.Any, t.Any] = {}
+        self._absent: list[str] = []
+        self._bits: list[tuple[str, int, int, int]] = []
+        self._nothing: list[tuple[str, int]] = []
+        self._ages: list[tuple[str, list[str]]] = []
+        self._computed = [(name, *view._computed[name]) for name in wanted if name in view._computed]
+        for name in wanted:
+            if name in view._computed:
+                continue
+            field = view.fields[name]
+            place = field.place
+            if field.needed > length:
+                self._absent.append(name)
+            elif place.mask:
+                places[place.offset] = place
+                self._bits.append((name, place.offset, place.shift, place.mask))
+            else:
+                places[name] = place
+            if field.sentinel is not None:
+                self._nothing.append((name, field.sentinel))
+            if field.never is not None:
+                self._ages.append((name, field.never.counters))
+        needed = [name for _, counters in self._ages for name in counters]
+        needed += [name for _, _, names in self._computed for name in names]
+        for name in needed:
+            if view.fields[name].needed <= length:
+                places[name] = view.fields[name].place
+        in_order = sorted(places.items(), key=lambda item: item[1].offset)
+        self.keys, self.places = [key for key, _ in in_order], [place for _, place in in_order]
+        self._extra = [key for key in self.keys if key not in wanted]
+        self._ages = [
+            (name, [counter for counter in counters if counter in places])
+            for name, counters in self._ages
+            if name in places
+        ]
+
+    def finish(self, values: dict[t.Any, t.Any]) -> dict[str, t.Any]:
+        """The attributes, from the numbers by key; changes and returns values."""
+        for name, counters in self._ages:
+            for counter in counters:
+                if not values[counter]:
+                    values[name] = None
+        for name, nothing in self._nothing:
+            if values.get(name) == nothing:
                 values[name] = None
+        for name, byte, shift, mask in self._bits:
+            values[name] = values[byte] >> shift & mask
+        for name, function, names in self._computed:
+            values[name] = function(*[values[of] for of in names])
+        for key in self._extra:
+            del values[key]
+        for name in self._absent:
+            values[name] = None
         return values
 
-    return pick
+
+class Without:
+    """For ``Field.never``: whether one of these counters of a view is 0."""
+
+    def __init__(self, *counters: str) -> None:
+        self.counters = counters
+
+    def __call__(self, view: t.Any) -> bool:
+        return any(getattr(view, name) == 0 for name in self.counters)
 
 
 def _unpacking(

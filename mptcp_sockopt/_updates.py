@@ -86,8 +86,9 @@ class SubflowDelta(_Delta):
         "bytes_acked": "Growth of TCPInfo.bytes_acked. For the connection, this data may be out of order.",
         "bytes_received": "Growth of TCPInfo.bytes_received.",
         "bytes_retrans": "Growth of TCPInfo.bytes_retrans.",
-        "standing": "Time for which bytes_acked has not changed while data was outstanding (TCPInfo.unacked) "
-        "at every update, in ns; 0 if it changed, or if nothing was outstanding. None at the first update.",
+        "standing": "Time for which data has been outstanding (TCPInfo.unacked at every update) and "
+        "bytes_acked has not changed, in ns, as far as known; 0 if it changed in this update, or if nothing "
+        "was outstanding. None at the first update.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {"subflow.tcp_info": TCPInfo.fields}
@@ -105,8 +106,9 @@ class SubflowDelta(_Delta):
     bytes_retrans: int | None
     """Growth of TCPInfo.bytes_retrans."""
     standing: int | None
-    """Time for which bytes_acked has not changed while data was outstanding (TCPInfo.unacked) at every
-    update, in ns; 0 if it changed, or if nothing was outstanding. None at the first update."""
+    """Time for which data has been outstanding (TCPInfo.unacked at every update) and bytes_acked has not
+    changed, in ns, as far as known; 0 if it changed in this update, or if nothing was outstanding. None at
+    the first update."""
 
     def __init__(
         self,
@@ -195,9 +197,9 @@ class Update(_Delta):
         "include it.",
         "subflows": "A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was "
         "cut stays here for minutes; its SubflowDelta.stalled tells.",
-        "resending": "Whether this side repeats data that TCP says has arrived, because the peer fell back "
-        "and this side did not: the peer gets the same bytes again and again. True while is_resending() is, "
-        "and then until data is acknowledged.",
+        "resending": "Whether this side repeats data that TCP says has arrived. As a rule, the peer fell "
+        "back and this side did not: the peer gets the same bytes again and again. True while is_resending() "
+        "is, and then until data is acknowledged.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
@@ -238,9 +240,9 @@ class Update(_Delta):
     """A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was cut stays here for
     minutes; its SubflowDelta.stalled tells."""
     resending: bool
-    """Whether this side repeats data that TCP says has arrived, because the peer fell back and this side did
-    not: the peer gets the same bytes again and again. True while is_resending() is, and then until data is
-    acknowledged."""
+    """Whether this side repeats data that TCP says has arrived. As a rule, the peer fell back and this side
+    did not: the peer gets the same bytes again and again. True while is_resending() is, and then until data
+    is acknowledged."""
 
     def __init__(
         self,

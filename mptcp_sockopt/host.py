@@ -182,6 +182,7 @@ def route(endpoint: Endpoint, destination: str | None = None) -> Route:
     interface. In all other cases, the interface of the route must be the endpoint's, or that of its address.
     """
     family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
+    to = destination or "the internet"
     destination = destination or _ANYWHERE[family]
     try:
         socket.inet_pton(family, destination)
@@ -196,7 +197,7 @@ def route(endpoint: Endpoint, destination: str | None = None) -> Route:
         index, gateway = config.route(destination, endpoint.address, endpoint.ifindex, match=match)
     except OSError as error:
         by = f" by {endpoint.interface or 'its interface'}" if endpoint.ifindex else ""
-        problem = f"no route to {destination} from {endpoint.address}{by} ({_reason(error)})"
+        problem = f"no route to {to} from {endpoint.address}{by} ({_reason(error)})"
         return Route(destination, None, None, problem)
     # The entry of a multipath route names no interface, but it matched the one that was asked for.
     index = index or endpoint.ifindex

@@ -147,13 +147,15 @@ def _pids() -> list[int]:
 
 
 def _sockets_of(pid: int, wanted: Container[int] | None = None) -> Iterator[Owner]:
-    seen = set()
+    seen, command = set(), None
     for tid, folder, descriptors in _tables(pid):
         for fd in descriptors:
             inode = _inode(f"{folder}/{fd}")
             if inode and (wanted is None or inode in wanted) and (fd, inode) not in seen:
                 seen.add((fd, inode))
-                yield Owner(pid, fd, _command(pid), inode, tid)
+                if command is None:
+                    command = _command(pid)
+                yield Owner(pid, fd, command, inode, tid)
 
 
 def _tables(pid: int) -> Iterator[tuple[int, str, list[int]]]:

@@ -24,9 +24,14 @@ def counters() -> dict[str, int]:
 
 def lose(rule: str) -> None:
     """Drop in this network, which is the test's own, what comes and fits a rule of nft(8)."""
+    alter(f"{rule} drop")
+
+
+def alter(rule: str) -> None:
+    """Have this rule of nft(8) for what comes into this network, which is the test's own."""
     program = needs("nft", "nftables")
     chain = "add chain inet t lost { type filter hook input priority 0; }"
-    for command in ("add table inet t", chain, f"add rule inet t lost {rule} drop"):
+    for command in ("add table inet t", chain, f"add rule inet t lost {rule}"):
         found = run(program, command)
         if found.returncode:
             raise Missing(f"nft that filters: {found.stderr}")

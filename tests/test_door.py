@@ -16,14 +16,8 @@ import mptcp_sockopt as mp
 from .support import run
 
 LATER = {"_annotations", "_diag", "_events", "_sampler", "_sockets", "_tracker"}
-BELOW = {
-    "_border.netlink",
-    "_border.pm_events",
-    "_border.rows",
-    "_border.sock_diag",
-    "_growth",
-    "_shown",
-}  # what those alone need
+# What those alone need.
+BELOW = {"_border.netlink", "_border.pm_events", "_border.rows", "_border.sock_diag", "_growth", "_shown"}
 
 
 def python(code: str) -> str:

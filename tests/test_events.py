@@ -13,6 +13,7 @@ import os
 import pickle
 import select
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,8 +31,10 @@ from .support import (
     connections,
     exchange,
     in_private_network,
+    needs_loopback,
     until,
 )
+from .test_subflows import paths
 
 Kind = mp.MPTCPEventKind
 LOST = Kind.LOST
@@ -107,6 +110,43 @@ def test_both_ends_of_a_connection_are_told(mptcp: None, family: int) -> None:
         assert created.time <= established.time <= last.time
     assert not told[tokens[0]][0].server_side
     assert told[tokens[1]][0].server_side in (True, None)  # Linux 5.19
+
+
+@privately
+def test_a_subflow_has_the_addresses_and_ids_of_a_snapshot(mptcp: None, family: int) -> None:
+    """On both sides, by the token of each."""
+    with mp.mptcp_events() as events, paths(socket.AddressFamily(family), 2) as ends:
+        told: dict[int | None, mp.MPTCPEvent] = {}
+
+        def is_told() -> bool:
+            told.update({e.token: e for e in events.read() if e.kind is Kind.SUB_ESTABLISHED})
+            return len(told) == 2
+
+        until(is_told, "both sides")
+        for sock in ends:
+            shot = mp.snapshot(sock)
+            assert shot.info
+            event, path = told[shot.info.token], shot.subflows[-1]
+            assert (event.local, event.remote, event.family) == (path.local, path.remote, family)
+            assert (event.backup, event.error, event.ifindex) == (False, None, None)
+
+
+@privately
+def test_an_ipv4_client_of_an_ipv6_listener(mptcp: None) -> None:
+    """Each side has the addresses of its own socket."""
+    needs_loopback(socket.AF_INET6)
+    server = mp.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    port = server.getsockname()[1]
+    with server, mp.mptcp_events() as events, mp.create_connection(("127.0.0.1", port)) as client:
+        ends: set[object] = {
+            (socket.AF_INET, client.getsockname()),
+            (socket.AF_INET6, ("::ffff:127.0.0.1", port, 0, 0)),
+        }
+        for event in events:
+            if event.kind is Kind.CREATED:
+                ends.remove((event.family, event.local))
+                if not ends:
+                    break
 
 
 def test_an_event_is_a_record() -> None:
@@ -220,12 +260,15 @@ def test_a_cancelled_iteration_leaves_nothing_in_the_loop(mptcp: None) -> None:
         before = descriptors()
         for _ in range(3):
             task = asyncio.create_task(first())
+            there = set(os.listdir("/proc/self/fd"))
             await asyncio.sleep(0)
-            assert descriptors() == before + 2
+            new = [int(name) for name in set(os.listdir("/proc/self/fd")) - there]
+            assert len(new) == 2
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert descriptors() == before
+            assert not any(map(asyncio.get_running_loop().remove_reader, new))
         told = listened()
         assert kinds([await first()]) == told[:1]
         iterator = events.__aiter__()
@@ -339,6 +382,7 @@ def test_a_fork_shares_the_events(mptcp: None) -> None:
                 return events.fileno(), before - descriptors()
 
             assert in_child(close) == (-1, 2)
+            assert select.select([events._waker], [], [], 0)[0] == []
             assert (descriptors(), found) == (before + 2, [])
             told = listened()
         assert kinds(found + events.read()) == told

@@ -20,7 +20,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import testing
 from mptcp_sockopt._border import netlink
 
-from .net import destroy
+from .net import alter, destroy
 from .support import DEADLINE, Missing, exchange, in_private_network, until
 from .test_events import Kind, subscribed
 
@@ -144,7 +144,7 @@ def set_backup(id: int, is_backup: bool) -> None:
     netlink.generic("mptcp_pm", set_flags, netlink.nest(address, parts))
 
 
-def lost_on_the_way(cut: Callable[[Scene], object], *numbers: int) -> None:
+def lost_on_the_way(cut: Callable[[Scene], object], *numbers: int) -> mp.MPTCPEvent:
     """The client sends on both paths, one of which carries nothing any more."""
     with scene() as here, connected(here) as (client, server):
         impatient(here)
@@ -162,7 +162,8 @@ def lost_on_the_way(cut: Callable[[Scene], object], *numbers: int) -> None:
         here.look(is_told, "the end of a path")
         (event,) = here.seen[0]
         assert (event.kind, event.error in numbers) == (SUB_CLOSED, True)
-        assert here.seen[1] == []
+        here.nothing(side=1)
+        return event
 
 
 def join_not_answered() -> None:
@@ -214,6 +215,15 @@ def own_address_removed() -> None:
             remove_address(here.paths.client_addresses[1], "path1")
 
     lost_on_the_way(cut, errno.ENETUNREACH, errno.ETIMEDOUT)
+
+
+def options_stripped() -> None:
+    def strip(here: Scene) -> None:
+        with here.paths.server:
+            alter("iifname path1 tcp flags & syn == 0 reset tcp option mptcp")
+
+    event = lost_on_the_way(strip, errno.ECONNRESET)
+    assert (event.reset_reason, event.reset_flags) == (6, 0)
 
 
 def endpoint_deleted() -> None:
@@ -317,6 +327,7 @@ CAUSES = {
     "its join was beyond the server's limits": join_rejected,
     "the server aborted it, which sends a RST": reset,
     "packets are lost while it sends": dropped,
+    "a middlebox removes MPTCP's options while it sends": options_stripped,
     "its own link went down while it sends": own_link_down,
     "its own address was removed while it sends": own_address_removed,
     "its own endpoint was deleted": endpoint_deleted,

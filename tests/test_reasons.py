@@ -41,6 +41,7 @@ class Path(NamedTuple):
         (mp.TCPState.SYN_SENT, 0, [Path(MCAP_LOC)], None),
         (ESTABLISHED, None, [Path(MCAP_REM | FULLY_ESTABLISHED)], None),
         (ESTABLISHED, None, [Path(None, None)], None),
+        (ESTABLISHED, None, [Path(MCAP_LOC | CONNECTED, 0)], None),
         (ESTABLISHED, None, [], None),
         # The kernel keeps the flags of the subflow to itself, or has none any more.
         (ESTABLISHED, 1, [Path(None, None)], None),

@@ -76,6 +76,7 @@ def test_data_that_is_sent_again_and_again() -> None:
     idle = tcp_info(unacked=0)
     assert mp.is_resending(before, now, [idle])
     assert not mp.is_resending(before, now, [idle, tcp_info()])
+    assert not mp.is_resending(before, now, [])
     assert not mp.is_resending(now, now, [idle])
     assert not mp.is_resending(before, info(bytes_retrans=200, bytes_acked=901), [idle])
     assert not mp.is_resending(before, info(bytes_retrans=200, bytes_acked=900, snd_una=500), [idle])

@@ -35,7 +35,6 @@ def views(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(info.asdict(clean=True), dict[str, Any])
     assert_type((bytes(info), len(info), memoryview(info).nbytes, info.raw), tuple[bytes, int, int, bytes])
     assert_type({info: info == mp.mptcp_info(fd)}, dict[mp.MPTCPInfo, bool])
-    assert_type(mp.MPTCPInfo.picker("token", "unacked_bytes")(info), dict[str, Any])
     assert_type(mp.TCPInfo.rtt.unit, str)
     assert_type(mp.TCPInfo.rtt.sentinel, int | None)
     assert_type(mp.MPTCPInfo.fields["token"].since, str)
@@ -122,6 +121,7 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     assert_type(found.columns(), dict[str, memoryview])
     connections = mp.mptcp_diag(subflows=True, port=443)
     assert_type(connections, mp.MPTCPConnections)
+    assert_type(mp.ConnectionPicker(info=["token"], tcp_info=("rtt",))(connections), list[dict[str, Any]])
     assert_type(connections[:1], tuple[mp.MPTCPConnection, ...])
     for connection in connections:
         assert_type(connection.info, mp.MPTCPInfo | None)

@@ -26,7 +26,7 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.snapshot({})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.Tracker("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.Sampler(sock)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    mp.TCPInfo.picker("rtt")(info)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.ConnectionPicker()(mp.mptcp_diag())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.Sampler(["3"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     no_socket: mp.SocketLike = "3"  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     no_address: mp.Address = ("localhost", "80")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

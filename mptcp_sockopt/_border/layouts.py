@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 
 from .. import _types as t
 from .abi import LEAST_MPTCP_INFO, MPTCP_INFO_ROOM, Place, ffi, layout, lib, numbers, packed
@@ -153,6 +152,10 @@ _WORD = _COOKIE.size // 2
 COOKIE = [Place(_COOKIE.offset, _WORD), Place(_COOKIE.offset + _WORD, _WORD)]
 _cookie = packed(*COOKIE).unpack_from
 _HOSTS, _PORTS = [_in_id("src"), _in_id("dst")], [_in_id("sport"), _in_id("dport")]
+# Each connection of a dump has four addresses: plain numbers are quicker than places.
+_ENDS = [(host.offset, port.offset) for host, port in zip(_HOSTS, _PORTS, strict=True)]
+_FAMILY_AT, _INTERFACE = DIAG_MSG["family"].offset, DIAG_MSG["ifindex"]
+_interface = packed(_INTERFACE).unpack_from
 #: Their value if the kernel does not report the cookie.
 NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
 
@@ -164,15 +167,14 @@ def cookie(record: t.Raw) -> int | None:
 
 def diag_end(record: t.Raw, *, remote: bool) -> t.Address:
     """The local or remote address of the socket; flowinfo, which the kernel does not report, is 0."""
-    host, port, interface = (
-        record[place.offset : place.end] for place in (_HOSTS[remote], _PORTS[remote], DIAG_MSG["ifindex"])
-    )
-    number = int.from_bytes(port, "big")
-    if record[DIAG_MSG["family"].offset] == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, host[:4]), number
+    host_at, port_at = _ENDS[remote]
+    port = record[port_at] << 8 | record[port_at + 1]
+    if record[_FAMILY_AT] == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, record[host_at : host_at + 4]), port
+    host = record[host_at : host_at + 16]
     link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80
-    scope_id = int.from_bytes(interface, sys.byteorder) if link_local else 0
-    return socket.inet_ntop(socket.AF_INET6, host), number, 0, scope_id
+    scope_id = int(_interface(record, _INTERFACE.offset)[0]) if link_local else 0
+    return socket.inet_ntop(socket.AF_INET6, host), port, 0, scope_id
 
 
 # --------------------------------------------------------------------------------------- record of a subflow
@@ -240,3 +242,25 @@ def selected(stride: int, *names: str) -> struct.Struct:
         form += f"{place.offset - end}x{kind}"
         end = place.end
     return struct.Struct(f"{form}{stride - end}x")
+
+
+#: The ends of a socket in a record: ports, addresses and the interface.
+_BOTH_ENDS = Place(_PORTS[0].offset, _COOKIE.offset - _PORTS[0].offset)
+
+
+def records(stride: int, places: t.Mapping[str, Place], at: int, more: t.Iterable[Place]) -> struct.Struct:
+    """Unpacks these fields of each record, in order: numbers, and as bytes what "ends" stands for.
+
+    more: fields of a struct at this offset.
+    """
+    form, end = "=", 0
+    inside = [Place(at + place.offset, place.size) for place in more]
+    for place in [*places.values(), *inside]:
+        form += f"{place.offset - end}x" + (place.format[1:] if place.size <= 8 else f"{place.size}s")
+        end = place.end
+    return struct.Struct(f"{form}{stride - end}x")
+
+
+def in_records(*names: str) -> dict[str, Place]:
+    """The places of these fields of a record of any dump, and of "ends"; give them in order."""
+    return {name: _BOTH_ENDS if name == "ends" else DIAG_SUBFLOW[name] for name in names}

@@ -20,6 +20,7 @@ from .abi import layout, lib, packed
 _MESSAGE, _ATTRIBUTE = packed(*layout("nlmsghdr").values()), packed(*layout("nlattr").values())
 _GENERIC, _IFADDR = packed(*layout("genlmsghdr").values()), packed(*layout("ifaddrmsg").values())
 _IFINFO = packed(*layout("ifinfomsg").values())
+_TYPE_MASK: int = lib.NLA_TYPE_MASK  # a global: attributes of lib are looked up slowly
 _DATAGRAMS = 100  # an answer is one message and an acknowledgement, in one or two datagrams
 
 
@@ -57,7 +58,7 @@ def attributes(data: bytes) -> dict[int, bytes]:
     found = {}
     while data:
         kind, value, data = _cut(data, _ATTRIBUTE)
-        found[kind & lib.NLA_TYPE_MASK] = value
+        found[kind & _TYPE_MASK] = value
     return found
 
 

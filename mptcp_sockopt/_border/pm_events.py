@@ -21,20 +21,22 @@ _FAMILY, _GROUP = "mptcp_pm", b"mptcp_pm_events\0"
 _LARGEST = 65536  # bytes of a datagram; an event has about 120
 _WHO = "root, or the owner of the user namespace that owns this network namespace (CAP_NET_ADMIN)"
 
-# By attribute: the name of what it holds, and its format.
+# By attribute: the name of what it holds, and its layout.
 _NUMBERS = {
-    lib.MPTCP_ATTR_TOKEN: ("token", "=I"),
-    lib.MPTCP_ATTR_FAMILY: ("family", "=H"),
-    lib.MPTCP_ATTR_LOC_ID: ("id", "=B"),
-    lib.MPTCP_ATTR_REM_ID: ("remote_id", "=B"),
-    lib.MPTCP_ATTR_BACKUP: ("backup", "=?"),
-    lib.MPTCP_ATTR_ERROR: ("error", "=B"),
-    lib.MPTCP_ATTR_FLAGS: ("flags", "=H"),
-    lib.MPTCP_ATTR_IF_IDX: ("ifindex", "=i"),
-    lib.MPTCP_ATTR_RESET_REASON: ("reset_reason", "=I"),
-    lib.MPTCP_ATTR_RESET_FLAGS: ("reset_flags", "=I"),
-    lib.MPTCP_ATTR_SERVER_SIDE: ("server_side", "=?"),
+    lib.MPTCP_ATTR_TOKEN: ("token", struct.Struct("=I")),
+    lib.MPTCP_ATTR_FAMILY: ("family", struct.Struct("=H")),
+    lib.MPTCP_ATTR_LOC_ID: ("id", struct.Struct("=B")),
+    lib.MPTCP_ATTR_REM_ID: ("remote_id", struct.Struct("=B")),
+    lib.MPTCP_ATTR_BACKUP: ("backup", struct.Struct("=?")),
+    lib.MPTCP_ATTR_ERROR: ("error", struct.Struct("=B")),
+    lib.MPTCP_ATTR_FLAGS: ("flags", struct.Struct("=H")),
+    lib.MPTCP_ATTR_IF_IDX: ("ifindex", struct.Struct("=i")),
+    lib.MPTCP_ATTR_RESET_REASON: ("reset_reason", struct.Struct("=I")),
+    lib.MPTCP_ATTR_RESET_FLAGS: ("reset_flags", struct.Struct("=I")),
+    lib.MPTCP_ATTR_SERVER_SIDE: ("server_side", struct.Struct("=?")),
 }
+_PORT = struct.Struct(">H")
+_SERVER_SIDE: int = lib.MPTCP_PM_EV_FLAG_SERVER_SIDE
 # The address of an end: attribute and family; and the attribute of its port.
 _ENDS = {
     "local": (
@@ -108,23 +110,24 @@ def parsed(data: bytes, family: int) -> list[dict[str, t.Any]]:
 
 def _parts(told: t.Mapping[int, bytes]) -> dict[str, t.Any]:
     parts: dict[str, t.Any] = {}
-    for kind, (name, layout) in _NUMBERS.items():
-        if kind in told:
-            parts[name] = _number(layout, told[kind])
-    if parts.get("flags", 0) & lib.MPTCP_PM_EV_FLAG_SERVER_SIDE:
+    for kind, value in told.items():
+        if kind in _NUMBERS:
+            name, layout = _NUMBERS[kind]
+            parts[name] = _number(layout, value)
+    if parts.get("flags", 0) & _SERVER_SIDE:
         parts["server_side"] = True
     for name, (addresses, port) in _ENDS.items():
-        number = _number(">H", told[port]) if port in told else 0
+        number = _number(_PORT, told[port]) if port in told else 0
         for kind, family in addresses.items():
             if kind in told:
                 parts[name] = _address(family, told[kind], number, parts.get("ifindex", 0))
     return parts
 
 
-def _number(layout: str, value: bytes) -> t.Any:
-    if len(value) != struct.calcsize(layout):
-        raise netlink.broken(f"an attribute of {len(value)} bytes for {layout}")
-    return struct.unpack(layout, value)[0]
+def _number(layout: struct.Struct, value: bytes) -> t.Any:
+    if len(value) != layout.size:
+        raise netlink.broken(f"an attribute of {len(value)} bytes instead of {layout.size}")
+    return layout.unpack(value)[0]
 
 
 def _address(family: int, host: bytes, port: int, interface: int) -> t.Address:

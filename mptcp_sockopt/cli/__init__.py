@@ -34,21 +34,14 @@ from ._table import parser_of as parser_of
 
 # Each module has parser(), and main(argv), which returns the exit code.
 COMMANDS = (
-    Command(
-        "show",
-        "mptcp_sockopt.cli.show",
-        "every MPTCP connection with its paths, and why it fell back",
-    ),
-    Command(
-        "record",
-        "mptcp_sockopt.cli.record",
-        "samples and events of the connections, into a file",
-    ),
-    Command(
-        "selftest",
-        "mptcp_sockopt.selftest.__main__",
-        "test this machine's kernel: the kernel's own checks and more",
-    ),
+    Command("show", "mptcp_sockopt.cli.show", "every MPTCP connection with its paths, and why it fell back"),
+    Command("watch", "mptcp_sockopt.cli.watch", "the same with rates, full screen; or a recording again"),
+    Command("events", "mptcp_sockopt.cli.events", "connections, paths and addresses that come and go"),
+    Command("check", "mptcp_sockopt.cli.check", "can this host, does that peer, and if not, why?"),
+    Command("record", "mptcp_sockopt.cli.record", "samples and events of the connections, into a file"),
+    Command("plot", "mptcp_sockopt.cli.plot", "a picture of a recorded connection and its paths"),
+    Command("doctor", "mptcp_sockopt.cli.doctor", "how MPTCP is set up here, and what is wrong with it"),
+    Command("selftest", "mptcp_sockopt.selftest.__main__", "test this kernel: its own checks and more"),
 )
 
 

@@ -168,8 +168,13 @@ def _elsewhere(remote: Sequence[Any], peer: Sequence[Any]) -> str:
 def _figures(path: Record, rates: bool) -> list[str]:
     tcp_info = path["tcp_info"] or {}
     found = [duration(tcp_info.get("rtt") or None)]
-    source, shown = (path["rates"] or {}, rate) if rates else (tcp_info, size_of)
-    return found + [shown(source.get(name)) for name in ("bytes_acked", "bytes_received")]
+    if rates:
+        moving = path["rates"] or {}
+        return found + [rate(moving.get(name)) for name in ("bytes_acked", "bytes_received")]
+    acked = tcp_info.get("bytes_acked")
+    if acked and path["opened_by"] == "local":
+        acked -= 1  # the SYN
+    return [*found, size_of(acked), size_of(tcp_info.get("bytes_received"))]
 
 
 def word_of(path: Record) -> str:

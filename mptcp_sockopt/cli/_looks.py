@@ -8,15 +8,13 @@ docs/show.md has every key. Commands that draw connections draw records, live or
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes
+from mptcp_sockopt import host, processes
 
 from ._outcome import CannotRun
-
-_mp: Any = mp
 
 #: What a record holds of MPTCPInfo and TCPInfo, unless it is full.
 INFO_FIELDS = (
@@ -36,9 +34,6 @@ def fields(full: bool) -> dict[str, list[str]]:
         info, tcp_info = [*mp.MPTCPInfo.fields, "unacked_bytes"], [*mp.TCPInfo.fields]
         return {"info": info, "tcp_info": tcp_info}
     return {"info": [*INFO_FIELDS], "tcp_info": [*TCP_INFO_FIELDS]}
-
-
-_INFO, _TCP_INFO = mp.MPTCPInfo.picker(*INFO_FIELDS), mp.TCPInfo.picker(*TCP_INFO_FIELDS)
 
 
 class Sample(NamedTuple):
@@ -65,153 +60,156 @@ class Looks:
         self, port: int = 0, pid: int | None = None, full: bool = False, all_states: bool = False
     ) -> None:
         self._port, self._pid, self._full, self._all = port, pid, full, all_states
-        self._time = 0
-        self._connections: dict[Any, mp.MPTCPInfo | None] = {}
-        self._paths: dict[Any, tuple[int | None, int | None, int | None]] = {}
+        names = fields(full)
+        self._pick = mp.ConnectionPicker(**names, subflow=_MAP if full else ())
+        self._last = self._this = _Memory(_NONE)
+        self._interfaces: dict[str, str] = {}
         self._owners = _Owners()
         if pid is not None:
             _inodes_of(pid)
 
     def look(self) -> Sample:
         """Look once. OSError as mptcp_diag()."""
-        found = _mp.mptcp_diag(subflows=True, listening=self._all, port=self._port)
+        found = mp.mptcp_diag(subflows=True, listening=self._all, port=self._port)
         at = time.time() - (time.monotonic_ns() - found.time) / 1e9
         missing = list(found.missing)
-        rows = [row for row in found if self._all or _is_open(row)]
+        records = [
+            (number, record)
+            for number, record in enumerate(self._pick(found))
+            if self._all or _is_open(record)
+        ]
         if self._pid is not None:
             try:
                 held = _inodes_of(self._pid)
             except CannotRun as ended:
                 held = set()
                 missing.append(f"{ended}")
-            rows = [row for row in rows if row.inode in held]
-        unseen = self._owners.look([row.inode for row in rows])
-        last, self._connections = self._connections, {}
-        paths, self._paths = self._paths, {}
-        seconds = (found.time - self._time) / 1e9 if self._time else None
-        records = [self._connection(row, last, paths, found.time, seconds) for row in rows]
-        self._time = found.time
-        return Sample(at, found.time, records, missing + unseen)
+            records = [(number, record) for number, record in records if record["inode"] in held]
+        missing += self._owners.look([record["inode"] for _, record in records])
+        self._interfaces = _interfaces()
+        self._last, self._this = self._this, _Memory(found)
+        for number, record in records:
+            self._finish(record, number)
+        return Sample(at, found.time, [record for _, record in records], missing)
 
-    def _connection(
-        self, row: Any, last: Mapping[Any, Any], paths: Mapping[Any, Any], now: int, seconds: float | None
-    ) -> dict[str, Any]:
-        key = row.token, row.local, row.remote
-        info, before = row.info, last.get(key)
-        self._connections[key] = info
-        subflows = [self._subflow(row.token, path, paths, now, seconds) for path in row.subflows]
-        fell_back = row.status is mp.Status.FALLBACK
-        troubles = []
-        if row.dead:
-            troubles.append("no_path")
-        if before is not None and info is not None and not fell_back:
-            infos = [path.tcp_info for path in row.subflows if path.tcp_info is not None]
-            if mp.is_resending(before, info, infos):
-                troubles.append("resending")
-        if any(path["stalled"] for path in subflows):
-            troubles.append("stalled")
-        if fell_back:
+    def _finish(self, record: dict[str, Any], number: int) -> None:
+        """Make a record of what the library tells of a connection."""
+        last, this = self._last, self._this
+        key = record["token"], *record["local"], *record["remote"]
+        before = last.connections.get(key)
+        this.connections[key] = record, number
+        troubles = ["no_path"] if record.pop("dead") else []
+        if before and self._resends(*before, record, number):
+            troubles.append("resending")
+        paths = record["subflows"]
+        for path in paths:
+            self._finish_path(path, record["token"])
+        # Of a path with nothing outstanding there is nothing to tell.
+        if any(path["tcp_info"] and path["tcp_info"]["unacked"] for path in paths):
+            for path, one in zip(paths, this.found[number].subflows, strict=True):
+                path["stalled"] = one.tcp_info and mp.is_stalled(one.tcp_info, path["stalled"])
+            if any(path["stalled"] for path in paths):
+                troubles.append("stalled")
+        if record["status"] == "fallback":
             troubles.append("fell_back")
-        return {
-            "token": row.token,
-            "status": row.status.value,
-            "state": str(row.state),
-            "fallback_reason": row.fallback_reason and row.fallback_reason.value,
-            "troubles": troubles,
-            "local": list(row.local),
-            "remote": list(row.remote),
-            "inode": row.inode or None,
-            "uid": row.uid,
-            "rqueue": row.rqueue,
-            "processes": self._owners[row.inode],
-            "info": info and self._of_info(info),
-            "rates": _rates(before, info, subflows, fell_back, seconds),
-            "subflows": subflows,
-        }
+        inode = record["inode"]
+        record["state"] = _state(record["state"])
+        record["troubles"] = troubles
+        record["inode"] = inode or None
+        record["processes"] = self._owners[inode] if inode else []
+        record["rates"] = before and _rates(before[0], record, this.time - last.time)
+        if self._full and record["info"]:
+            for name in _SEQUENCES:
+                record["info"][name] = str(record["info"][name])
 
-    def _subflow(
-        self, token: int | None, path: Any, before: Mapping[Any, Any], now: int, seconds: float | None
-    ) -> dict[str, Any]:
-        tcp_info = path.tcp_info
-        stalled, rates = None, None
-        if tcp_info is not None:
-            key = token, path.local, path.remote
-            acked, received, since = before.get(key, (None, None, None))
-            new_acked, new_received = tcp_info.bytes_acked, tcp_info.bytes_received
-            standing = None
-            if tcp_info.unacked == 0:
-                since = None
-            elif since is None or acked != new_acked:
-                since = now
-            if key in before:
-                standing = now - since if since is not None else 0
-                if seconds:
-                    rates = {
-                        "bytes_acked": _per_second(acked, new_acked, seconds),
-                        "bytes_received": _per_second(received, new_received, seconds),
-                    }
-            self._paths[key] = new_acked, new_received, since
-            stalled = mp.is_stalled(tcp_info, standing)
-        return {
-            "id": path.id,
-            "remote_id": path.remote_id,
-            "local": list(path.local),
-            "remote": list(path.remote),
-            "interface": None,
-            "opened_by": path.opened_by,
-            "backup_local": path.backup_local,
-            "backup_remote": path.backup_remote,
-            "state": str(path.state),
-            "live": path.live,
-            "stalled": stalled,
-            "flags": path.flags if path.flags is None else int(path.flags),
-            "tcp_info": tcp_info and self._of_tcp_info(tcp_info),
-            "rates": rates,
-        }
+    def _finish_path(self, path: dict[str, Any], token: int | None) -> None:
+        """The same of a path, but ``stalled`` is how long nothing was acknowledged: see is_stalled()."""
+        last, this = self._last, self._this
+        path["state"] = _state(path["state"])
+        path["interface"] = self._interfaces.get(path["local"][0])
+        path["stalled"] = path["rates"] = None
+        if self._full and path["map_seq"] is not None:
+            path["map_seq"] = str(path["map_seq"])
+        now = path["tcp_info"]
+        if now is None:
+            return
+        key = token, *path["local"], *path["remote"]
+        was, since = last.paths.get(key, (None, None))
+        if not now["unacked"]:
+            since = None
+        elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
+            since = this.time
+        this.paths[key] = now, since
+        if was is not None:
+            nanoseconds = this.time - last.time
+            path["rates"] = {name: _per_second(was[name], now[name], nanoseconds) for name in _OF_PATHS}
+            if since is not None:
+                path["stalled"] = this.time - since
 
-    def _of_info(self, info: mp.MPTCPInfo) -> dict[str, Any]:
-        if not self._full:
-            return _INFO(info)
-        found = info.asdict(clean=True)
-        for name in ("write_seq", "snd_una", "rcv_nxt"):
-            found[name] = str(found[name])  # exceed 2^53
-        return found
-
-    def _of_tcp_info(self, tcp_info: mp.TCPInfo) -> dict[str, Any]:
-        return tcp_info.asdict(clean=True) if self._full else _TCP_INFO(tcp_info)
+    def _resends(
+        self, before: dict[str, Any], number_before: int, record: dict[str, Any], number: int
+    ) -> bool:
+        old, new = before["info"], record["info"]
+        if not old or not new or old["bytes_retrans"] == new["bytes_retrans"]:
+            return False  # as nearly always, and there is nothing to ask
+        was, now = self._last.found[number_before].info, self._this.found[number]
+        tcp_infos = [path.tcp_info for path in now.subflows if path.tcp_info]
+        return bool(was and now.info and mp.is_resending(was, now.info, tcp_infos))
 
 
-def _is_open(row: Any) -> bool:
-    if row.status.value in ("listening", "closing"):
+class _Memory:
+    """A look, for the next one: its connections and paths by token and addresses."""
+
+    def __init__(self, found: mp.MPTCPConnections) -> None:
+        self.found, self.time = found, found.time
+        #: The record, and its number in found.
+        self.connections: dict[Any, tuple[dict[str, Any], int]] = {}
+        #: The record of tcp_info, and since when nothing was acknowledged.
+        self.paths: dict[Any, tuple[dict[str, Any], int | None]] = {}
+
+
+_NONE = mp.MPTCPConnections(0, 0, b"", 0, b"", ())
+_MAP = ("map_seq", "map_sfseq", "ssn_offset", "map_datalen", "relwrite_seq")
+_SEQUENCES = [name for name, field in mp.MPTCPInfo.fields.items() if field.kind == "sequence"]
+_STATES = {int(state): str(state) for state in mp.TCPState}  # an enum's own names take longer
+
+
+def _state(state: int) -> str:
+    return _STATES.get(state) or str(state)
+
+
+def _is_open(record: dict[str, Any]) -> bool:
+    if record["status"] in ("listening", "closing"):
         return False
-    return bool(row.state != mp.TCPState.CLOSE or row.subflows)
+    return bool(record["subflows"]) or record["state"] != mp.TCPState.CLOSE
 
 
-def _per_second(before: int | None, now: int | None, seconds: float) -> float | None:
-    if before is None or now is None or now < before:  # another connection with the same addresses
+def _interfaces() -> dict[str, str]:
+    """The interface of each address that only one has, also as an IPv6 socket shows IPv4 addresses."""
+    found = {address: names[0] for address, names in host.addresses().items() if len(names) == 1}
+    return found | {f"::ffff:{address}": name for address, name in found.items() if "." in address}
+
+
+def _per_second(old: int | None, new: int | None, nanoseconds: int) -> int | None:
+    if old == new and new is not None:
+        return 0
+    if old is None or new is None or new < old:  # less: another one with the same addresses
         return None
-    return round((now - before) / seconds, 1)
+    return (new - old) * 1_000_000_000 // nanoseconds
 
 
-def _rates(
-    before: mp.MPTCPInfo | None,
-    now: mp.MPTCPInfo | None,
-    subflows: list[dict[str, Any]],
-    fell_back: bool,
-    seconds: float | None,
-) -> dict[str, float | None] | None:
-    """Of the connection. After a fallback, only TCP knows what was acknowledged and received."""
-    if not seconds:
-        return None
-    names = ("bytes_sent", "bytes_acked", "bytes_received")
-    rates = (
-        dict.fromkeys(names)
-        if before is None or now is None
-        else {name: _per_second(getattr(before, name), getattr(now, name), seconds) for name in names}
-    )
-    if (fell_back or now is None) and subflows:
-        rates |= subflows[0]["rates"] or {}
-    return None if all(value is None for value in rates.values()) else rates
+_OF_PATHS = "bytes_acked", "bytes_received"
+
+
+def _rates(before: dict[str, Any], now: dict[str, Any], nanoseconds: int) -> dict[str, int | None]:
+    """Of the connection. If it is not MPTCP, only TCP knows what was acknowledged and received."""
+    was, info = before["info"] or {}, now["info"] or {}
+    rates = {
+        name: _per_second(was.get(name), info.get(name), nanoseconds) for name in ("bytes_sent", *_OF_PATHS)
+    }
+    if now["subflows"] and (not info or now["status"] == "fallback"):
+        rates.update(now["subflows"][0]["rates"] or {})
+    return rates
 
 
 # ------------------------------------------------------------------------------------------------ owners
@@ -222,7 +220,7 @@ class _Owners(dict[int, "list[dict[str, Any]] | None"]):
 
     def look(self, inodes: Iterable[int]) -> list[str]:
         """Know the owners of these sockets, and forget others. What could not be seen, in sentences."""
-        wanted = set(inodes)
+        wanted = set(inodes) - {0}
         if not wanted <= self.keys():
             self.clear()
             found = processes.owners(wanted)

@@ -60,7 +60,7 @@ COUNTERS = (
         {
             "MPCapableSYNTX": "connections tried with MPTCP",
             "MPCapableSYNACKRX": "of them, answered with MPTCP; the others fell back, failed or wait",
-            "MPCapableFallbackSYNACK": "answered without: the server speaks TCP, or a middlebox removed MPTCP",
+            "MPCapableFallbackSYNACK": "answered without it: by a TCP server, or a middlebox removed it",
             "MPCapableSYNTXDrop": "went on without MPTCP, because SYNs with it got no answer",
             "Blackhole": "times that such a SYN without MPTCP got through, so that MPTCP was suspended",
             "MPCapableSYNTXDisabled": "connections opened without MPTCP while it was suspended",
@@ -76,15 +76,15 @@ COUNTERS = (
             "MPCapableSYNRX": "SYNs that asked for MPTCP",
             "MPCapableACKRX": "of them, handshakes that ended with MPTCP",
             "MPCapableFallbackACK": "handshakes that ended without, though both had asked for it",
-            "MPCapableEndpAttempt": "new connections to the port of an endpoint, which is only for joins: refused",
+            "MPCapableEndpAttempt": "new connections to the port of an endpoint, refused: it is for joins",
             "MD5SigReset": "reset, because TCP_MD5SIG is set",
         },
     ),
     Group(
         "Does anything on the way alter packets?",
         {
-            "DssFallback": "fell back later: the mapping of the data was missing or wrong. If the peer that sends "
-            "did not fall back too, this host receives the same bytes again and again",
+            "DssFallback": "fell back later: the mapping of the data was missing or wrong. If the "
+            "peer that sends did not fall back too, this host receives the same bytes again and again",
             "DssReset": "subflows reset for the same reason",
             "DSSCorruptionFallback": "fell back, because mapping and data contradict each other",
             "DSSCorruptionReset": "subflows reset for the same reason",

@@ -91,13 +91,11 @@ class Writer:
         self._write(line)
 
 
-def event_record(event: Any) -> dict[str, Any]:
-    """An MPTCPEvent as a line of a recording: its kind by name, as "event"."""
+def event_record(event: mp.MPTCPEvent) -> dict[str, Any]:
+    """An event as a line of a recording: its kind by name, as "event"."""
     record = event.asdict()
-    del record["time"]
-    kind = event.kind
-    record["kind"] = "event"
-    return {"kind": "event", "monotonic": event.time, "event": getattr(kind, "name", int(kind)), **record}
+    del record["kind"], record["time"]
+    return {"kind": "event", "monotonic": event.time, "event": str(event.kind), **record}
 
 
 # ----------------------------------------------------------------------------------------------- reading
@@ -137,7 +135,10 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
             first = _read(file, _LONGEST_HEADER)
         except (OSError, zlib.error) as error:
             raise _unreadable(name, error) from None
-        return Recording(_header(first, name), _lines(file, name, opened.pop_all()))
+        header = _header(first, name)
+        lines = _lines(file, name, opened.pop_all())
+        next(lines)  # from now on it closes the file, even if nobody reads on
+        return Recording(header, lines)
 
 
 def _header(line: bytes, name: str) -> dict[str, Any]:
@@ -166,6 +167,7 @@ def _is_header(header: Mapping[str, Any]) -> bool:
 def _lines(file: IO[bytes], name: str, opened: contextlib.ExitStack) -> Iterator[dict[str, Any]]:
     number = 1
     with opened:
+        yield {}
         while True:
             try:
                 line = _read(file, _LONGEST_LINE)

@@ -23,8 +23,6 @@ from ._outcome import PASS, CannotRun, between, need_streams, port, positive
 from ._recording import Looks, Sample, Writer, event_record
 from ._table import parsed
 
-_mp: Any = mp
-
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
@@ -72,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
         missing: list[str] = []
         try:
-            events: Any = stack.enter_context(_mp.mptcp_events())
+            events: mp.MPTCPEvents | None = stack.enter_context(mp.mptcp_events())
         except OSError as error:
             events = None
             missing.append(f"There are no events in this recording: {error.strerror or error}")
@@ -195,7 +193,7 @@ class _Wanted:
         self._tokens |= {connection["token"] for connection in sample.connections} - {None}
 
     def __contains__(self, event: Any) -> bool:
-        kind = event.kind.name
+        kind = getattr(event.kind, "name", "")  # a newer kernel may tell more kinds
         if event.token in self._tokens:
             if kind == "CLOSED":
                 self._tokens.remove(event.token)

@@ -3,9 +3,14 @@
 
 of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
-of_connections in the C and Python of connections with their paths
+of_paths      in the C and Python of connections with their paths
+of_events     in mptcp_events()
 of_objects    in the modules above them
+of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table
+of_host       in what reads the settings of a host, and in the commands check and doctor
+of_watch      in the command watch
+of_plot       in what draws recordings
 __main__      applies them one by one
 """
 
@@ -18,7 +23,7 @@ class Mutation(NamedTuple):
     """A text that stands in a file once, and what stands there instead."""
 
     file: str
-    tests: str  # the files that must notice, the quickest first, by what stands between test_ and .py
+    tests: str  # the files that must notice, the quickest first: NAME of tests/test_NAME.py, or cli/NAME
     old: str
     new: str
     equivalent: str = ""  # why no test can tell the two apart

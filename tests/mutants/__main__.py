@@ -32,16 +32,34 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import Mutation, of_border, of_c, of_connections, of_objects, of_processes
+from . import (
+    Mutation,
+    of_border,
+    of_c,
+    of_events,
+    of_host,
+    of_objects,
+    of_paths,
+    of_plot,
+    of_processes,
+    of_troubles,
+    of_watch,
+)
 
 ROOT = Path(__file__).parent.parent.parent
-MUTATIONS = (
-    *of_c.MUTATIONS,
-    *of_border.MUTATIONS,
-    *of_connections.MUTATIONS,
-    *of_objects.MUTATIONS,
-    *of_processes.MUTATIONS,
+ROOMS = (
+    of_c,
+    of_border,
+    of_paths,
+    of_objects,
+    of_processes,
+    of_troubles,
+    of_events,
+    of_host,
+    of_watch,
+    of_plot,
 )
+MUTATIONS = tuple(mutation for room in ROOMS for mutation in room.MUTATIONS)
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
 WIDTH = 110
@@ -191,7 +209,8 @@ def applies(mutation: Mutation, root: Path) -> bool:
 
 
 def tests_of(mutation: Mutation) -> list[str]:
-    return [f"tests/test_{name}.py" for name in mutation.tests.split()]
+    names = [name.rpartition("/") for name in mutation.tests.split()]
+    return [f"tests/{folder}{slash}test_{name}.py" for folder, slash, name in names]
 
 
 def place(mutation: Mutation) -> str:

@@ -9,8 +9,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "diag ports",
         ("link_local = host[0] == 0xFE and host[1] & 0xC0 == 0x80", "link_local = host[0] == 0xFE"),
         (
-            "return socket.inet_ntop(socket.AF_INET, host[:4]), number",
-            "return socket.inet_ntop(socket.AF_INET, host[4:8]), number",
+            "return socket.inet_ntop(socket.AF_INET, record[host_at : host_at + 4]), port",
+            "return socket.inet_ntop(socket.AF_INET, record[host_at + 4 : host_at + 8]), port",
         ),
     ),
     *of(

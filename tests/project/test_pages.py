@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import doctest
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import mptcp_sockopt as mp
 
+from ..causes import CAUSES, fallen
 from ..net import counters
-from ..support import exchange, fallback_pair, in_private_network, inode, mptcp_pair, reset, until
-from ..test_diag_table import connecting_to_a_full_queue
+from ..support import fallback_pair, in_private_network, until
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -93,99 +91,51 @@ def test_the_programs_of_docs_export(mptcp: None, capfd: pytest.CaptureFixture[s
 # ------------------------------------------------------------------------------------ docs/fallback.md
 
 
-def table(heading: str) -> dict[str, list[str]]:
-    """Of docs/fallback.md: its rows by their first cell."""
+def table(heading: str) -> list[list[str]]:
+    """The cells of the rows of a table of docs/fallback.md."""
     lines = PAGES["fallback.md"].split(heading)[1].split("\n\n")[0].splitlines()[2:]
-    cells = [line.strip("| ").split(" | ") for line in lines]
-    return {first: rest for first, *rest in cells}
+    return [line.strip("| ").split(" | ") for line in lines]
 
 
-CAUSES = table("| cause | client: flags |")
-COUNTERS = [name for names in table("| counter | counts |") for name in names.split(", ")]
+# One direction of options that are removed later is a row for all.
+NAMES = [name for name in CAUSES if name not in ("client_stripped_later", "server_stripped_later")]
+ROWS = dict(zip(NAMES, table("| cause | reason |"), strict=True))
+COUNTERS = [name for names, _ in table("| counter | counts |") for name in names.split(", ")]
 # These two count connections that do not fall back too.
 TELLING = set(COUNTERS) - {"MPCapableSYNTX", "MPCapableSYNRX"}
 
 
-def row_of(client: socket.socket) -> str:
-    """The flags of a connection, as the page writes them."""
-    rows = [row for row in mp.mptcp_diag() if row.inode == inode(client)]
-    if not rows:
-        return "no row"
-    flags = "both" if rows[0].info.flags == 3 else str(rows[0].info.flags)
-    return f"{flags}, CLOSE" if rows[0].state == mp.TCPState.CLOSE else flags
+def what_tells(grown: dict[str, int]) -> set[str]:
+    return {name for name in TELLING if grown.get(name)}
 
 
-@contextlib.contextmanager
-def syns_lost() -> Iterator[socket.socket]:
-    """A connection that was made without MPTCP after its SYNs with the option got no answer."""
-    with connecting_to_a_full_queue() as (deaf, client):
-        Path("/proc/sys/net/mptcp/syn_retrans_before_tcp_fallback").write_text("0")
-        with deaf.accept()[0]:
-            until(lambda: mp.status(client) is mp.Status.FALLBACK, "a SYN without the option")
-            until(lambda: mp.snapshot(client).subflows[0].live, "the answer")
-            yield client
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cause_leaves_what_the_page_says(name: str, mptcp: None) -> None:
+    """The reason, the server's end, and the counters of both ends; others that tell of a fallback stay 0."""
+    _, reason, at_client, server, at_server = ROWS[name]
+    assert reason == CAUSES[name].reason
+    wanted = [TELLING & {*cell.split(", ")} for cell in (at_client, at_server)]
 
-
-def tcp_listener() -> tuple[str, dict[str, int]]:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        mp.create_connection(server.getsockname()) as client,
-    ):
-        return row_of(client), counters()
-
-
-def lost() -> tuple[str, dict[str, int]]:
-    with syns_lost() as client:
-        return row_of(client), counters()
-
-
-def detection_active() -> tuple[str, dict[str, int]]:
-    with syns_lost(), mp.create_server(("127.0.0.1", 0)) as server:
-        before = counters()
-        with mp.create_connection(server.getsockname()) as client, server.accept()[0] as accepted:
-            exchange(client, accepted)
-            assert (mp.status(client), mp.status(accepted)) == (mp.Status.FALLBACK, mp.Status.TCP)
-            return row_of(client), {name: number - before[name] for name, number in counters().items()}
-
-
-def both_connect() -> tuple[str, dict[str, int]]:
-    with mp.create_socket(fallback=False) as client:
-        client.bind(("127.0.0.1", 0))
-        client.connect(client.getsockname())
-        return row_of(client), counters()
-
-
-def reset_before_data() -> tuple[str, dict[str, int]]:
-    with mptcp_pair(INET) as (client, accepted):
-        reset(accepted, client)
-        return row_of(client), counters()
-
-
-#: Those that can be had without altering packets, as the page calls them.
-HERE: dict[str, Callable[[], tuple[str, dict[str, int]]]] = {
-    "the peer's listener speaks TCP": tcp_listener,
-    "SYNs with MP_CAPABLE lost, a plain SYN answered": lost,
-    "blackhole detection active since then": detection_active,
-    "both ends connected at once": both_connect,
-    "reset before the first data (no fallback)": reset_before_data,
-}
-
-
-@pytest.mark.parametrize("cause", HERE)
-def test_a_cause_leaves_what_the_page_says(cause: str, mptcp: None) -> None:
-    """The flags in mptcp_diag(), and the counters of both ends; others that tell of a fallback stay 0."""
     if not set(COUNTERS) <= counters().keys():
         pytest.skip("this kernel has fewer counters than docs/fallback.md names")
-    flags, client, _, server = CAUSES[cause]
-    found, grown = in_private_network(HERE[cause])
-    assert found == flags
-    wanted = {name for name in f"{client}, {server}".split(", ") if name in TELLING}
-    assert {name for name in TELLING if grown[name]} == wanted
+
+    def look() -> None:
+        with fallen(name) as (_, accepted, grown):
+            until(lambda: [what_tells(side) for side in grown()] == wanted, "those counters, and no others")
+            assert server == ("none" if accepted.fileno() < 0 else mp.status(accepted).name)
+
+    in_private_network(look)
 
 
 def test_every_counter_of_the_table_of_causes_is_explained() -> None:
     """But those that say what MPTCP sent at an end: fastclose and resets."""
-    named = set(
-        re.findall(r"\b[A-Z]\w+[a-z]\w+[A-Z]\w*\b", " ".join(" ".join(row) for row in CAUSES.values()))
-    )
-    assert named - set(COUNTERS) - {"MPFastcloseTx", "MPRstTx"} == set()
+    cells = " ".join(f"{row[2]} {row[4]}" for row in ROWS.values())
+    assert {*re.findall(r"\b[A-Z]\w+\b", cells)} - set(COUNTERS) == {"MPFastcloseTx", "MPRstTx"}
+
+
+def test_the_page_has_each_reason() -> None:
+    """A section with its name, which begins with its sentence; and the flags that tell it."""
+    text = re.sub(r"\s+", " ", PAGES["fallback.md"])
+    for reason in mp.FallbackReason:
+        assert f"### {reason} **{reason.sentence}**" in text
+    assert [row[0] for row in table("| `fallback_reason` | `info.flags` |")] == [*mp.FallbackReason]

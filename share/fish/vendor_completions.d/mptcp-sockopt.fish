@@ -50,8 +50,8 @@ function _shtab_mptcp_sockopt_using
   test "$_shtab_mptcp_sockopt_cmdpath" = "$argv"
 end
 
-set -g _shtab_mptcp_sockopt_commands show record selftest
-set -g _shtab_mptcp_sockopt_opts_with_value --for --pid --port -i -o
+set -g _shtab_mptcp_sockopt_commands show watch events check record plot doctor selftest
+set -g _shtab_mptcp_sockopt_opts_with_value --connection --for --interval --pid --port --samples --send --sort --to --wait -i -n -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
@@ -64,6 +64,27 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l port -x -d 'on
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l pid -x -d 'only connections of process N'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l all-states -d 'also listeners, connections that ended, and subflows whose connection is gone'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using show' -l json -d 'one JSON object, with every field that the kernel reports'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a watch -d 'the same with rates, full screen; or a recording again'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -s i -l interval -x -d 'seconds between two samples (1, or as recorded)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -s n -l samples -x -d 'end after N samples'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -l sort -xka "trouble rate volume rtt peer process" -d 'what comes first: trouble, rate, volume, rtt, peer, process (trouble)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch' -l port -x -d 'only connections with port P'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using watch; and test $_shtab_mptcp_sockopt_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a recording, shown at its own speed'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a events -d 'connections, paths and addresses that come and go'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l json -d 'a line of JSON for each event'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l port -x -d 'only connections and listeners of this port'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -l for -x -d 'end after S seconds'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using events' -s n -x -d 'end after N lines'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a check -d 'can this host, does that peer, and if not, why?'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -s 4 -d 'only IPv4'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -s 6 -d 'only IPv6'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l send -x -d 'send this instead of the end of data; \r, \n and \x00 are understood'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l http -d 'send an HTTP HEAD request'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l wait -x -d 'seconds to wait for each answer (default: 3)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using check' -l json -d 'print the result as JSON'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a record -d 'samples and events of the connections, into a file'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -s o -xka "(__fish_complete_path (commandline -ct))" -d 'where to write; compressed if it ends in .gz; must not exist'
@@ -72,7 +93,16 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l pid -x -d 'o
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -s i -x -d 'seconds between samples (default: 1)'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l for -x -d 'end after so many seconds'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using record' -l full -d 'every field that the kernel reports: twice as long'
-complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a selftest -d 'test this machine'"'"'s kernel: the kernel'"'"'s own checks and more'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a plot -d 'a picture of a recorded connection and its paths'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot' -s o -xka "(__fish_complete_path (commandline -ct))" -d 'what to write, as the name ends'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot' -l connection -x -d 'the token of a connection, or its number, the busiest being 1 (default: 1)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using plot; and test $_shtab_mptcp_sockopt_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a recording'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a doctor -d 'how MPTCP is set up here, and what is wrong with it'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l to -x -d 'ask for the routes to this IP address; by default, to the internet. Can be repeated'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l json -d 'print the result as JSON'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a selftest -d 'test this kernel: its own checks and more'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s 4 -d 'test over 127.0.0.1 (default)'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s 6 -d 'test over ::1; with -4, over both'

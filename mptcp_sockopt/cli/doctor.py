@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""doctor: how MPTCP is set up in this network namespace, what it counted, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from mptcp_sockopt import host
+
+from . import _here as here_
+from ._here import Here, wrapped
+from ._meanings import COUNTERS, MEANINGS, SYSCTLS
+from ._outcome import CANNOT, FAIL, PASS, need_streams
+from ._table import parsed
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="mptcp-sockopt doctor",
+        description="How MPTCP is set up in this network namespace: endpoints and whether each has a route, "
+        "limits, sysctls, the kernel's counters in words, and socket options that MPTCP refuses and TCP "
+        "takes. Problems come first.",
+        epilog="Exit status: 0 no problem, 1 a problem, 2 usage, 3 cannot tell.",
+    )
+    made.add_argument(
+        "--to",
+        metavar="ADDRESS",
+        type=_address,
+        action="append",
+        default=[],
+        help="ask for the routes to this IP address; by default, to the internet. Can be repeated",
+    )
+    made.add_argument("--json", action="store_true", help="print the result as JSON")
+    return made
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+
+
+def main(argv: Sequence[str]) -> int:
+    need_streams("stdout")
+    options = parsed(parser(), argv)
+    counters = host.counters()  # before our own connections
+    here = here_.look()
+    refused, missing = _refused()
+    here = here._replace(missing=here.missing + missing)
+    if options.json:
+        found = here_.asdict(here, options.to)
+        more = {"counters": counters, "refused_options": [option._asdict() for option in refused]}
+        print(json.dumps({"schema": 1, **found, **more}))
+    else:
+        print(*_lines(here, counters, refused, options.to), sep="\n")
+    if here.works is None:
+        return CANNOT
+    return PASS if here.works and not here_.problems(here, options.to) else FAIL
+
+
+def _refused() -> tuple[tuple[host.RefusedOption, ...], tuple[str, ...]]:
+    try:
+        return host.refused_options(), ()
+    except OSError as error:
+        return (), (f"socket options: {error.strerror or error}",)
+
+
+# ------------------------------------------------------------------------------------------------- shown
+
+
+def _lines(
+    here: Here, counters: Mapping[str, int], refused: Sequence[host.RefusedOption], to: Sequence[str]
+) -> Iterator[str]:
+    yield from wrapped(here_.verdict(here))
+    step = here_.next_step(here)
+    for problem in [*([step] if step else []), *here_.problems(here, to)]:
+        yield from wrapped(problem, "    ", "  ! ")
+    for sentence in here.missing:
+        yield from wrapped(f"Not known: {sentence}", "    ", "  ? ")
+    yield from ["", "Endpoints and limits", *("  " + line for line in here_.endpoint_lines(here, to))]
+    yield from ["", "Sysctls net.mptcp.*; a * marks those that differ from the default", *_sysctl_lines(here)]
+    yield from ["", "Counters of this network namespace, since it was created and above 0"]
+    yield from _counter_lines(counters)
+    if refused:
+        yield from ["", "Socket options that MPTCP refuses here, and TCP takes", *_option_lines(refused)]
+
+
+def _sysctl_lines(here: Here) -> Iterator[str]:
+    for name, value in here.sysctls.items():
+        known = SYSCTLS.get(name)
+        differs = known is not None and known.default not in (None, value)
+        default = f" (default: {known.default})" if known and differs else ""
+        yield f"{'*' if differs else ' '} {name} = {value}{default}"
+        if known:
+            yield from wrapped(known.meaning, "      ")
+
+
+def _counter_lines(counters: Mapping[str, int]) -> Iterator[str]:
+    groups = [
+        *COUNTERS,
+        ("Others, which this version does not know", dict.fromkeys(counters.keys() - MEANINGS, "")),
+    ]
+    width = max([len(str(number)) for number in counters.values()] or [1])
+    for question, meanings in groups:
+        grown = [(name, meaning) for name, meaning in meanings.items() if counters.get(name)]
+        if not grown:
+            continue
+        yield f"  {question}"
+        for name, meaning in grown:
+            text = f"{name}: {meaning}" if meaning else name
+            yield from wrapped(text, " " * (width + 6), f"    {counters[name]:>{width}}  ")
+
+
+def _option_lines(refused: Sequence[host.RefusedOption]) -> Iterator[str]:
+    """By the states in which they are refused and the error, the names."""
+    kinds: dict[str, list[str]] = {}
+    for option in refused:
+        states = {state: number for state, number in option._asdict().items() if state != "name" and number}
+        when = "always" if len(states) == 3 else " and ".join(states)
+        why = ", ".join(dict.fromkeys(os.strerror(number) for number in states.values()))
+        kinds.setdefault(f"{when} ({why})", []).append(option.name)
+    for kind, names in kinds.items():
+        yield from wrapped(f"{kind}: {', '.join(names)}", "      ", "  ")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Mutations of what reads the settings of a host, and of the commands check and doctor."""
+
+from . import Mutation, of
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *of(
+        "mptcp_sockopt/_border/config.py",
+        "host",
+        (
+            "asked = lib.MPTCP_PM_ATTR_SUBFLOWS, lib.MPTCP_PM_ATTR_RCV_ADD_ADDRS",
+            "asked = lib.MPTCP_PM_ATTR_RCV_ADD_ADDRS, lib.MPTCP_PM_ATTR_SUBFLOWS",
+        ),
+        ("flags = lib.RTM_F_FIB_MATCH if match else 0", "flags = 0"),
+        ("parts.get(lib.IFA_LOCAL) or parts.get(lib.IFA_ADDRESS)", "parts.get(lib.IFA_ADDRESS, b'')[:0]"),
+        ("if interface:\n        request +=", "if False:\n        request +="),
+    ),
+    *of(
+        "mptcp_sockopt/_border/netlink.py",
+        "host netlink",
+        ("            answers.append(body)", "            answers = [body]"),
+        ("if error or kind == lib.NLMSG_ERROR:", "if error:"),
+    ),
+    *of(
+        "mptcp_sockopt/_border/options.py",
+        "host",
+        ("if number and not refusals[1][state, name]:", "if number:"),
+        ("if family == socket.AF_INET6:\n                continue", "if False:\n                continue"),
+        ("(fresh, client, server), strict=True)", "(client, fresh, server), strict=True)"),
+    ),
+    *of(
+        "mptcp_sockopt/host.py",
+        "host",
+        ('"/proc/thread-self/net/netstat"', '"/proc/self/net/netstat"'),
+        ("match = family == socket.AF_INET and bool(endpoint.ifindex)", "match = False"),
+        ("    if not indices:", "    if False:"),
+        ("if index in wanted:", "if True:"),
+        ("return self.problem is None", "return True"),
+        ("int(value) if value.isdecimal() else value", "value"),
+    ),
+    *of(
+        "mptcp_sockopt/cli/_here.py",
+        "cli/check_here cli/doctor cli/check",
+        (
+            'get("MPCapableSYNTXDisabled", 0) == before:\n        raise',
+            'get("MPCapableSYNTXDisabled", 0) == -1:\n        raise',
+        ),
+        ("return found is not mp.Status.MPTCP", "return False"),
+        ("if routes and not any(routes):", "if not any(routes):"),
+        ("and not here.limits.subflows:", "and here.limits.subflows:"),
+    ),
+    *of(
+        "mptcp_sockopt/cli/_peer.py",
+        "cli/check_here cli/check",
+        ("syns * _SECONDS_PER_SYN - _MARGIN", "syns * _SECONDS_PER_SYN + 2"),
+        ("elif now != acknowledged:", "elif True:"),
+        ("if seconds >= longest:", "if seconds < longest:"),
+        ("if result is Result.RESET and _tcp_is_reset(peer):", "if False:"),
+        ("if result is Result.UNCONFIRMED and peer.data:", "if False:"),
+        (
+            "reason = FallbackReason.FIRST_DATA if agreed else FallbackReason.NO_OPTION_IN_ANSWER\n",
+            "reason = None\n",
+        ),
+    ),
+    *of(
+        "mptcp_sockopt/cli/check.py",
+        "cli/check cli/check_here",
+        ("if attempt.result not in (Result.UNREACHABLE, Result.REFUSED):", "if True:"),
+        ("here.works is not False and here.support:", "True:"),
+        ('return "unknown" if set(results) <= {*UNKNOWN} else "no"', 'return "no"'),
+    ),
+    *of(
+        "mptcp_sockopt/cli/doctor.py",
+        "cli/doctor",
+        (
+            "counters = host.counters()  # before our own connections\n    here = here_.look()\n    refused, missing = _refused()",
+            "here = here_.look()\n    refused, missing = _refused()\n    counters = host.counters()",
+        ),
+        ("in meanings.items() if counters.get(name)]", "in meanings.items() if name in counters]"),
+        ('kinds.setdefault(f"{when} ({why})", [])', "kinds.setdefault(when, [])"),
+        ("    if here.works is None:\n        return CANNOT\n", ""),
+    ),
+)
