@@ -201,7 +201,7 @@ def test_records_that_nobody_can_show(tmp_path: Path, broken: Record) -> None:
         assert b"Traceback" not in it.raw
 
 
-@pytest.mark.parametrize("at", [2**62, -(2**62), 10**400, 0])
+@pytest.mark.parametrize("at", [2**62, -(2**62), 10**400, 0], ids=["far", "past", "endless", "zero"])
 def test_times_that_nobody_can_wait_for(tmp_path: Path, at: int) -> None:
     """It waits, or says so; a key is answered."""
     file = tmp_path / "r"
