@@ -128,8 +128,9 @@ def _number_marks(axes: Any, picture: Picture) -> None:
 
 def _panel(axes: Any, panel: Panel, picture: Picture) -> None:
     axes.set_title(f"{panel.title} ({panel.unit})", pad=9)
-    for mark in picture.marks:
-        axes.axvline(mark.time, color="#8c8c8c", linewidth=0.7, dashes=(3, 3))
+    moments = [mark.time for mark in picture.marks]
+    upright = axes.get_xaxis_transform()  # from 0, the bottom, to 1, the top
+    axes.vlines(moments, 0, 1, color="#8c8c8c", linewidth=0.7, linestyle=(0, (3, 3)), transform=upright)
     for line in panel.lines:
         _line(axes, panel, line, picture)
     top = max(axes.dataLim.y1, 0) * 1.06 or 1.0

@@ -56,7 +56,7 @@ def _data(picture: Picture) -> str:
         "stalled": [[found.span() for found in re.finditer(b"\x01+", flags)] for flags in picture.stalled],
         "marks": [(round(mark.time, 3), mark.text) for mark in picture.marks],
     }
-    return json.dumps(data, separators=(",", ":"))
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
 def _line(line: Line) -> dict[str, Any]:

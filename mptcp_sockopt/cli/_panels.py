@@ -103,13 +103,16 @@ def picture_of(series: Series) -> Picture:
     token = f"token {found.identity:#010x}, " if isinstance(found.identity, int) else ""
     return Picture(
         found.name,
-        f"{token}time 0 is {began}",
+        f"{_STATUS.get(found.status) or printable(found.status)}, {token}time 0 is {began}",
         series.time,
         tuple(panels),
         names_of(paths),
         tuple(path.stalled for path in paths),
         series.marks,
     )
+
+
+_STATUS = {"mptcp": "MPTCP", "fallback": "fell back to TCP", "tcp": "TCP"}
 
 
 def names_of(paths: Sequence[Path]) -> tuple[str, ...]:

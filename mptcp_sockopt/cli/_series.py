@@ -37,6 +37,8 @@ class Found(NamedTuple):
 
     identity: Identity
     name: str
+    status: str
+    """The last one."""
     samples: int
     sent: int
     """Payload bytes that the peer acknowledged between the first and the last sample."""
@@ -141,25 +143,27 @@ def growth(before: Entry, now: Entry) -> tuple[float, float]:
 
 def survey(lines: Iterable[Entry]) -> list[Found]:
     """The connections, the busiest first."""
-    last: dict[Identity, Entry] = {}
+    last: dict[Identity, Entry] = {}  # those of the sample before
     found: dict[Identity, Found] = {}
     for entry in lines:
-        for connection in entry["connections"] if entry["kind"] == "sample" else ():
-            identity = identity_of(connection)
+        if entry["kind"] != "sample":
+            continue
+        now = {identity_of(connection): connection for connection in entry["connections"]}
+        for identity, connection in now.items():
+            so_far = found.get(identity) or Found(identity, name_of(connection), "", 0, 0, 0)
+            so_far = so_far._replace(status=str(connection["status"]), samples=so_far.samples + 1)
+            found[identity] = so_far
             before = last.get(identity)
-            last[identity] = connection
             if before is None:
-                found[identity] = Found(identity, name_of(connection), 1, 0, 0)
                 continue
             sent, received = growth(before, connection)
             if sent != sent and received != received:  # an older kernel: only the paths have counters
                 sent, received = _growth_of_paths(before, connection)
-            so_far = found[identity]
             found[identity] = so_far._replace(
-                samples=so_far.samples + 1,
                 sent=so_far.sent + (int(sent) if sent == sent else 0),
                 received=so_far.received + (int(received) if received == received else 0),
             )
+        last = now
     return sorted(found.values(), key=lambda one: (one.samples < 2, -one.moved))
 
 
@@ -274,6 +278,7 @@ class _Reader:
             self._gap()
         self._add_connection(connection, NAN if gap else seconds)
         self._add_paths(connection, NAN if gap else seconds, now)
+        self._note_troubles(connection, now)
         self.time.append(now)
         self.before, self.missed = connection, False
 
@@ -316,8 +321,11 @@ class _Reader:
                 self.seen.append(Mark(since, f"{path.label}: no ACKs"))
             elif path in chosen and was_stalled and not path.stalled[-1]:
                 self.seen.append(Mark(now, f"{path.label}: ACKs again"))
-        if self.before and connection["status"] == "fallback" != self.before["status"]:
-            self.seen.append(Mark(now, "fell back to TCP"))
+
+    def _note_troubles(self, connection: Entry, now: float) -> None:
+        for word, text in _TROUBLES.items():
+            if self.before and word in connection["troubles"] and word not in self.before["troubles"]:
+                self.seen.append(Mark(now, text))
 
     def event(self, entry: Entry) -> None:
         token = entry.get("token")
@@ -351,6 +359,12 @@ def series_of(found: Found, header: Entry, lines: Iterable[Entry]) -> Series:
 
 # -------------------------------------------------------------------------------------------- the events
 
+#: What a record calls a trouble; stalled paths have marks of their own.
+_TROUBLES = {
+    "fell_back": "fell back to TCP",
+    "no_path": "no path is left",
+    "resending": "the same bytes are sent again and again",
+}
 _TOLD = {
     "CREATED": "created",
     "ESTABLISHED": "established",

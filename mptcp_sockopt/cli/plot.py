@@ -70,8 +70,9 @@ def main(argv: Sequence[str]) -> int:
     header, lines = read_recording(options.file)
     with _as_written(options.file):
         picture = picture_of(series_of(chosen, header, _followed(lines)))
+        drawn = DRAWN[suffix](picture)
     with open(options.output, "wb") as file:
-        file.write(DRAWN[suffix](picture))
+        file.write(drawn)
     _tell(connections, chosen)
     return PASS
 

@@ -193,7 +193,7 @@ class _Wanted:
         self._tokens |= {connection["token"] for connection in sample.connections} - {None}
 
     def __contains__(self, event: Any) -> bool:
-        kind = event.kind.name
+        kind = getattr(event.kind, "name", "")  # a newer kernel may tell more kinds
         if event.token in self._tokens:
             if kind == "CLOSED":
                 self._tokens.remove(event.token)

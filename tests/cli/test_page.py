@@ -10,6 +10,7 @@ import html
 import html.parser
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def seen(
     The page's policy gets the script's hash, if it may run. The page is in a frame of that width, because
     windows have at least 500 pixels.
     """
-    chromium = needs("chromium", "chromium")
+    chromium = shutil.which("google-chrome") or needs("chromium", "chromium")
     script = f"{HANDS}\n{script}\nparent.postMessage(JSON.stringify(seen), '*');"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     if may_run:

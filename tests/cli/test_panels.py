@@ -40,7 +40,7 @@ def test_a_sender_has_five_panels() -> None:
     assert [[line.path for line in panel.lines] for panel in drawn.panels] == [[-1], [0], [0], [0], [0]]
     assert shown(drawn.panels[0].lines[0].values) == [NAN, 80, 80]
     assert shown(drawn.panels[2].lines[0].values) == [20, 20, 20]
-    assert drawn.subtitle == "token 0x1f2e3d4c, time 0 is 2027-01-15 08:00:00 UTC"
+    assert drawn.subtitle == "MPTCP, token 0x1f2e3d4c, time 0 is 2027-01-15 08:00:00 UTC"
 
 
 def test_a_receiver_has_no_panels_of_a_sender() -> None:
@@ -70,6 +70,13 @@ def test_goodput_that_is_not_known_has_no_panel() -> None:
     """On a kernel that does not count it."""
     drawn = picture([sample(n / 10, connection(None, None, path(0, n))) for n in range(3)])
     assert drawn.panels[0].title.startswith("Each path")
+
+
+def test_what_became_of_it_is_told() -> None:
+    """Whatever a recording calls it."""
+    for status, told in (("fallback", "fell back to TCP"), ("tcp", "TCP"), ("\x1b", "\\x1b")):
+        lines = [sample(n / 10, connection(0, 0, path(0), status=status if n else "mptcp")) for n in range(2)]
+        assert picture(lines).subtitle.startswith(f"{told}, token")
 
 
 def test_names_of_paths() -> None:

@@ -69,11 +69,12 @@ def test_gauges_of_a_path() -> None:
 
 def test_after_a_fallback_goodput_is_that_of_tcp() -> None:
     """mptcp_info.bytes_acked then counts what was queued."""
+    fallen: dict[str, Any] = {"status": "fallback", "troubles": ["fell_back"]}
     lines = [
         sample(0.0, connection(100, 0, path(0, 100))),
         sample(0.1, connection(200, 0, path(0, 200))),
-        sample(0.2, connection(9_000, 0, path(0, 250), status="fallback")),
-        sample(0.3, connection(20_000, 0, path(0, 300), status="fallback")),
+        sample(0.2, connection(9_000, 0, path(0, 250), **fallen)),
+        sample(0.3, connection(20_000, 0, path(0, 300), **fallen)),
     ]
     series = read(lines)
     assert shown(series.sent) == [NAN, 1000, 500, 500]
@@ -95,11 +96,11 @@ def test_a_connection_without_token_and_info() -> None:
 
 def test_a_kernel_without_counters_of_the_connection() -> None:
     """Before Linux 6.5: no goodput, but the paths are drawn, and tell which connection is the busiest."""
-    lines = [sample(n / 10, connection(None, None, path(0, n * 5), path(1, n * 5))) for n in range(3)]
-    series = read(lines)
+    paths = [[path(0, n * 5), path(1, n * 7)][: n + 1] for n in range(3)]
+    series = read([sample(n / 10, connection(None, None, *paths[n])) for n in range(3)])
     assert shown(series.sent) == [NAN] * 3
     assert shown(series.paths[0].acked) == [NAN, 50, 50]
-    assert series.found.sent == 20
+    assert series.found.sent == 24
 
 
 def test_a_counter_that_runs_back_is_no_rate() -> None:
@@ -224,6 +225,24 @@ def test_a_stall_begins_with_the_first_sample_without_an_ack() -> None:
     assert [*series.marks] == [(0.3, "path 1: no ACKs")]
 
 
+def test_troubles_of_the_connection_are_marked() -> None:
+    """When they begin; not those that it had from the start."""
+    troubles = [
+        ["fell_back"],
+        ["fell_back"],
+        ["no_path", "stalled"],
+        ["no_path"],
+        [],
+        ["no_path", "resending"],
+    ]
+    lines = [sample(n / 10, connection(0, 0, path(0), troubles=words)) for n, words in enumerate(troubles)]
+    assert [*read(lines).marks] == [
+        (0.2, "no path is left"),
+        (0.5, "no path is left"),
+        (0.5, "the same bytes are sent again and again"),
+    ]
+
+
 def test_events_of_this_connection_in_words() -> None:
     """And those that were lost; none of others, nor from before. They replace what samples tell of paths."""
     lines = [
@@ -257,12 +276,15 @@ def test_events_of_this_connection_in_words() -> None:
 
 def test_the_busiest_comes_first() -> None:
     """By what moved in the recording, in both directions; those of one sample last."""
+    idle = connection(7, 7, token=5)
     lines = [
-        sample(0.0, connection(10**9, 0, token=1), connection(0, 0, token=2), connection(5, 0, token=3)),
-        sample(0.1, connection(10**9 + 5, 0, token=1), connection(0, 9, token=2), connection(0, 0, token=4)),
+        sample(
+            0.0, connection(5, 0, token=3), connection(10**9, 0, token=1), connection(0, 0, token=2), idle
+        ),
+        sample(0.1, connection(10**9 + 5, 0, token=1), connection(0, 9, token=2), idle),
     ]
     found = _series.survey(lines)
-    assert [one.identity for one in found] == [2, 1, 3, 4]
+    assert [one.identity for one in found] == [2, 1, 5, 3]
     assert [(one.sent, one.received, one.samples) for one in found[:2]] == [(0, 9, 2), (5, 0, 2)]
 
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Mutations of what draws recordings."""
+
+from . import Mutation, of
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *of(
+        "mptcp_sockopt/cli/_series.py",
+        "cli/series cli/panels cli/plot",
+        ('if now["status"] in AS_TCP:', 'if now["status"] == "tcp":'),
+        ('if now["status"] in AS_TCP:', "if True:"),
+        ("or now < before else now - before", "else now - before"),
+        ("_pair(known.get(_ends(path), (0, 0))", "_pair(known.get(_ends(path), (None, None))"),
+        ("seconds = now - self.time[-1] if self.time else NAN", "seconds = 0.1"),
+        ("or self.missed or seconds > self.late", "or seconds > self.late"),
+        ("or self.missed or seconds > self.late", "or self.missed"),
+        ("        if self.time and gap:\n            self._gap()\n", ""),
+        ("self.missed = self.begin is not None\n            return", "return"),
+        (
+            "self._add_paths(connection, NAN if gap else seconds, now)",
+            "self._add_paths(connection, seconds, now)",
+        ),
+        ("values[2] = rtt or NAN", "values[2] = NAN if rtt is None else rtt"),
+        ('            if path["live"]:\n', "            if True:\n"),
+        ("first if self.before is None or self.ends != _ends(path) else self.before", "self.before or first"),
+        ("self.stalled[-self.waiting :]", "self.stalled[-1:]"),
+        ('grown[0] == 0 and bool(info.get("unacked"))', "grown[0] == 0"),
+        ("if path not in chosen and path.is_older(entry)]", "if path.is_older(entry)]"),
+        ("if path not in chosen and path.is_older(entry)]", "if False]"),
+        ('if token == self.identity or (entry["event"] == "LOST"):', "if token == self.identity:"),
+        ('if token == self.identity or (entry["event"] == "LOST"):', "if True:"),
+        ("*(() if told else self.changes)", "*self.changes"),
+        ("if 0 <= mark.time <= last", "if mark.time <= last"),
+        ("key=lambda one: (one.samples < 2, -one.moved)", "key=lambda one: -one.moved"),
+        ("key=lambda one: (one.samples < 2, -one.moved)", "key=lambda one: one.samples < 2"),
+    ),
+    *of(
+        "mptcp_sockopt/cli/_panels.py",
+        "cli/panels cli/plot",
+        ("sends = found.sent >= found.received", "sends = True"),
+        ("if not sends:\n        goodput.reverse()\n", "if False:\n        pass\n"),
+        ("min(found.sent, found.received) * 100 >= found.moved > 0", "False"),
+        ("if any(value == value for value in lines[0].values):", "if True:"),
+        ("_scaled(line.values, 8)", "_scaled(line.values, 1)"),
+        ("    if len(gaps) < most:\n", "    if False:\n"),
+        ("bytearray(max(path[piece]) for piece", "bytearray(min(path[piece]) for piece"),
+        ("known = 2 * len(there) > len(all_)", "known = bool(there)"),
+        ("high.append(max(there)", "high.append(min(there)"),
+        ("if len(remotes) == 1 and not ports", "if not ports"),
+    ),
+    *of(
+        "mptcp_sockopt/cli/_page.py",
+        "cli/page",
+        ('.replace("<", "\\\\u003c")', ""),
+        ("html.escape(picture.title)", "picture.title"),
+        ("hashlib.sha256(script.encode())", "hashlib.sha256(script.strip().encode())"),
+        ("    if value != value:\n        return None\n", "    if value != value:\n        return 0\n"),
+    ),
+    *of(
+        "mptcp_sockopt/cli/plot.py",
+        "cli/plot",
+        ("tokens.get(number) or connections[number - 1]", "connections[number - 1]"),
+        ("if chosen.samples < 2:", "if False:"),
+        ("        need_matplotlib()  # before a long recording is read\n", "        pass\n"),
+        ("if os.path.exists(options.file) and not os.path.isfile(options.file):", "if False:"),
+    ),
+)
