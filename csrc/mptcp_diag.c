@@ -96,24 +96,6 @@ int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port)
 	return ask(fd, &header, &of_tcp, sizeof(of_tcp), 0, dump->port);
 }
 
-int diag_lookup_request(int fd, const struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id)
-{
-	struct nlmsghdr header = {
-		.nlmsg_type = SOCK_DIAG_BY_FAMILY,
-		.nlmsg_flags = NLM_F_REQUEST,
-		.nlmsg_seq = dump->sequence,
-	};
-	struct inet_diag_req_v2 one = {
-		.sdiag_family = (uint8_t)family,
-		.sdiag_protocol = dump->datagram ? IPPROTO_TCP : 0,
-		.idiag_ext = with_info,
-		.idiag_states = UINT32_MAX,
-		.id = *id,
-	};
-
-	return ask(fd, &header, &one, sizeof(one), dump->datagram ? 0 : IPPROTO_MPTCP, 0);
-}
-
 const uint8_t *find_attribute(const uint8_t *at, size_t left, uint16_t type, int *length)
 {
 	struct nlattr attribute;
@@ -283,4 +265,29 @@ int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
 		}
 	}
 	return done;
+}
+
+int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id)
+{
+	struct nlmsghdr header = {
+		.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		.nlmsg_flags = NLM_F_REQUEST,
+		.nlmsg_seq = dump->sequence,
+	};
+	struct inet_diag_req_v2 one = {
+		.sdiag_family = (uint8_t)family,
+		.sdiag_protocol = dump->datagram ? IPPROTO_TCP : 0,
+		.idiag_ext = with_info,
+		.idiag_states = UINT32_MAX,
+		.id = *id,
+	};
+	int result;
+
+	if (dump->used > dump->size || dump->size - dump->used < MPTCP_DIAG_ROOM)
+		return -EINVAL;
+	result = ask(fd, &header, &one, sizeof(one), dump->datagram ? 0 : IPPROTO_MPTCP, 0);
+	/* What brings nothing is counted, so this ends. */
+	while (!result)
+		result = mptcp_diag_receive(fd, dump);
+	return result;
 }

@@ -89,17 +89,18 @@ int mptcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int family, u
  * name of the ULP is requested for listeners and subflows only. Returns 0 or -errno. */
 int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port);
 
-/* Ask for one socket, in constant time; single must be set. With datagram, the TCP socket with these ends (if
- * there is none, a listener that would take the connection). Otherwise the MPTCP connection whose token is the
- * first word of the cookie. ENOENT is among the answers. Returns 0 or -errno. */
-int diag_lookup_request(int fd, const struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id);
-
 /* Receive some datagrams of the dump. Never waits: the kernel prepares the next datagram while it delivers
  * one. Returns 1 if the dump is complete. Returns 0 if not: the caller lets signals be handled, makes sure
  * that MPTCP_DIAG_DATAGRAM bytes are free (MPTCP_DIAG_ROOM, if it is of subflows), and calls again. Or returns
  * -errno: the kernel's own, EAGAIN if the end did not arrive, ENOBUFS if something was lost, EPROTO for a
  * malformed answer, which includes more than MOST_BARREN datagrams without a socket. */
 int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump);
+
+/* Look up one socket, in constant time; single must be set, and room be left. With datagram, the TCP socket with
+ * these ends (if there is none, a listener that would take the connection). Otherwise the MPTCP connection whose
+ * token is the first word of the cookie. Returns 1, with its record or without if it has no tcp_info, or -errno:
+ * ENOENT if there is none. */
+int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id);
 
 /* Parse a datagram: turn the length bytes at datagram, or else at records + used, into records. Nothing beyond them is
  * read or written, whatever they contain. Returns 1 if the dump is complete, 0 if not, or -errno. */

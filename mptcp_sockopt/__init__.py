@@ -6,12 +6,13 @@
     mptcp_info(sock)         the connection only; mptcp_full_info() adds the subflows
     Tracker(sock).update()   bytes, rates and subflow changes since the last update()
     Sampler(socks).sample()  many sockets in one call
-    mptcp_diag()             every MPTCP connection in this network namespace
-    mptcp_diag(subflows=True)  the same, with their paths; mptcp_lookup() for one
+    mptcp_diag()             every MPTCP connection here; with subflows=True, its paths too
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
+    mptcp_lookup()           one connection, by its two addresses or its token
     mptcp_events()           connections, subflows and addresses that come and go, live
     is_supported()           whether MPTCP sockets can be created here, or why not
+    mptcp_sockopt.host       sysctls, limits, endpoints and counters of MPTCP here
     mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
     mptcp_sockopt.testing    private networks and emulated paths for your tests
 

@@ -64,7 +64,9 @@ class MPTCPConnection(Record, Whole):
             subflows = tuple(sorted(subflows, key=lambda path: path._order))
         elif not subflows and row is None:
             raise ValueError("a connection has a row or a subflow")
-        super().__init__(row, subflows, complete)
+        _set_row(self, row)
+        _set_subflows(self, subflows)
+        _set_complete(self, complete)
 
     @property
     def status(self) -> Status:
@@ -197,6 +199,9 @@ class MPTCPConnection(Record, Whole):
         info = self.info
         known = [] if info is None else [row for row in info._rows() if row[0] != "token"]
         return table(type(self).__name__, [*rows, *known], *_paths(self.subflows))
+
+
+_set_row, _set_subflows, _set_complete = MPTCPConnection._setters
 
 
 def _paths(subflows: t.Iterable[DiagSubflow]) -> list[str]:

@@ -130,32 +130,36 @@ def mptcp_lookup(
 
     Where the initial path is gone, its addresses are found only in a dump, as mptcp_diag(subflows=True)
     makes, and so are the other paths. dump=False answers without: None for the addresses of such a path, and
-    no ``subflows`` for its token. Before Linux 6.15 the addresses take a dump too, unless the caller has
-    CAP_NET_ADMIN.
+    no ``subflows`` for its token. Before Linux 6.18, any addresses may take a dump unless the caller has
+    CAP_NET_ADMIN, because the kernel may not have told what belongs to MPTCP.
 
     A plain TCP connection is None, also if an MPTCP listener accepted it; so is a listener. One that was made
     while MPTCP was suspended has status FALLBACK, and no ``info``.
 
-    TypeError without a token or both addresses, ValueError for what is no address. Else as mptcp_diag(). May
-    be called from any thread.
+    TypeError without a token or both addresses, ValueError for what is no address and no token. Else as
+    mptcp_diag(). May be called from any thread.
     """
-    with lookups.Asker() as asker:
-        if token is not None and local is None and remote is None:
+    if token is not None and local is None and remote is None:
+        if not 0 <= token < 2**32:
+            raise ValueError(f"token must be a number of 32 bits, not {token}")
+        with lookups.Asker() as asker:
             found = asker.connection(token)
             return None if found is None else _with_path(asker, found, dump)
-        if token is not None or local is None or remote is None:
-            raise TypeError("mptcp_lookup() takes two addresses, or a token")
+    if token is not None or local is None or remote is None:
+        raise TypeError("mptcp_lookup() takes two addresses, or a token")
+    with lookups.Asker() as asker:
         path = asker.subflow(local, remote)
         if path is not None:
             subflow = DiagSubflow._trusted(path)
-            if subflow.state == TCPState.LISTEN:
-                path = None
-            elif subflow.token_local == 0:
-                return MPTCPConnection(None, (subflow,))
-            elif subflow.token_local is not None:
-                found = asker.connection(subflow.token_local)
+            known = subflow.token_local
+            if known:
+                found = asker.connection(known)
                 msg = None if found is None else MPTCPDiagMsg._trusted(found)
                 return MPTCPConnection(msg, (subflow,), False)
+            if known is not None:
+                return MPTCPConnection(None, (subflow,))
+            if subflow._is_told and subflow.state != TCPState.LISTEN:
+                return None
     return _searched(local, remote) if dump else None
 
 

@@ -249,6 +249,11 @@ class DiagSubflow(View, Whole):
         return bool(layouts.told(self) & layouts.TOLD_MPTCP)
 
     @property
+    def _is_told(self) -> bool:
+        """Whether it is sure what ``_is_mptcp`` says."""
+        return layouts.is_told(self)
+
+    @property
     def _order(self) -> tuple[t.Any, ...]:
         """The initial subflow first, then by id, remote id and addresses."""
         joined = bool((layouts.subflow_flags(self) or 0) & _JOINED)

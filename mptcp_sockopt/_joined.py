@@ -72,13 +72,12 @@ class Joined:
 
     def read(self) -> None:
         """Read the tables, join them, and look for what is missing."""
-        before = self._before()
-        if before is None:
+        if not (self._is_any_connection() or _were_any_without() or self._is_any_beside()):
             self.paths, self.tcp_info_length = b"", 0
             return
         self._read_paths(self._port)
         now = _Table(self._port, self._limit)
-        if self._port and self._lacks_paths(before, now):
+        if self._port and self._lacks_paths(now):
             self._read_paths(0)
             now = _Table(self._port, self._limit)
         self._withheld = not any(told or mark for *_, told, mark in self._keys())
@@ -89,18 +88,9 @@ class Joined:
         self.rows, self.info_length = now.rows, now.info_length
         self._join(now)
 
-    def _before(self) -> dict[int, int] | None:
-        """By token, how many subflows connections with the port have beside the initial one; {} without port.
-
-        None if there is nothing to be found, so that TCP's table need not be read: it can be large.
-        """
-        if self._port:
-            table = _Table(self._port, self._limit)
-            before = dict(zip(table.tokens(), table.column(_MORE, _INFO_AT), strict=True))
-            is_any = bool(before)
-        else:
-            before, is_any = {}, bool(sock_diag.dump(_CONNECTIONS, first=True)[0])
-        return before if is_any or _were_any_without() or self._is_any_beside() else None
+    def _is_any_connection(self) -> bool:
+        """Whether MPTCP's table has one. If not, TCP's need not be read: it can be large."""
+        return bool(sock_diag.dump(_CONNECTIONS, port=self._port, first=True)[0])
 
     def _is_any_beside(self) -> bool:
         """Whether there is an MPTCP listener, which may have accepted TCP, or a subflow that ends."""
@@ -119,15 +109,14 @@ class Joined:
         """Of the connection of each record of paths; 0 if there is none, or it is not told."""
         return strided(_TOKEN_LOC, memoryview(self.paths), self._stride, 0).tolist() if self.paths else []
 
-    def _lacks_paths(self, before: dict[int, int], now: _Table) -> bool:
+    def _lacks_paths(self, now: _Table) -> bool:
         """Whether a connection has more paths than were read, as one that was joined at another port."""
         counts: dict[int, int] = {}
         for token in self._tokens():
             counts[token] = counts.get(token, 0) + 1
-        # Both before and after: a path may have come or gone.
         columns = now.tokens(), now.column(_MORE, _INFO_AT), now.column(_STATE)
         return any(
-            token in before and counts.get(token, 0) <= min(more, before[token]) and state != _CLOSE
+            counts.get(token, 0) <= more and state != _CLOSE
             for token, more, state in zip(*columns, strict=True)
         )
 

@@ -36,12 +36,15 @@ def is_stalled(tcp_info: TCPInfo, standing: int | None = None) -> bool | None:
 
 
 def is_resending(before: MPTCPInfo, now: MPTCPInfo, tcp_infos: t.Iterable[TCPInfo]) -> bool:
-    """Whether this side sends data again that TCP says has arrived: the sign that the peer fell back alone.
+    """Whether this side sends data again that TCP says has arrived: as a rule, the peer fell back alone.
 
     A receiver that fell back while its sender did not acknowledges no more MPTCP data. The sender repeats the
-    first unacknowledged bytes without end, and the receiver takes each repetition for new data. before and
-    now: two looks at one connection. tcp_infos: its live subflows, as of now. True if ``bytes_retrans`` grew,
-    ``bytes_acked`` did not although data is outstanding, and TCP waits for no acknowledgement.
+    first unacknowledged bytes without end, and the receiver takes each repetition for new data. It looks the
+    same here if a middlebox changes MPTCP's sequence numbers: then the receiver drops the data.
+
+    before and now: two looks at one connection. tcp_infos: its live subflows, as of now. True if
+    ``bytes_retrans`` grew, ``bytes_acked`` did not although data is outstanding, and TCP waits for no
+    acknowledgement.
 
     Always False before Linux 6.5, which does not count these bytes. Call it from any thread.
     """

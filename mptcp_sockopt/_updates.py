@@ -197,9 +197,9 @@ class Update(_Delta):
         "include it.",
         "subflows": "A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was "
         "cut stays here for minutes; its SubflowDelta.stalled tells.",
-        "resending": "Whether this side repeats data that TCP says has arrived, because the peer fell back "
-        "and this side did not: the peer gets the same bytes again and again. True while is_resending() is, "
-        "and then until data is acknowledged.",
+        "resending": "Whether this side repeats data that TCP says has arrived. As a rule, the peer fell "
+        "back and this side did not: the peer gets the same bytes again and again. True while is_resending() "
+        "is, and then until data is acknowledged.",
     }
 
     _elsewhere: t.ClassVar[t.Mapping[str, t.Container[str]]] = {
@@ -240,9 +240,9 @@ class Update(_Delta):
     """A SubflowDelta for each live subflow, in the kernel's order. A path whose cable was cut stays here for
     minutes; its SubflowDelta.stalled tells."""
     resending: bool
-    """Whether this side repeats data that TCP says has arrived, because the peer fell back and this side did
-    not: the peer gets the same bytes again and again. True while is_resending() is, and then until data is
-    acknowledged."""
+    """Whether this side repeats data that TCP says has arrived. As a rule, the peer fell back and this side
+    did not: the peer gets the same bytes again and again. True while is_resending() is, and then until data
+    is acknowledged."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import mptcp_sockopt as mp
 from mptcp_sockopt import FallbackReason, testing
 
-from .boxes import Box, alter_payload, drop, drop_data, lengthen, misplace, refuse, renumber, shorten, strip
+from .boxes import Box, alter_payload, drop, drop_data, lengthen, misplace, refuse, shorten, strip
 from .net import counters
 from .support import DEADLINE, Missing, exchange, until
 
@@ -92,7 +92,6 @@ OTHERS = {
     "synack_dropped": Cause(None, Box(drop, to_server=False, syn=True)),
     "syn_refused": Cause(None, Box(refuse, to_server=False, syn=True)),
     "data_dropped": Cause(None, Box(drop_data, syn=False)),
-    "data_renumbered": Cause(None, later=Box(renumber, to_server=True)),
 }
 
 

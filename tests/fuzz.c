@@ -659,6 +659,18 @@ static void parse_subflows(void)
 	free(dump.records);
 }
 
+/* sendmsg(2): it sends all, and nothing is sent. */
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	size_t i, length = 0;
+
+	(void)fd;
+	(void)flags;
+	for (i = 0; i < message->msg_iovlen; i++)
+		length += message->msg_iov[i].iov_len;
+	return (ssize_t)length;
+}
+
 /* recvmsg(2), for mptcp_diag_receive(). */
 static struct mptcp_diag_dump *received;
 
@@ -703,6 +715,26 @@ static void receive_one(void)
 	free(dump.records);
 }
 
+/* One socket is looked up: there is an answer, or there is an error. */
+static void look_up(void)
+{
+	const struct inet_diag_sockid id = {.idiag_if = chance()};
+	struct mptcp_diag_dump dump = {.sequence = chance(), .single = 1, .size = MPTCP_DIAG_ROOM};
+	int result;
+
+	dump.records = calloc(1, dump.size);
+	if (one_in(2))
+		dump.datagram = malloc(MPTCP_DIAG_DATAGRAM);
+	received = &dump;
+	result = diag_lookup(3, &dump, one_in(2) ? AF_INET : AF_INET6, &id);
+	check_dump(&dump, result);
+	CHECK(result && dump.used <= dump.stride);
+	dump.used = 8;
+	CHECK(diag_lookup(3, &dump, AF_INET, &id) == -EINVAL);
+	free(dump.datagram);
+	free(dump.records);
+}
+
 int main(int argc, char **argv)
 {
 	long long wanted, dumps;
@@ -726,6 +758,8 @@ int main(int argc, char **argv)
 		parse_subflows();
 		if (round_number % 64 == 0)
 			receive_one();
+		if (round_number % 16 == 0)
+			look_up();
 	}
 	printf("seed %s: %lld answers, %lld read, %lld refused; %lld dumps, %lld records, %lld ended, %lld refused\n",
 	       argv[1], answers, good, refusals, dumps, records, ended, broken);

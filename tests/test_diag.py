@@ -225,6 +225,7 @@ def test_a_dump_is_larger_than_a_buffer(mptcp: None, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(sock_diag, "_free", [])
     monkeypatch.setattr(sock_diag, "_FIRST_SIZE", 1 << 15)
+    monkeypatch.setattr(sock_diag, "_MOST_KEPT", 1 << 15)
     monkeypatch.setattr(sock_diag.Dump, "_use", count)
 
     def look() -> None:

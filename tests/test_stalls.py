@@ -15,7 +15,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import testing
 
-from .boxes import Box, strip
+from .boxes import Box, renumber, strip
 from .causes import network
 from .support import DEADLINE, at_work, exchange, until
 
@@ -256,6 +256,28 @@ def test_a_peer_that_does_not_read_is_no_stall(count: int, polls: int, mptcp: No
 
 
 # ------------------------------------------------------------------------------------ that is sent again
+
+
+def test_data_that_the_peer_drops_is_sent_again_too(mptcp: None) -> None:
+    """Where a middlebox changes the sequence numbers of MPTCP: both ends stay MPTCP, and nothing is read."""
+
+    def look() -> None:
+        with network("sound", serving=False) as made, made.client:
+            client = mp.create_connection(made.address, timeout=DEADLINE / 2, fallback=False)
+            accepted, _ = made.listener.accept()
+            with client, accepted:
+                exchange(client, accepted)
+                exchange(client, accepted)
+                tracker = mp.Tracker(client)
+                made.paths.alter(0, Box(renumber, to_server=True))
+                client.sendall(MESSAGE)
+                until(lambda: tracker.update().resending, "data sent again")
+                assert mp.status(client) is mp.status(accepted) is mp.Status.MPTCP
+                accepted.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    accepted.recv(1)
+
+    testing.in_private_network(look)
 
 
 def test_a_receiver_that_fell_back_alone_gets_the_same_bytes_again(mptcp: None) -> None:

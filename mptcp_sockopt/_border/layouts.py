@@ -191,6 +191,16 @@ _FLAGS_OF_SUBFLOW, _TOLD = DIAG_SUBFLOW["flags"], DIAG_SUBFLOW["told"]
 _flags_of_subflow, _told = packed(_FLAGS_OF_SUBFLOW).unpack_from, packed(_TOLD).unpack_from
 
 
+#: A kernel that returns this much tcp_info tells a socket's ULP to every caller (since 6.15).
+TCP_INFO_OF_6_18 = layout("tcp_info", "tcpi_")["raw_276"].end
+_PRIVILEGED_AT = DIAG_SUBFLOW["privileged"].offset
+
+
+def is_told(record: t.Raw) -> bool:
+    """Whether the kernel surely told what there is to be told about MPTCP. False: it may withhold it."""
+    return bool(told(record) or record[_PRIVILEGED_AT] or len(record) >= DIAG_TCP_INFO_AT + TCP_INFO_OF_6_18)
+
+
 def told(record: t.Raw) -> int:
     """What the kernel told: TOLD_MPTCP, and the bits of TOLD."""
     return int(_told(record, _TOLD.offset)[0])
@@ -201,6 +211,25 @@ def subflow_flags(record: t.Raw) -> int | None:
     if not told(record) & TOLD["FLAGS"]:
         return None
     return int(_flags_of_subflow(record, _FLAGS_OF_SUBFLOW.offset)[0])
+
+
+_ends, _token = struct.Struct("=2s2s16s16sIII").pack, struct.Struct("=40xII").pack
+
+
+def ident_of_ends(family: int, local: t.Address, remote: t.Address) -> bytes:
+    """struct inet_diag_sockid of these addresses, with any cookie."""
+    try:
+        ports = local[1].to_bytes(2, "big"), remote[1].to_bytes(2, "big")
+        hosts = [socket.inet_pton(family, end[0].partition("%")[0]) for end in (local, remote)]
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"not a pair of addresses: {local!r} and {remote!r} ({error})") from None
+    interface = 0 if len(local) == 2 or len(remote) == 2 else local[3] or remote[3]
+    return _ends(*ports, *hosts, interface, *NO_COOKIE)
+
+
+def ident_of_token(token: int) -> bytes:
+    """struct inet_diag_sockid with this token in the place of the cookie."""
+    return _token(token, 0)
 
 
 def selected(stride: int, *names: str) -> struct.Struct:

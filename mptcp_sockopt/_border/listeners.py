@@ -7,13 +7,11 @@ import struct
 
 from .._errors import UnsupportedOptionError
 from .abi import ffi, in_words, layout, lib, packed
-from .layouts import COOKIE, DIAG_INFO_AT, DIAG_MSG, NO_COOKIE
+from .layouts import COOKIE, DIAG_INFO_AT, DIAG_MSG, NO_COOKIE, TCP_INFO_OF_6_18
 from .sock_diag import LIMIT, MPTCP, allocate, dump, dump_tcp, stride_of, too_much
 
 # The size of tcp_info since Linux 6.2. A kernel that returns it can list MPTCP listeners (since 5.19).
 _TCP_INFO_OF_6_2 = layout("tcp_info", "tcpi_")["rehash"].end
-# And since 6.18. A kernel that returns it shows the ULP of a listener to every caller (since 6.15).
-_TCP_INFO_OF_6_18 = layout("tcp_info", "tcpi_")["raw_276"].end
 _COOKIE = slice(COOKIE[0].offset, COOKIE[-1].end)
 _NO_COOKIE = packed(*COOKIE).pack(*NO_COOKIE)
 _INODE_AT = DIAG_MSG["inode"].offset
@@ -88,7 +86,7 @@ class _Union:
         # An MPTCP listener was listed without its ULP: this kernel withholds it.
         if self._confirmed:
             return before_6_15
-        if self._shortest >= _TCP_INFO_OF_6_18:
+        if self._shortest >= TCP_INFO_OF_6_18:
             return None
         if self._told:
             return ""

@@ -8,21 +8,25 @@ import socket
 
 from .. import _types as t
 from .abi import ffi, lib
-from .layouts import DIAG_INFO_AT, DIAG_TCP_INFO_AT
-from .sock_diag import MPTCP, Dump, failure, opened
+from .layouts import DIAG_INFO_AT, DIAG_TCP_INFO_AT, ident_of_ends, ident_of_token
+from .sock_diag import allocate, failure, opened, sequence
 
-# The caller, as named in errors.
-_LOOKUP = "mptcp_lookup()"
-_ROOM = 1 << 16
-# The kernel's answers if there is no such socket; ENOENT is also that of a kernel that lacks MPTCP's tables.
-_NONE = (errno.ENOENT, errno.ESTALE)
+#: The caller, as named in errors.
+CALL = "mptcp_lookup()"
 
 
 class Asker:
-    """A netlink socket for some look-ups. Use it with ``with``, in one thread."""
+    """A netlink socket for some look-ups. Use it with ``with``, in one thread.
+
+    OSError for an answer that no kernel gives. A kernel without MPTCP's table has no connection in it.
+    """
 
     def __enter__(self) -> t.Self:
-        self._netlink = opened(_LOOKUP)
+        self._netlink = opened(CALL)
+        self._fd = self._netlink.fileno()
+        self._dump = ffi.new("struct mptcp_diag_dump *", {"size": lib.MPTCP_DIAG_ROOM, "single": 1})
+        self._records = self._dump.records = allocate("uint64_t[]", lib.MPTCP_DIAG_ROOM // 8)
+        self._datagram = allocate("uint8_t[]", lib.MPTCP_DIAG_DATAGRAM)
         return self
 
     def __exit__(self, *of: object) -> None:
@@ -31,38 +35,19 @@ class Asker:
     def subflow(self, local: t.Address, remote: t.Address) -> bytes | None:
         """The TCP socket with these ends, as dump_subflows() has it but without padding; or None."""
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
-        end = [_packed(family, address) for address in (local, remote)]
-        scopes = [address[3] for address in (local, remote) if len(address) == 4]
-        return self._one(
-            family,
-            {
-                "idiag_sport": local[1].to_bytes(2, "big"),
-                "idiag_dport": remote[1].to_bytes(2, "big"),
-                "idiag_src": end[0],
-                "idiag_dst": end[1],
-                "idiag_if": max(scopes, default=0),
-                "idiag_cookie": (0xFFFFFFFF, 0xFFFFFFFF),
-            },
-            subflows=True,
-        )
+        self._dump.datagram = self._datagram
+        return self._one(family, ident_of_ends(family, local, remote), DIAG_TCP_INFO_AT)
 
     def connection(self, token: int) -> bytes | None:
         """The MPTCP connection with this token, as dump() has it but without padding; or None."""
-        return self._one(socket.AF_INET, {"idiag_cookie": (token, 0)}, subflows=False)
+        self._dump.datagram = ffi.NULL
+        return self._one(socket.AF_INET, ident_of_token(token), DIAG_INFO_AT)
 
-    def _one(self, family: int, ident: dict[str, t.Any], *, subflows: bool) -> bytes | None:
-        found = Dump(_ROOM, first=True, subflows=subflows)
-        found.number()
-        fd = self._netlink.fileno()
-        result = lib.diag_lookup_request(fd, found.c, family, ffi.new("struct inet_diag_sockid *", ident))
-        while not result:
-            result = lib.mptcp_diag_receive(fd, found.c)
-        row = found.take()
-        if result < 0 and -result not in _NONE:
-            raise failure(-result, MPTCP)
-        head = DIAG_TCP_INFO_AT if subflows else DIAG_INFO_AT
-        return bytes(row[: head + found.c.info_length]) if row else None
-
-
-def _packed(family: int, address: t.Address) -> bytes:
-    return socket.inet_pton(family, address[0])
+    def _one(self, family: int, which: bytes, head: int) -> bytes | None:
+        dump = self._dump
+        dump.used = dump.stride = dump.barren = 0
+        dump.sequence = sequence()
+        result = lib.diag_lookup(self._fd, dump, family, ffi.from_buffer("struct inet_diag_sockid *", which))
+        if result < 0 and result != -errno.ENOENT:
+            raise failure(-result, CALL)
+        return bytes(ffi.buffer(self._records, head + dump.info_length)) if dump.used else None

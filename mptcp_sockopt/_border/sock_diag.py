@@ -43,6 +43,13 @@ _MOST_KEPT = 1 << 20
 _free: deque[Any] = deque(maxlen=2)
 # Every request has its own number, so an old answer in a buffer is never mistaken for the current one.
 _sequences = count(1)
+
+
+def sequence() -> int:
+    """For the next request."""
+    return next(_sequences) % 2**32
+
+
 # The first kernels with MPTCP take a dump of all families for one of TCP sockets; see csrc/mptcp_diag.h.
 # Their INET_DIAG_INFO is the tcp_info of Linux 5.4, whose last field is this.
 _TCP_INFO = layout("tcp_info", "tcpi_")["snd_wnd"].end
@@ -110,13 +117,9 @@ class Dump:
         _free.append(self._records)
         return copy
 
-    def number(self) -> None:
-        """Before each request."""
-        self.c.sequence = next(_sequences) % 2**32
-
     def ask(self, fd: int, family: int, states: int) -> int:
         """Send a request and add what it returns; 0 or -errno."""
-        self.number()
+        self.c.sequence = sequence()
         if self.sink or self.c.datagram:
             self.c.tcp = states
             result = lib.tcp_diag_request(fd, self.c, self._local_port)

@@ -116,7 +116,7 @@ class Looks:
         record["state"] = _state(record["state"])
         record["troubles"] = troubles
         record["inode"] = inode or None
-        record["processes"] = self._owners[inode]
+        record["processes"] = self._owners[inode] if inode else []
         record["rates"] = before and _rates(before[0], record, this.time - last.time)
         if self._full and record["info"]:
             for name in _SEQUENCES:
@@ -220,7 +220,7 @@ class _Owners(dict[int, "list[dict[str, Any]] | None"]):
 
     def look(self, inodes: Iterable[int]) -> list[str]:
         """Know the owners of these sockets, and forget others. What could not be seen, in sentences."""
-        wanted = set(inodes)
+        wanted = set(inodes) - {0}
         if not wanted <= self.keys():
             self.clear()
             found = processes.owners(wanted)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import curses
 import locale
+import math
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ REDRAW = "redraw"  # stands among the keys: the terminal has another size, or lo
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NOTED = (*_ENDS, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 _STANDARD_INPUT, _STANDARD_OUTPUT = 0, 1
+_LONGEST = 86_400.0  # seconds; poll(2) takes no more than 24 days
 
 
 class _EndedBySignal(SystemExit):
@@ -121,16 +123,19 @@ class Screen:
     def wait(self, seconds: float | None, also: Iterable[int] = ()) -> list[str]:
         """The keys that were pressed, by curses' names ("q", "^J", "KEY_UP"), and REDRAW.
 
-        Waits for one of them, until one of the descriptors in also can be read, or for so many seconds.
+        Waits for one of them, until one of the descriptors in also can be read, or for so many seconds, but
+        no more than a day. Ctrl-L draws everything anew.
         """
         poll = select.poll()
         for fd in (_STANDARD_INPUT, self._woken, *also):
             poll.register(fd, select.POLLIN)
-        ready = dict(poll.poll(None if seconds is None else max(0, -(-seconds * 1000 // 1))))
+        ready = dict(poll.poll(None if seconds is None else math.ceil(1000 * min(seconds, _LONGEST))))
         keys = self._act_on_signals() if self._woken in ready else []
         if _STANDARD_INPUT in ready:
             while (code := self._window.getch()) != -1:
                 keys.append(REDRAW if code == curses.KEY_RESIZE else curses.keyname(code).decode())
+                if keys[-1] == "^L":
+                    self._window.clearok(True)
             if ready[_STANDARD_INPUT] & ~select.POLLIN:  # the terminal is gone
                 raise _EndedBySignal(signal.SIGHUP)
         return keys

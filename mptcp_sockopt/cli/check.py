@@ -39,6 +39,7 @@ _CAUSES = {
     Result.NO_ANSWER: (
         "a middlebox drops SYNs that have the MPTCP option",
         "a middlebox drops SYN/ACKs that have it",
+        "the server was away for some seconds: repeat the command to be sure",
     ),
     Result.REFUSED: ("a firewall answers SYNs that have the MPTCP option with a reset",),
     Result.RESET: ("a middlebox resets connections that use MPTCP",),

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import itertools
 import json
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mptcp_sockopt as mp
@@ -24,6 +25,9 @@ from ._recording import Looks, Sample, Writer, event_record, read_recording
 from ._table import parsed
 
 _LONGEST = 86_400.0  # seconds between two samples
+_FOR_NOW = errno.EAGAIN, errno.ENOBUFS  # mptcp_diag() was disturbed: the next look may succeed
+# What a recording that somebody else wrote may raise where it is drawn.
+_NOT_AS_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 _QUIET = 0.1  # seconds after drawing in which events wait, so that many of them do not draw as often
 
 
@@ -77,11 +81,13 @@ def main(argv: Sequence[str]) -> int:
     """Watch until q, Ctrl-C or -n; returns the exit code."""
     need_streams("stdout")
     options = parsed(parser(), argv)
-    if not sys.stdout.isatty():
-        return _print_lines(options)
-    source = _Replay(options) if options.file is not None else _Live(options)
-    with contextlib.closing(source):
-        return _show(source, _layout.View(sort=options.sort), options.samples)
+    on_screen = sys.stdout.isatty()
+    if options.file is None:
+        return _watch(_Live(options), options) if on_screen else _print_samples(options)
+    try:
+        return _watch(_Replay(options), options) if on_screen else _print_recording(options)
+    except _NOT_AS_WRITTEN as error:
+        raise CannotRun(f"{options.file} has a line that cannot be shown: {error!r}") from error
 
 
 class _Ticks:
@@ -90,51 +96,47 @@ class _Ticks:
     def __init__(self, interval: float) -> None:
         self.interval, self.due = interval, time.monotonic()
 
-    def advance(self) -> None:
-        """On to the next tick that has not passed."""
-        late = max(0.0, time.monotonic() - self.due)
-        self.due += self.interval * (1 + late // self.interval)
+    def advance(self) -> int:
+        """On to the next tick that has not passed: how many were left out."""
+        left_out = int(max(0.0, time.monotonic() - self.due) // self.interval)
+        self.due += self.interval * (1 + left_out)
+        return left_out
 
 
 # ------------------------------------------------------------------------------------------------ JSON lines
 
 
-def _print_lines(options: argparse.Namespace) -> int:
-    with writing():
-        if options.file is not None:
-            _print_recording(options)
-            return PASS
-        looks, ticks, writer = Looks(port=options.port), _Ticks(options.interval or 1.0), Writer(_write)
-        sample = looks.look()
-        writer.header(interval=ticks.interval, port=options.port, missing=sample.missing)
-        for left in _countdown(options.samples):
-            writer.sample(sample)
-            if left != 1:
-                ticks.advance()
-                time.sleep(max(0.0, ticks.due - time.monotonic()))
-                sample = looks.look()
+def _print_samples(options: argparse.Namespace) -> int:
+    looks, ticks, writer = Looks(port=options.port), _Ticks(options.interval or 1.0), Writer(_write)
+    sample = looks.look()
+    writer.header(interval=ticks.interval, port=options.port, missing=sample.missing)
+    writer.sample(sample)
+    for _ in range(options.samples - 1) if options.samples else itertools.count():
+        missed = ticks.advance()
+        time.sleep(max(0.0, ticks.due - time.monotonic()))
+        if missed:
+            writer.missed(time.monotonic_ns(), missed)
+        writer.sample(looks.look())
     return PASS
 
 
-def _print_recording(options: argparse.Namespace) -> None:
+def _print_recording(options: argparse.Namespace) -> int:
     header, lines = read_recording(options.file)
-    left = _countdown(options.samples)
+    samples = 0
     for record in itertools.chain([header], lines):
         if record["kind"] == "sample":
+            samples += 1
             record["connections"] = _with_port(record["connections"], options.port)
         _write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        if record["kind"] == "sample" and next(left) == 1:
+        if samples == options.samples:
             break
+    return PASS
 
 
 def _write(line: bytes) -> None:
-    sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
-
-
-def _countdown(number: int | None) -> Iterator[int]:
-    """number, number - 1, ... 1; without a number, zeros for ever."""
-    return itertools.repeat(0) if number is None else iter(range(number, 0, -1))
+    with writing():
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
 
 
 def _with_port(connections: list[dict[str, Any]], port: int) -> list[dict[str, Any]]:
@@ -202,6 +204,11 @@ class _Source:
         return any(end[1] == self._port for end in (record.get("local"), record.get("remote")) if end)
 
 
+def _watch(source: _Source, options: argparse.Namespace) -> int:
+    with contextlib.closing(source):
+        return _show(source, _layout.View(sort=options.sort), options.samples)
+
+
 def _show(source: _Source, view: _layout.View, samples: int | None) -> int:
     try:
         from ._screen import Screen
@@ -256,6 +263,7 @@ class _Live(_Source):
         super().__init__(options.port)
         self._looks, self._ticks = Looks(port=options.port), _Ticks(options.interval or 1.0)
         self.pace = f"every {self._ticks.interval:g} s"
+        self._shown: Sample | None = None
         self._source: mp.MPTCPEvents | None = None
         try:
             self._source = mp.mptcp_events()
@@ -264,11 +272,15 @@ class _Live(_Source):
             self.events.append(f"no events: {error.strerror or error}")
 
     def take(self) -> Sample:
-        sample = self._looks.look()
-        self._learn(sample)
+        try:
+            self._shown = self._looks.look()
+        except OSError as error:
+            if self._shown is None or error.errno not in _FOR_NOW:
+                raise
+        self._learn(self._shown)
         self._ticks.advance()
         self.due = self._ticks.due
-        return sample
+        return self._shown
 
     def go_on(self) -> None:
         self._ticks = _Ticks(self._ticks.interval)

@@ -162,6 +162,15 @@ def test_only_what_changed_is_written() -> None:
         assert len(it.raw) - before < 60
 
 
+def test_control_l_draws_everything_anew() -> None:
+    """What another program wrote over the screen is gone."""
+    with terminal(*COMMAND) as it:
+        it.shows("x" * 80)
+        it.screen.feed(b"\x1b[5;1Hoverwritten")
+        it.press("\x0c")
+        it.until(lambda lines: "keys ^L" in lines[0] and not any(lines[1:-1]), "a clean screen")
+
+
 @pytest.mark.parametrize(
     ("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)], ids=str
 )

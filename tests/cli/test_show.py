@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ from ..causes import fallen
 from ..support import (
     NOBODY,
     Missing,
+    at_work,
     child,
     connections,
     exchange,
@@ -360,3 +362,44 @@ def test_a_terminal_of_20_columns(mptcp: None) -> None:
             assert max(map(len, lines[:-1])) <= 20
 
     in_private_network(look)
+
+
+# ---------------------------------------------------------------------------------------------- the README
+
+
+def screen() -> str:
+    """What show prints of a machine with two paths, one connection over both, and one that fell back."""
+    with testing.Paths(2, rate=40e6, delay=0.010) as paths:
+        with paths.server:
+            server = mp.create_server(("0.0.0.0", 443), fallback=False)
+            tcp_only = socket.create_server(("0.0.0.0", 8080))
+        host = paths.server_addresses[0]
+        with server, tcp_only, paths.client:
+            client = mp.create_connection((host, 443), timeout=30, fallback=False)
+            with client, server.accept()[0] as accepted, mp.create_connection((host, 8080)) as other:
+                exchange(client, accepted)
+                until(lambda: mp.snapshot(client).live_count == 2, "a second path")
+                with at_work(receive, accepted, 3_000_000):
+                    client.sendall(b"x" * 3_000_000)
+                with tcp_only.accept()[0] as plain_end:
+                    exchange(other, plain_end, 500)
+                    return shown()[0]
+
+
+def receive(sock: socket.socket, size: int) -> None:
+    while size:
+        size -= len(sock.recv(size))
+
+
+def alike(text: str) -> str:
+    """Without figures, ports and process numbers."""
+    text = re.sub(r" +[\d.]+ (us|ms|B|kB|MB)(?= )", " N", text)
+    return re.sub(r"\S+/\d+", "NAME/PID", text)
+
+
+def test_the_screen_of_the_readme_is_a_real_one(mptcp: None) -> None:
+    """Printed just so, but for figures, and by the command that stands above it."""
+    readme = (ROOT / "README.md").read_text()
+    (shown_there,) = re.findall(r"```sh\n\$ mptcp-sockopt show\n```\n\n```text\n(.*?)```", readme, re.DOTALL)
+    assert max(map(len, shown_there.splitlines())) <= 79
+    assert alike(in_private_network(screen)) == alike(shown_there)

@@ -175,12 +175,43 @@ def test_stopped_and_continued(tmp_path: Path) -> None:
         assert it.modes == it.before
 
 
-def test_a_mistake_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
-    """A record that has not what it should have is a traceback on a sound terminal."""
-    broken = [{**connection(), "subflows": None}]
-    with terminal(*COMMAND, recording(tmp_path / "r", 2, 1000, broken)) as it:
-        assert it.ended() != 0
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"subflows": None},
+        {"subflows": [{}]},
+        {"rates": {"bytes_acked": "x", "bytes_received": 1}},
+        {"remote": []},
+        {"token": [1]},
+        {"troubles": 5},
+        {"status": ["\x1b"]},
+    ],
+    ids=str,
+)
+def test_records_that_nobody_can_show(tmp_path: Path, broken: Record) -> None:
+    """A sentence and exit code 3, on a terminal that was put back."""
+    file = recording(tmp_path / "r", 2, 1000, [{**connection(), **broken}])
+    with terminal(*COMMAND, file) as it:
+        assert it.ended() == 3
         assert it.modes == it.before
+        assert b"has a line that cannot be shown" in it.raw
+        assert b"Traceback" not in it.raw
+
+
+@pytest.mark.parametrize("at", [2**62, -(2**62), 10**400, 0])
+def test_times_that_nobody_can_wait_for(tmp_path: Path, at: int) -> None:
+    """It waits, or says so; a key is answered."""
+    file = tmp_path / "r"
+    recording(file, 1, 1)
+    header, event, sample = file.read_text().splitlines()
+    second = json.dumps({**json.loads(sample), "monotonic": at})
+    file.write_text("\n".join([header, event, sample, second]) + "\n")
+    with terminal(*COMMAND, str(file), "--sort", "peer") as it:
+        if at != 10**400:
+            it.shows("sort: peer")
+            it.press("q")
+        assert it.ended() in (0, 3)
+        assert b"Traceback" not in it.raw
 
 
 def test_ascii(tmp_path: Path) -> None:

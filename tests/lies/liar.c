@@ -7,7 +7,7 @@
  * Which lies there are is written in told.py; here is only how an answer is bent. Not for threads.
  */
 #define _GNU_SOURCE
-#include "mptcp_abi.h"
+#include "inet_diag_abi.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -46,7 +46,7 @@ from . import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
-ROOMS = (of_c, of_border, of_objects, of_processes, of_troubles, of_events, of_host, of_plot, of_watch)
+ROOMS = (of_c, of_border, of_objects, of_processes, of_troubles, of_events, of_host, of_watch, of_plot)
 MUTATIONS = tuple(mutation for room in ROOMS for mutation in room.MUTATIONS)
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it

@@ -107,7 +107,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             "if result == 0:\n            return found.take(), found.c.info",
         ),
         ("        copy = memoryview(bytes(rows))\n", "        copy = rows\n"),
-        ("self.c.sequence = next(_sequences) % 2**32", "self.c.sequence = 1"),
+        ("return next(_sequences) % 2**32", "return 1"),
         ("(result == 0 and not found.is_surely_mptcp) or result in _DOUBTFUL", "result in _DOUBTFUL"),
     ),
     *of(
@@ -131,7 +131,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("record[_COOKIE] = records[at + _COOKIE.start : at + _COOKIE.stop]", "pass"),
         ("            self._told.pop(0, None)\n", ""),
         ("                self._confirmed = True\n", ""),
-        ("if self._shortest >= _TCP_INFO_OF_6_18:\n            return None", "pass"),
+        ("if self._shortest >= TCP_INFO_OF_6_18:\n            return None", "pass"),
         ('        if self._told:\n            return ""\n', ""),
     ),
     *of(

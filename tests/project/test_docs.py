@@ -41,14 +41,14 @@ COUNT = "zero one two three four five six seven eight nine ten eleven twelve".sp
 
 def test_the_first_screen_of_the_readme() -> None:
     """What it is, how to install it, a session and what to use for what, in 80 columns."""
-    screen = README[: README.index("## Documentation")]
+    screen = README[: README.index("## Every connection of this machine")]
     lines = screen.splitlines()
     assert len(lines) <= 52
     assert [line for line in lines if len(line) > 80] == []
     assert re.findall(r"```(\w+)", screen) == ["sh", "pycon"]
     assert "pip install mptcp-sockopt\n" in screen
     assert "| I want to | use |" in screen
-    assert len(README.splitlines()) <= 160
+    assert len(README.splitlines()) <= 200
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

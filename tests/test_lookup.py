@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""mptcp_lookup(): one connection, by the addresses of a path or by its token."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+import mptcp_sockopt as mp
+from mptcp_sockopt import testing
+from mptcp_sockopt._border import sock_diag
+
+from .causes import fallen
+from .support import (
+    LOOPBACK,
+    exchange,
+    fallback_pair,
+    in_private_network,
+    inode,
+    mptcp_pair,
+    tcp_pair,
+    until,
+)
+from .test_connections import of, two_paths
+
+NO_CONNECTION: dict[int, tuple[mp.Address, mp.Address]] = {
+    socket.AF_INET: (("127.0.0.1", 1), ("127.0.0.1", 2)),
+    socket.AF_INET6: (("::1", 1, 0, 0), ("::1", 2, 0, 0)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _mptcp(mptcp: None) -> None:
+    """Every test here needs MPTCP."""
+
+
+def no_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, a dump is a failure."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a dump")
+
+    for name in ("dump", "dump_subflows"):
+        monkeypatch.setattr(sock_diag, name, fail)
+
+
+def test_by_its_addresses_or_its_token(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as in a dump, but without one: its row and its path."""
+
+    def look() -> None:
+        with mptcp_pair(family) as (client, server):
+            exchange(client, server)
+            rows = {sock: of(sock) for sock in (client, server)}
+            no_dump(monkeypatch)
+            for sock, row in rows.items():
+                ends = sock.getsockname(), sock.getpeername()
+                for one in (mp.mptcp_lookup(*ends), mp.mptcp_lookup(token=row.token)):
+                    assert one is not None
+                    assert (one.inode, one.token, one.status) == (inode(sock), row.token, mp.Status.MPTCP)
+                    assert (one.local, one.remote, one.complete, one.dead) == (*ends, False, False)
+                    assert [path.local for path in one.subflows] == [sock.getsockname()]
+                    assert one.subflows[0].flags == row.subflows[0].flags
+                short = mp.mptcp_lookup(ends[0][:2], ends[1][:2], dump=False)
+                assert short is not None
+                assert short.token == row.token
+
+    in_private_network(look)
+
+
+def test_what_is_no_connection_of_mptcp(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None, without a dump: nothing, TCP, and TCP at an MPTCP listener."""
+
+    def look() -> None:
+        host = LOOPBACK[socket.AddressFamily(family)]
+        server = mp.create_server((host, 0), family=family, fallback=False)
+        with (
+            tcp_pair(family) as ends,
+            server,
+            socket.create_connection(server.getsockname()[:2], 5) as client,
+            server.accept()[0] as accepted,
+        ):
+            no_dump(monkeypatch)
+            for sock in (*ends, client, accepted):
+                assert mp.mptcp_lookup(sock.getsockname(), sock.getpeername()) is None
+            nothing = NO_CONNECTION[family]
+            assert mp.mptcp_lookup(*nothing, dump=False) is None
+            assert mp.mptcp_lookup(server.getsockname(), client.getsockname(), dump=False) is None
+            # Whose listener it would be: the kernel answers with that.
+            assert mp.mptcp_lookup(server.getsockname(), (host, 1), dump=False) is None
+            assert mp.mptcp_lookup(token=1) is None
+            monkeypatch.undo()
+            assert mp.mptcp_lookup(*nothing) is None
+
+    in_private_network(look)
+
+
+def test_by_the_addresses_of_any_path(family: int) -> None:
+    """A joined one is the only path of the answer."""
+
+    def look() -> None:
+        with two_paths(family) as (client, accepted):
+            for sock in (client, accepted):
+                row = of(sock)
+                for path in row.subflows:
+                    one = mp.mptcp_lookup(path.local, path.remote, dump=False)
+                    assert one is not None
+                    assert one.token == row.token
+                    assert [(found.local, found.id) for found in one.subflows] == [(path.local, path.id)]
+
+    in_private_network(look)
+
+
+def test_where_the_initial_path_is_gone(family: int) -> None:
+    """Its addresses, which are the connection's, take a dump; the token gives no path without one."""
+
+    def look() -> None:
+        with two_paths(family) as (client, _):
+            ends = client.getsockname(), client.getpeername()
+            testing.delete_initial_address(ends[0][0])
+            until(lambda: len(of(client).subflows) == 1, "the end of the initial subflow")
+            row = of(client)
+            assert mp.mptcp_lookup(*ends, dump=False) is None
+            alone = mp.mptcp_lookup(token=row.token, dump=False)
+            assert alone is not None
+            assert (alone.subflows, alone.status, alone.dead) == ((), mp.Status.MPTCP, False)
+            for one in (mp.mptcp_lookup(*ends), mp.mptcp_lookup(token=row.token)):
+                assert one is not None
+                assert (one.token, one.complete) == (row.token, True)
+                assert [path.local for path in one.subflows] == [path.local for path in row.subflows]
+
+    in_private_network(look)
+
+
+def test_what_fell_back(family: int) -> None:
+    """By its addresses and its token; made while MPTCP was suspended, it has neither token nor info."""
+
+    def look() -> None:
+        with fallback_pair(family) as (client, _):
+            one = mp.mptcp_lookup(client.getsockname(), client.getpeername(), dump=False)
+            assert one is not None
+            assert one == mp.mptcp_lookup(token=one.token) or one.token
+            assert (one.status, one.inode) == (mp.Status.FALLBACK, inode(client))
+            assert one.fallback_reason is mp.FallbackReason.NO_OPTION_IN_ANSWER
+        with fallen("suspended", family) as (client, _, _):
+            one = mp.mptcp_lookup(client.getsockname(), client.getpeername(), dump=False)
+            assert one is not None
+            assert (one.status, one.token, one.info) == (mp.Status.FALLBACK, None, None)
+            assert one.fallback_reason is mp.FallbackReason.SUSPENDED
+
+    in_private_network(look)
+
+
+def test_what_is_no_question() -> None:
+    """A TypeError or a ValueError that says why."""
+    there, here = NO_CONNECTION[socket.AF_INET]
+    call: Any = mp.mptcp_lookup
+    for arguments, options in (
+        ((), {}),
+        ((here,), {}),
+        ((here, there), {"token": 1}),
+        ((here,), {"token": 1}),
+    ):
+        with pytest.raises(TypeError, match="two addresses, or a token"):
+            call(*arguments, **options)
+    for wrong in (("localhost", 80), ("127.0.0.1", 65536), ("127.0.0.1", -1), ("::1", 80)):
+        with pytest.raises(ValueError, match="not a pair of addresses"):
+            call(here, wrong)
+    for token in (-1, 2**32):
+        with pytest.raises(ValueError, match="32 bits"):
+            call(token=token)
