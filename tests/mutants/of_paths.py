@@ -43,7 +43,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("elif port and port not in (sport, dport):", "elif False:"),
         ("_is_taken(listeners, family, sport, src)", "True"),
         ("exact = listeners.get((family, port, src))", "exact = None"),
-        ("if states[row] != _CLOSE:", "if True:"),
     ),
     *of(
         "mptcp_sockopt/_connections.py",
