@@ -90,6 +90,8 @@ def test_who_opened_it_is_in_the_first_line() -> None:
     """An accepted connection comes from its peer, to a port here; a listener has no peer."""
     accepted = connection(subflows=[path(opened_by="remote")])
     assert block(accepted)[0] == "MPTCP from 10.9.0.2:443 to :40000  python/19913"
+    by_tcp = connection(status="tcp", subflows=[path(opened_by=None)])  # flags do not tell, the status does
+    assert block(by_tcp)[0] == "TCP from 10.9.0.2:443 to :40000  python/19913"
     listener = connection(
         status="listening", state="LISTEN", local=["::", 443, 0, 0], remote=["::", 0, 0, 0], subflows=[]
     )
