@@ -74,6 +74,13 @@ def test_a_path_has_one_word(parts: dict[str, Any], word: str) -> None:
     assert (line.word, line.text.split()[-1]) == (word, word)
 
 
+def test_the_syn_is_not_shown_as_data() -> None:
+    """TCP counts it as an acknowledged byte, on the side that connected."""
+    for opened_by, acked, sent in (("local", 501, "500 B"), ("remote", 500, "500 B"), ("local", 0, "0 B")):
+        line = block(connection(subflows=[path(opened_by=opened_by, tcp_info={"bytes_acked": acked})]))[1]
+        assert line.partition(" ms ")[2].strip().startswith(f"{sent} ")
+
+
 def test_troubles_have_a_sentence() -> None:
     """Below the paths."""
     found = block(FELL_BACK)

@@ -15,7 +15,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import cli, processes, testing
-from mptcp_sockopt.cli._looks import Looks, fields
+from mptcp_sockopt.cli._looks import Looks, _is_open, fields
 
 from ..support import (
     at_work,
@@ -170,14 +170,20 @@ def test_it_knows_how_long_nothing_was_acknowledged(mptcp: None, monkeypatch: py
                 address = paths.server_addresses[0], server.getsockname()[1]
                 with mp.create_connection(address, timeout=30, fallback=False) as client:
                     exchange(client, server.accept()[0])
+                    looks, new = Looks(), Looks()
+                    until(lambda: mp.mptcp_tcpinfo(client)[0].unacked == 0, "an ACK")
+                    looks.look()
+                    looks.look()
+                    assert given == []  # nothing is outstanding
                     paths.cut(0)
-                    looks = Looks()
                     client.sendall(b"lost")
                     times = [looks.look().monotonic for _ in range(4)]
-                    assert given == [None, *(at - times[0] for at in times[1:])][: len(given)]
+                    assert given == [at - times[0] for at in times]
+                    new.look()
+                    assert given[-1] is None
                     return given
 
-    assert len(in_private_network(look)) == 4
+    assert len(in_private_network(look)) == 5
 
 
 def test_a_connection_without_a_path_is_told(mptcp: None) -> None:
@@ -229,6 +235,44 @@ def test_owners_are_looked_up_when_there_is_an_unknown_one(
         return calls
 
     assert in_private_network(look) == [2, 4]
+
+
+def test_a_socket_that_nobody_has_is_not_looked_for(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits for accept() has no inode, and no process."""
+    asked: list[set[int]] = []
+    owners = processes.owners
+
+    def noted(inodes: Any) -> processes.Owners:
+        asked.append(set(inodes))
+        return owners(asked[-1])
+
+    monkeypatch.setattr(processes, "owners", noted)
+
+    def look() -> None:
+        server = mp.create_server(("127.0.0.1", 0), fallback=False)
+        with server, mp.create_connection(server.getsockname(), fallback=False) as client:
+            looks = Looks()
+            until(lambda: len(looks.look().connections) == 2, "both ends")
+            (waiting,) = [row for row in looks.look().connections if row["inode"] is None]
+            assert waiting["processes"] == []
+            assert asked == [{inode(client)}]
+
+    in_private_network(look)
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        ({}, True),
+        ({"status": "closing"}, False),
+        ({"status": "listening"}, False),
+        ({"status": "closed", "state": 7, "subflows": []}, False),
+        ({"status": "closed", "state": 1, "subflows": []}, True),
+    ],
+)
+def test_what_has_ended_is_left_out(parts: dict[str, Any], shown: bool) -> None:
+    """And what never was a connection."""
+    assert _is_open({**connection(), "state": 1, **parts}) is shown
 
 
 def test_a_process_that_ends_leaves_nothing(mptcp: None) -> None:
