@@ -17,6 +17,8 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import cli, processes, testing
 from mptcp_sockopt.cli._looks import Looks, _is_open, fields
 
+from ..boxes import Box, strip
+from ..causes import network
 from ..support import (
     at_work,
     child,
@@ -178,12 +180,34 @@ def test_it_knows_how_long_nothing_was_acknowledged(mptcp: None, monkeypatch: py
                     paths.cut(0)
                     client.sendall(b"lost")
                     times = [looks.look().monotonic for _ in range(4)]
-                    assert given == [at - times[0] for at in times]
+                    waited = {(one or 0) - (at - times[0]) for one, at in zip(given, times, strict=True)}
+                    assert len(waited) == 1  # how long before the first look
+                    assert waited <= {1_000_000 * ms for ms in range(60_000)}
                     new.look()
                     assert given[-1] is None
                     return given
 
     assert len(in_private_network(look)) == 5
+
+
+def test_data_that_is_sent_again_is_told_between_two_repetitions_too(mptcp: None) -> None:
+    """Until something is acknowledged; although the looks come faster than the repetitions."""
+
+    def look() -> None:
+        with network("sound", serving=False) as made, made.client:
+            client = mp.create_connection(made.address, timeout=30, fallback=False)
+            with client, made.listener.accept()[0] as accepted:
+                exchange(client, accepted)
+                exchange(client, accepted)
+                looks = Looks()
+                made.paths.alter(0, Box(strip, to_server=True))
+                client.sendall(b"m" * 200)
+                until(lambda: "resending" in of(looks, client)["troubles"], "data sent again")
+                again = mp.mptcp_info(client).bytes_retrans
+                while mp.mptcp_info(client).bytes_retrans == again:
+                    assert "resending" in of(looks, client)["troubles"]
+
+    in_private_network(look)
 
 
 def test_a_connection_without_a_path_is_told(mptcp: None) -> None:
