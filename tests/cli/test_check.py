@@ -274,6 +274,13 @@ def test_what_cannot_be_reached(mptcp: None) -> None:
 
 
 @pytest.mark.slow
+def test_an_ipv6_address_may_be_in_brackets(mptcp: None) -> None:
+    """As `show` prints it."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        found = outcome("check", "[::1]", server.getsockname()[1], "--json")
+    assert (found.code, attempt_of(found)["address"]) == (1, "::1")
+
+
 def test_a_server_that_is_too_far_away(mptcp: None) -> None:
     """Its answer takes longer than a SYN may wait: cannot tell."""
 
