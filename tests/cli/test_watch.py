@@ -278,7 +278,7 @@ def test_a_recording_without_samples(tmp_path: Path) -> None:
         assert b"has no samples" in it.raw
 
 
-@pytest.mark.parametrize("words", [["-i", "0"], ["-n", "0"], ["--sort", "x"], ["--port", "0"], ["a", "b"]])
+@pytest.mark.parametrize("words", [["-i", "1e-9"], ["-n", "0"], ["--sort", "x"], ["--port", "0"], ["a", "b"]])
 def test_usage_errors(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     """Exit 2."""
     with pytest.raises(SystemExit, match="2"):
