@@ -57,6 +57,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if seconds >= longest:", "if seconds < longest:"),
         ("if result is Result.RESET and _tcp_is_reset(peer):", "if False:"),
         ("if result is Result.UNCONFIRMED and peer.data:", "if False:"),
+        ("_UNCONFIRMED = 3\n", "_UNCONFIRMED = 2\n"),
         (
             "reason = FallbackReason.FIRST_DATA if agreed else FallbackReason.NO_OPTION_IN_ANSWER\n",
             "reason = None\n",
