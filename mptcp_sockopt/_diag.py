@@ -144,7 +144,10 @@ def mptcp_lookup(
             raise ValueError(f"token must be a number of 32 bits, not {token}")
         with lookups.Asker() as asker:
             found = asker.connection(token)
-            return None if found is None else _with_path(asker, found, dump)
+            if found is not None:
+                return _with_path(asker, found, dump)
+        sock_diag.dump(_CONNECTIONS, first=True)  # a kernel without mptcp_diag answers alike, but fails here
+        return None
     if token is not None or local is None or remote is None:
         raise TypeError("mptcp_lookup() takes two addresses, or a token")
     with lookups.Asker() as asker:

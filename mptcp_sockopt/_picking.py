@@ -98,44 +98,46 @@ class _Call:
         self._paths = list(paths.iter_unpack(found._paths))
 
     def connection(self, entry: tuple[int, ...]) -> dict[str, t.Any]:
-        row = self._rows[entry[0]]
-        family, state, ends, rqueue, uid, inode = row[:6]
-        values = dict(zip(self._info.keys, row[6:], strict=True))
+        family, state, ends, rqueue, uid, inode, *rest = self._rows[entry[0]]
+        values = dict(zip(self._info.keys, rest, strict=True))
         flags, token = values["flags"], values["token"]
         info = self._info.finish(values)
         for name in self._unwanted:
             del info[name]
-        numbers = entry[1:] if len(entry) == 2 else self._in_order(entry)
-        paths = [self._path(number) for number in numbers]
-        # All that the three depend on, for a connection with paths.
-        kind = state, flags, inode > 0, *[key for _, key in paths]
-        known = self._picker._kinds.get(kind)
+        paths, kind = [], [state, flags, inode > 0]
+        for number in entry[1:] if len(entry) == 2 else self._in_order(entry):
+            path, marks = self._path(number)
+            paths.append(path)
+            kind.append(id(marks))  # which is kept
+        # All that these three depend on, for a connection with paths.
+        key = tuple(kind)
+        known = self._picker._kinds.get(key)
         if known is None:
             connection: MPTCPConnection = self._found._made(entry)
             reason = connection.fallback_reason
             known = connection.status.value, reason and reason.value, connection.dead
-            self._picker._kinds[kind] = known
+            self._picker._kinds[key] = known
+        status, reason_value, dead = known
         local, remote = self._addresses(family, ends, MPTCPDiagMsg, entry[0])
         return {
             "token": token or None,
-            "status": known[0],
+            "status": status,
             "state": state,
-            "fallback_reason": known[1],
+            "fallback_reason": reason_value,
             "local": local,
             "remote": remote,
             "inode": inode,
             "uid": uid,
             "rqueue": rqueue,
-            "dead": known[2],
+            "dead": dead,
             "info": info,
-            "subflows": [path for path, _ in paths],
+            "subflows": paths,
         }
 
-    def _path(self, number: int) -> tuple[dict[str, t.Any], tuple[int, ...]]:
-        """A path, and what its status depends on."""
-        row = self._paths[number]
-        family, state, ends, token, flags, remote_id, id, told = row[:8]
-        key = state, told, flags, token > 0
+    def _path(self, number: int) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+        """A path, and the part of it that the status depends on, the same object for the same flags."""
+        family, state, ends, token, flags, remote_id, id, told, *rest = self._paths[number]
+        key = state, told, flags, token > 0, id, remote_id
         marks = self._picker._marks.get(key)
         if marks is None:
             path = self._view(DiagSubflow, number)
@@ -144,21 +146,14 @@ class _Call:
             marks["flags"] = None if path.flags is None else int(path.flags)
             self._picker._marks[key] = marks
         local, remote = self._addresses(family, ends, DiagSubflow, number)
-        record = {
-            **marks,
-            "id": None if marks["id"] is None else id,
-            "remote_id": None if marks["remote_id"] is None else remote_id,
-            "local": local,
-            "remote": remote,
-            "tcp_info": None,
-        }
+        tcp_info = None
         if self._found._tcp_info_length:
-            values = dict(zip(self._tcp_info.keys, row[8:], strict=True))
-            record["tcp_info"] = self._tcp_info.finish(values)
+            tcp_info = self._tcp_info.finish(dict(zip(self._tcp_info.keys, rest, strict=True)))
+        record = {**marks, "local": local, "remote": remote, "tcp_info": tcp_info}
         if self._picker._subflow:
             path = self._view(DiagSubflow, number)
             record |= {name: getattr(path, name) for name in self._picker._subflow}
-        return record, key
+        return record, marks
 
     def _in_order(self, entry: tuple[int, ...]) -> t.Sequence[int]:
         key = tuple([self._paths[number][2] for number in entry[1:]])

@@ -60,6 +60,19 @@ def drop_data(segment: Segment) -> bool:
     return drop(segment) or len(segment.frame) == segment.payload
 
 
+class LoseAcksOfHandshakes:
+    """Lose the last packet of the first handshakes. Until the client sends data, it has MP_CAPABLE."""
+
+    def __init__(self, handshakes: int) -> None:
+        self.left = handshakes
+
+    def __call__(self, segment: Segment) -> bool:
+        if self.left and any(segment.frame[at + 2] >> 4 == 0 for at, _ in segment.options()):
+            self.left -= 1
+            return False
+        return True
+
+
 def refuse(segment: Segment) -> bool:
     """Turn the answer to a SYN into a reset."""
     segment.frame[segment.at + 13] = _RST | _ACK

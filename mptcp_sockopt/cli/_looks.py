@@ -7,6 +7,7 @@ docs/show.md has every key. Commands that draw connections draw records, live or
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -65,6 +66,8 @@ class Looks:
         self._last = self._this = _Memory(_NONE)
         self._interfaces: dict[str, str] = {}
         self._owners = _Owners()
+        # A look makes thousands of dicts, none of them in a cycle: the collector would go through them often.
+        gc.set_threshold(100_000)
         if pid is not None:
             _inodes_of(pid)
 
@@ -95,63 +98,67 @@ class Looks:
     def _finish(self, record: dict[str, Any], number: int) -> None:
         """Make a record of what the library tells of a connection."""
         last, this = self._last, self._this
-        key = record["token"], *record["local"], *record["remote"]
+        token, info, paths, inode = record["token"], record["info"], record["subflows"], record["inode"]
+        key = token, *record["local"], *record["remote"]
         before = last.connections.get(key)
         this.connections[key] = record, number
-        troubles = ["no_path"] if record.pop("dead") else []
+        troubles = record["troubles"] = ["no_path"] if record.pop("dead") else []
         if before and self._resends(*before, record, number):
             troubles.append("resending")
-        paths = record["subflows"]
-        for path in paths:
-            self._finish_path(path, record["token"])
         # Of a path with nothing outstanding there is nothing to tell.
-        if any(path["tcp_info"] and path["tcp_info"]["unacked"] for path in paths):
+        if [path for path in paths if self._finish_path(path, token)]:
             for path, one in zip(paths, this.found[number].subflows, strict=True):
                 path["stalled"] = one.tcp_info and mp.is_stalled(one.tcp_info, path["stalled"])
             if any(path["stalled"] for path in paths):
                 troubles.append("stalled")
         if record["status"] == "fallback":
             troubles.append("fell_back")
-        inode = record["inode"]
-        record["state"] = _state(record["state"])
-        record["troubles"] = troubles
+        state = record["state"]
+        record["state"] = _STATES.get(state) or str(state)
         record["inode"] = inode or None
         record["processes"] = self._owners[inode] if inode else []
         record["rates"] = before and _rates(before[0], record, this.time - last.time)
-        if self._full and record["info"]:
+        if self._full and info:
             for name in _SEQUENCES:
-                record["info"][name] = str(record["info"][name])
+                info[name] = str(info[name])
 
-    def _finish_path(self, path: dict[str, Any], token: int | None) -> None:
-        """The same of a path, but ``stalled`` is how long nothing was acknowledged: see is_stalled()."""
+    def _finish_path(self, path: dict[str, Any], token: int | None) -> bool:
+        """The same of a path, but ``stalled`` is how long nothing was acknowledged: see is_stalled().
+
+        Whether anything is outstanding.
+        """
         last, this = self._last, self._this
-        path["state"] = _state(path["state"])
-        path["interface"] = self._interfaces.get(path["local"][0])
+        local, now, state = path["local"], path["tcp_info"], path["state"]
+        path["state"] = _STATES.get(state) or str(state)
+        path["interface"] = self._interfaces.get(local[0])
         path["stalled"] = path["rates"] = None
         if self._full and path["map_seq"] is not None:
             path["map_seq"] = str(path["map_seq"])
-        now = path["tcp_info"]
         if now is None:
-            return
-        key = token, *path["local"], *path["remote"]
-        was, since = last.paths.get(key, (None, None))
+            return False
+        key = token, *local, *path["remote"]
+        was, since = last.paths.get(key, _NEVER)
         if not now["unacked"]:
             since = None
         elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
-            since = this.time
+            # It may have been outstanding for longer than since this look.
+            since = this.time - 1_000_000 * min(now["last_ack_recv"], now["last_data_sent"])
         this.paths[key] = now, since
         if was is not None:
-            nanoseconds = this.time - last.time
-            path["rates"] = {name: _per_second(was[name], now[name], nanoseconds) for name in _OF_PATHS}
+            path["rates"] = _rates_of(was, now, _OF_PATHS, this.time - last.time)
             if since is not None:
                 path["stalled"] = this.time - since
+        return since is not None
 
     def _resends(
         self, before: dict[str, Any], number_before: int, record: dict[str, Any], number: int
     ) -> bool:
         old, new = before["info"], record["info"]
-        if not old or not new or old["bytes_retrans"] == new["bytes_retrans"]:
-            return False  # as nearly always, and there is nothing to ask
+        if not old or not new:
+            return False
+        if old["bytes_retrans"] == new["bytes_retrans"]:  # as nearly always: there is nothing to ask
+            # Between two repetitions it goes on until something is acknowledged.
+            return "resending" in before["troubles"] and old["bytes_acked"] == new["bytes_acked"]
         was, now = self._last.found[number_before].info, self._this.found[number]
         tcp_infos = [path.tcp_info for path in now.subflows if path.tcp_info]
         return bool(was and now.info and mp.is_resending(was, now.info, tcp_infos))
@@ -172,10 +179,7 @@ _NONE = mp.MPTCPConnections(0, 0, b"", 0, b"", ())
 _MAP = ("map_seq", "map_sfseq", "ssn_offset", "map_datalen", "relwrite_seq")
 _SEQUENCES = [name for name, field in mp.MPTCPInfo.fields.items() if field.kind == "sequence"]
 _STATES = {int(state): str(state) for state in mp.TCPState}  # an enum's own names take longer
-
-
-def _state(state: int) -> str:
-    return _STATES.get(state) or str(state)
+_NEVER: tuple[None, None] = None, None
 
 
 def _is_open(record: dict[str, Any]) -> bool:
@@ -190,25 +194,31 @@ def _interfaces() -> dict[str, str]:
     return found | {f"::ffff:{address}": name for address, name in found.items() if "." in address}
 
 
-def _per_second(old: int | None, new: int | None, nanoseconds: int) -> int | None:
-    if old == new and new is not None:
-        return 0
-    if old is None or new is None or new < old:  # less: another one with the same addresses
-        return None
-    return (new - old) * 1_000_000_000 // nanoseconds
-
-
 _OF_PATHS = "bytes_acked", "bytes_received"
+_OF_CONNECTIONS = "bytes_sent", *_OF_PATHS
 
 
 def _rates(before: dict[str, Any], now: dict[str, Any], nanoseconds: int) -> dict[str, int | None]:
     """Of the connection. If it is not MPTCP, only TCP knows what was acknowledged and received."""
-    was, info = before["info"] or {}, now["info"] or {}
-    rates = {
-        name: _per_second(was.get(name), info.get(name), nanoseconds) for name in ("bytes_sent", *_OF_PATHS)
-    }
-    if now["subflows"] and (not info or now["status"] == "fallback"):
+    rates: dict[str, int | None] = dict.fromkeys(_OF_CONNECTIONS)
+    if before["info"] and now["info"]:
+        rates = _rates_of(before["info"], now["info"], _OF_CONNECTIONS, nanoseconds)
+    if now["subflows"] and (not now["info"] or now["status"] == "fallback"):
         rates.update(now["subflows"][0]["rates"] or {})
+    return rates
+
+
+def _rates_of(
+    before: dict[str, Any], now: dict[str, Any], names: tuple[str, ...], nanoseconds: int
+) -> dict[str, int | None]:
+    """Bytes per second; None if the kernel does not count, or it is another one with the same addresses."""
+    rates: dict[str, int | None] = {}
+    for name in names:
+        old, new = before[name], now[name]
+        if new is None or old is None or new < old:
+            rates[name] = None
+        else:
+            rates[name] = (new - old) * 1_000_000_000 // nanoseconds if new != old else 0
     return rates
 
 

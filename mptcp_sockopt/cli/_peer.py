@@ -26,6 +26,9 @@ _DEFAULT_RETRANS = 2  # before Linux 6.14 this is no sysctl
 _QUIET, _QUIET_AT_MOST = 0.05, 0.5
 # As many lost SYNs as blackhole detection takes for proof.
 _LOST_SYNS = 3
+# Connections after which a peer that does not confirm MPTCP is believed not to. One is no proof: if the last
+# packet of the handshake is lost, and the end of data follows, the peer's kernel falls back.
+_UNCONFIRMED = 3
 
 
 class Result(enum.Enum):
@@ -74,7 +77,10 @@ class Peer(NamedTuple):
 def ask(peer: Peer) -> Attempt:
     """Connect with MPTCP, and with TCP if that says nothing. Takes a few times the wait at most."""
     before = host.counters()
-    result, reason, error, seconds = _ask(peer)
+    for _ in range(_UNCONFIRMED):
+        result, reason, error, seconds = _ask(peer)
+        if reason is not FallbackReason.FIRST_DATA or peer.data:
+            break
     grown = {
         name: number - before.get(name, 0)
         for name, number in host.counters().items()

@@ -34,6 +34,7 @@ _CAUSES = {
         "a middlebox removes the MPTCP options from packets after the handshake",
         "a middlebox drops packets that have them",
         "the server waits for data before it accepts (TCP_DEFER_ACCEPT)",
+        "packets were lost on a busy path each time: repeat the command to be sure",
     ),
     Result.DATA_LOST: ("a middlebox drops packets that carry data and MPTCP options",),
     Result.NO_ANSWER: (

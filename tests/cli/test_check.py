@@ -16,7 +16,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import FallbackReason
 from mptcp_sockopt.cli import _here, _peer
 
-from ..boxes import Box, Segment
+from ..boxes import Box, LoseAcksOfHandshakes, Segment
 from ..causes import network, set_sysctl
 from ..support import (
     full_listener,
@@ -109,6 +109,15 @@ def test_for_people(cause: str, mptcp: None) -> None:
         text = " ".join(found.out.split())
         assert all(cause in text for cause in FallbackReason.NO_OPTION_IN_ANSWER.causes)
         assert "MPCapableFallbackSYNACK +1: " in text
+
+
+@pytest.mark.parametrize(("lost", "code"), [(2, 0), (3, 1)])
+def test_one_lost_packet_is_no_proof(lost: int, code: int, mptcp: None) -> None:
+    """A "no" takes three connections that were not confirmed."""
+    busy = Box(LoseAcksOfHandshakes(lost), to_server=True, syn=False)
+    found = check("sound", *WAIT, "--json", box=busy)
+    assert (found.code, attempt_of(found)["result"]) == (code, ["mptcp", "unconfirmed"][code])
+    assert attempt_of(found)["counters"]["MPCapableSYNTX"] == 3
 
 
 # ------------------------------------------------------------------------------------------------- no harm

@@ -3,11 +3,13 @@
 
 of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
+of_paths      in the C and Python of connections with their paths
 of_events     in mptcp_events()
 of_objects    in the modules above them
 of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table
 of_host       in what reads the settings of a host, and in the commands check and doctor
+of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings
 __main__      applies them one by one

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
+import importlib
 import os
 import queue
 import re
@@ -32,22 +33,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import (
-    Mutation,
-    of_border,
-    of_c,
-    of_events,
-    of_host,
-    of_objects,
-    of_plot,
-    of_processes,
-    of_troubles,
-    of_watch,
-)
+from . import Mutation
 
 ROOT = Path(__file__).parent.parent.parent
-ROOMS = (of_c, of_border, of_objects, of_processes, of_troubles, of_events, of_host, of_watch, of_plot)
-MUTATIONS = tuple(mutation for room in ROOMS for mutation in room.MUTATIONS)
+ROOMS = sorted(path.stem for path in Path(__file__).parent.glob("of_*.py"))
+MUTATIONS: tuple[Mutation, ...] = tuple(
+    mutation for room in ROOMS for mutation in importlib.import_module(f"tests.mutants.{room}").MUTATIONS
+)
 ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
 WIDTH = 110

@@ -47,6 +47,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
         ("return found is not mp.Status.MPTCP", "return False"),
         ("if routes and not any(routes):", "if not any(routes):"),
+        ("EndpointFlag.IMPLICIT:\n        return []", "EndpointFlag.IMPLICIT:\n        pass"),
         ("and not here.limits.subflows:", "and here.limits.subflows:"),
     ),
     *of(
@@ -57,6 +58,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if seconds >= longest:", "if seconds < longest:"),
         ("if result is Result.RESET and _tcp_is_reset(peer):", "if False:"),
         ("if result is Result.UNCONFIRMED and peer.data:", "if False:"),
+        ("_UNCONFIRMED = 3\n", "_UNCONFIRMED = 2\n"),
         (
             "reason = FallbackReason.FIRST_DATA if agreed else FallbackReason.NO_OPTION_IN_ANSWER\n",
             "reason = None\n",

@@ -99,9 +99,13 @@ def test_the_example_of_docs_mptcp_diag(mptcp: None, capfd: pytest.CaptureFixtur
         sys.stdout.flush()
 
     in_private_network(run)
-    row, summary = capfd.readouterr().out.splitlines()
-    assert re.fullmatch(r"\('127\.0\.0\.1', \d+\) \('127\.0\.0\.1', \d+\) False 0", row)
+    row, summary, *paths, found = capfd.readouterr().out.splitlines()
+    ends = r"\('127\.0\.0\.1', \d+\) \('127\.0\.0\.1', \d+\)"
+    assert re.fullmatch(rf"{ends} False 0", row)
     assert summary == "2 sockets, 0 bytes sent"
+    assert all(re.fullmatch(rf"mptcp {ends} None", line) for line in paths[::2])
+    assert all(re.fullmatch(r"   0 0 (local|remote) ESTABLISHED \d+ us", line) for line in paths[1::2])
+    assert (len(paths), found) == (4, "mptcp True")
 
 
 def test_the_examples_of_docs_processes(mptcp: None, capfd: pytest.CaptureFixture[str]) -> None:
