@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time as _time
 
 from . import _types as t
@@ -13,7 +14,7 @@ from ._diag_rows import MPTCPDiag as MPTCPDiag
 from ._diag_rows import MPTCPDiagMsg as MPTCPDiagMsg
 from ._diag_subflow import DiagSubflow as DiagSubflow
 from ._diag_subflow import SubflowFlag as SubflowFlag
-from ._joined import Joined
+from ._joined import Joined, belongs
 from ._tcp_info import TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -129,17 +130,21 @@ def mptcp_lookup(
     one with these addresses, or for a token the initial one.
 
     Where the initial path is gone, its addresses are found only in a dump, as mptcp_diag(subflows=True)
-    makes, and so are the other paths. dump=False answers without: None for the addresses of such a path, and
-    no ``subflows`` for its token. Before Linux 6.18, any addresses may take a dump unless the caller has
-    CAP_NET_ADMIN, because the kernel may not have told what belongs to MPTCP.
+    makes, and so are the other paths. Addresses that no connection has take a dump, too. dump=False answers
+    without: None for the addresses of such a path, and no ``subflows`` for its token. Before Linux 6.18, any
+    addresses may take a dump unless the caller has CAP_NET_ADMIN, because the kernel may not have told what
+    belongs to MPTCP.
 
     A plain TCP connection is None, also if an MPTCP listener accepted it; so is a listener. One that was made
     while MPTCP was suspended has status FALLBACK, and no ``info``.
 
-    TypeError without a token or both addresses, ValueError for what is no address and no token. Else as
+    TypeError without a token or both addresses, and for what is neither in its form; ValueError for what is
+    no address and no token. Else as
     mptcp_diag(). May be called from any thread.
     """
     if token is not None and local is None and remote is None:
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise TypeError(f"token must be an int, not {type(token).__name__}")
         if not 0 <= token < 2**32:
             raise ValueError(f"token must be a number of 32 bits, not {token}")
         with lookups.Asker() as asker:
@@ -150,44 +155,66 @@ def mptcp_lookup(
         return None
     if token is not None or local is None or remote is None:
         raise TypeError("mptcp_lookup() takes two addresses, or a token")
+    ends = _checked(local), _checked(remote)
+    port = ends[0][1]
     with lookups.Asker() as asker:
-        path = asker.subflow(local, remote)
-        if path is not None:
-            subflow = DiagSubflow._trusted(path)
+        path = asker.subflow_of_any(*ends)
+        subflow = None if path is None else DiagSubflow._trusted(path)
+        if subflow is not None and subflow.state != TCPState.LISTEN:
             known = subflow.token_local
             if known:
                 found = asker.connection(known)
                 msg = None if found is None else MPTCPDiagMsg._trusted(found)
                 return MPTCPConnection(msg, (subflow,), False)
-            if known is not None:
+            # With MCAP_LOC: one that ends, and has forgotten its token.
+            if known is not None and not subflow._has(SubflowFlag.MCAP_LOC):
                 return MPTCPConnection(None, (subflow,))
-            if subflow._is_told and subflow.state != TCPState.LISTEN:
+            if subflow._is_told:
                 return None
-    return _searched(local, remote) if dump else None
+            port = 0  # its connection may have another
+    return _searched(*ends, port) if dump else None
+
+
+def _checked(end: t.Address) -> t.Address:
+    """As a tuple. Whether its numbers fit is found out later."""
+    parts: t.Any = tuple(end) if isinstance(end, (tuple, list)) else ()
+    host, *numbers = parts or (None,)
+    known = isinstance(host, str) and all(isinstance(number, int) for number in numbers)
+    if not known or len(parts) not in (2, 4):
+        raise TypeError(f"an address is (host, port) or (host, port, flowinfo, scope_id), not {end!r}")
+    checked: t.Address = parts
+    return checked
 
 
 def _with_path(asker: lookups.Asker, found: bytes, dump: bool) -> MPTCPConnection | None:
     """With its initial path, or all of them if that is gone."""
     msg = MPTCPDiagMsg._trusted(found)
-    path = asker.subflow(msg.local, msg.remote)
+    path = asker.subflow(msg.local, msg.remote, msg.ifindex)
     subflow = None if path is None else DiagSubflow._trusted(path)
-    if subflow is not None and subflow.token_local in (msg.info.token, None) and subflow.inode == msg.inode:
+    if subflow is not None and belongs(subflow, msg):
         return MPTCPConnection(msg, (subflow,), False)
     if dump:
-        for one in mptcp_diag(subflows=True):
+        for one in mptcp_diag(subflows=True, port=msg.local[1]):
             if one.token == msg.info.token:
                 return one
         return None
     return MPTCPConnection(msg, (), False)
 
 
-def _searched(local: t.Address, remote: t.Address) -> MPTCPConnection | None:
-    """Among all of them, by the addresses of the connection or of a path."""
-    for one in mptcp_diag(subflows=True, port=local[1]):
+def _searched(local: t.Address, remote: t.Address, port: int) -> MPTCPConnection | None:
+    """Among those with this port (0: any), by the addresses of the connection or of a path."""
+    wanted = _plain(local), _plain(remote)
+    for one in mptcp_diag(subflows=True, port=port):
         ends = [(one.local, one.remote), *((path.local, path.remote) for path in one.subflows)]
-        if one.info is not None and (local[:2], remote[:2]) in [(a[:2], b[:2]) for a, b in ends]:
+        if one.info is not None and wanted in [(_plain(a), _plain(b)) for a, b in ends]:
             return one
     return None
+
+
+def _plain(end: t.Address) -> tuple[bytes, int]:
+    """However it is written, also as an IPv4 address in IPv6."""
+    host = end[0].partition("%")[0]
+    return socket.inet_pton(socket.AF_INET6, host if ":" in host else f"::ffff:{host}"), end[1]
 
 
 # As mptcp_sockopt/__init__.py does for the names that it imports at once.

@@ -36,7 +36,7 @@ _ENDING = (TCPState.LAST_ACK, TCPState.CLOSING, TCPState.CLOSE)
 _ANY = bytes(16)
 _KEYS = ("family", "state", "sport", "dport", "src", "inode", "token_loc", "flags", "told", "privileged")
 #: Counters of connections made without MPTCP: while it was suspended, and for lack of a token.
-_WITHOUT = ("MPCapableSYNTXDisabled", "MPFallbackTokenInit")
+_WITHOUT = (b"MPCapableSYNTXDisabled", b"MPFallbackTokenInit")
 _WITHHELD = (
     "before Linux 6.15, only CAP_NET_ADMIN is told ids, flags and tokens of paths, and which connections an "
     "MPTCP listener accepted as TCP or were made while MPTCP was suspended"
@@ -80,17 +80,24 @@ class Joined:
         if self._port and self._lacks_paths(now):
             self._read_paths(0)
             now = _Table(self._port, self._limit)
-        self._withheld = not any(told or mark for *_, told, mark in self._keys())
-        if self._withheld and now.rows:
-            self.missing.append(_WITHHELD)
+        if now.rows and self._is_withheld():
             self._read_paths(0, now.column(_INODE))
             now = _Table(self._port, self._limit)
+        self._withheld = bool(self.paths) and self._is_withheld()
+        if self._withheld and now.rows:
+            self.missing.append(_WITHHELD)
         self.rows, self.info_length = now.rows, now.info_length
         self._join(now)
 
     def _is_any_connection(self) -> bool:
         """Whether MPTCP's table has one. If not, TCP's need not be read: it can be large."""
-        return bool(sock_diag.dump(_CONNECTIONS, port=self._port, first=True)[0])
+        return bool(sock_diag.dump(_CONNECTIONS, self._limit, port=self._port, first=True)[0])
+
+    def _is_withheld(self) -> bool:
+        """Whether nothing in TCP's table is said to be of MPTCP, and the kernel may have kept it back."""
+        if self.tcp_info_length >= layouts.TCP_INFO_OF_6_18:
+            return False
+        return not any(told or mark for *_, told, mark in self._keys())
 
     def _is_any_beside(self) -> bool:
         """Whether there is an MPTCP listener, which may have accepted TCP, or a subflow that ends."""
@@ -121,8 +128,8 @@ class Joined:
         )
 
     def _join(self, now: _Table) -> None:
-        tokens = now.tokens()
-        rows = dict(zip(tokens, range(len(tokens)), strict=True))
+        # One without a token ended during the dump.
+        rows = {token: number for number, token in enumerate(now.tokens()) if token}
         paths: dict[int, list[int]] = {number: [] for number in rows.values()}
         others = []
         for number, row in enumerate(map(rows.get, self._tokens())):
@@ -165,6 +172,8 @@ class Joined:
                 # A kernel that does tell has just ended it.
                 if self._withheld:
                     paths[inodes[inode]].append(number)
+            elif token in rows:  # found by the look-up for another path
+                paths[rows[token]].append(number)
             elif port and port not in (sport, dport):
                 continue
             elif not told:
@@ -178,16 +187,20 @@ class Joined:
                 # Made while MPTCP was suspended. (With MCAP_LOC: one that ends, and has forgotten its token.)
                 if told & _TOKEN_TOLD and not flags & SubflowFlag.MCAP_LOC:
                     alone[number, None] = [number]
-            elif token in rows:  # found by the look-up for another path
-                paths[rows[token]].append(number)
             elif state in _ENDING:
                 alone.setdefault((None, token), []).append(number)
             elif (found := asker.connection(token)) is not None:
-                rows[token] = self._added_row(found)
-                paths[rows[token]] = [number]
+                if self._is_wanted(found):
+                    rows[token] = self._added_row(found)
+                    paths[rows[token]] = [number]
             elif (again := self._asked_again(asker, number)) is not None:
                 alone.setdefault((None, token), []).append(self._added_path(again))
         return alone
+
+    def _is_wanted(self, found: bytes) -> bool:
+        """Whether a connection has the port. One of its paths may have it alone: of an announced address."""
+        msg = MPTCPDiagMsg._trusted(found)
+        return not self._port or self._port in (msg.local[1], msg.remote[1])
 
     def _is_tcp(self, asker: lookups.Asker, number: int) -> bool:
         """Whether a connection without MPTCP's ULP never had it: a subflow that ends loses it first.
@@ -223,8 +236,8 @@ class Joined:
         self, asker: lookups.Asker, msg: MPTCPDiagMsg, paths: dict[int, list[int]]
     ) -> MPTCPDiagMsg | None:
         """Take a connection in that has a path, or needs none; return it as it is now if it seems dead."""
-        path = asker.subflow(msg.local, msg.remote)
-        if path is not None and _belongs(DiagSubflow._trusted(path), msg):
+        path = asker.subflow(msg.local, msg.remote, msg.ifindex)
+        if path is not None and belongs(DiagSubflow._trusted(path), msg):
             paths[self._added_row(msg)] = [self._added_path(path)]
             return None
         again = asker.connection(msg.info.token)
@@ -242,7 +255,7 @@ class Joined:
     def _asked_again(self, asker: lookups.Asker, number: int) -> DiagSubflow | None:
         """What is now in the place of a record of a path; None if there is nothing, or something else."""
         before, now = self._path(number), None
-        path = asker.subflow(before.local, before.remote)
+        path = asker.subflow(before.local, before.remote, before.ifindex)
         if path is not None:
             now = DiagSubflow._trusted(path)
         return now if now is not None and now.token_local == before.token_local else None
@@ -259,7 +272,8 @@ class Joined:
         return len(self.rows) // stride + len(self._more_rows) - 1
 
 
-def _belongs(path: DiagSubflow, msg: MPTCPDiagMsg) -> bool:
+def belongs(path: DiagSubflow, msg: MPTCPDiagMsg) -> bool:
+    """Whether a socket with the addresses of a connection is its path."""
     token = path.token_local
     return path.state != TCPState.LISTEN and (
         path.inode == msg.inode if token is None else token == msg.info.token
@@ -292,9 +306,10 @@ def _were_any_without() -> bool:
     increase.
     """
     try:
-        with open("/proc/thread-self/net/netstat", encoding="ascii") as file:
-            lines = [line.split() for line in file if line.startswith("MPTcpExt:")]
+        # As bytes: a codec may not be loaded yet, and cannot be after a chroot.
+        with open("/proc/thread-self/net/netstat", "rb") as file:
+            lines = [line.split() for line in file if line.startswith(b"MPTcpExt:")]
     except OSError:
         return True
     counters = dict(zip(*lines, strict=False)) if len(lines) == 2 else {}
-    return any(counters.get(name, "0") != "0" for name in _WITHOUT)
+    return any(counters.get(name, b"0") != b"0" for name in _WITHOUT)

@@ -41,8 +41,11 @@ def of(sock: socket.socket, port: int = 0) -> mp.MPTCPConnection:
 
 
 @contextlib.contextmanager
-def two_paths(family: int, port: int = 0) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection over loopback with a joined subflow; with port, it was joined there."""
+def two_paths(
+    family: int, port: int = 0, interface: str = ""
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection over loopback with a joined subflow; with port, it was joined there, with
+    interface, it is bound to that."""
     known = socket.AddressFamily(family)
     first, second = {socket.AF_INET: ("127.0.9.1", "127.0.9.2"), socket.AF_INET6: ("fd09::1", "fd09::2")}[
         known
@@ -50,7 +53,7 @@ def two_paths(family: int, port: int = 0) -> Iterator[tuple[socket.socket, socke
     testing.set_limits(2, 2)
     for address in (first, second):
         testing.add_address(address)
-    testing.add_endpoint(second, signal=bool(port), port=port)
+    testing.add_endpoint(second, interface, signal=bool(port), port=port)
     client = mp.create_socket(family, fallback=False)
     client.bind((first, 0))
     with connected(mp.create_server((LOOPBACK[known], 0), family=family, fallback=False), client) as ends:

@@ -3,25 +3,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
+import sys
 from typing import Any
 
 import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import testing
-from mptcp_sockopt._border import sock_diag
+from mptcp_sockopt._border import layouts, sock_diag
 
+from .net import destroy
 from .support import (
     LOOPBACK,
     become_nobody,
     connected,
+    connections,
     exchange,
     fallback_pair,
     in_private_network,
     inode,
     mptcp_pair,
+    run,
     tcp_pair,
     until,
     where_refused,
@@ -57,6 +62,8 @@ def test_of_one_port(family: int) -> None:
                 assert sorted(row.inode for row in mp.mptcp_diag(port=port)) == wanted
                 assert all(len(one.subflows) == 1 for one in found)
             assert len(mp.mptcp_diag(subflows=True)) == 5
+        with pytest.raises(ValueError, match="limit must be at least"):
+            mp.mptcp_diag(subflows=True, limit=1)
         for wrong, error in ((-1, ValueError), (65536, ValueError), ("80", TypeError), (True, TypeError)):
             with pytest.raises(error, match="port must be"):
                 mp.mptcp_diag(subflows=True, port=wrong)  # type: ignore[arg-type]
@@ -81,6 +88,8 @@ def test_a_path_to_another_port_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> 
                 # Each end may have joined at the address that the other announced.
                 assert 2 <= len(one.subflows) <= 3
                 assert 7777 in {end[1] for path in one.subflows for end in (path.local, path.remote)}
+            # Of the connection itself, neither end has that port.
+            assert len(mp.mptcp_diag(subflows=True, port=7777)) == len(mp.mptcp_diag(port=7777)) == 0
         testing.flush_endpoints()
         asked = watched(monkeypatch)
         with mptcp_pair(socket.AF_INET) as (client, accepted):
@@ -172,18 +181,18 @@ def test_as_nobody() -> None:
 
 
 def withhold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As before Linux 6.15 for nobody: TCP's table says nothing of MPTCP."""
-    once = sock_diag.dump_subflows
+    """As before Linux 6.15 for nobody: TCP's table says nothing of MPTCP. tcp_info is as long as in 6.2."""
+    once, whole = sock_diag.dump_subflows, mp.TCPInfo.fields["rehash"].place.end
 
     def dump(states: int, limit: int, port: int, inodes: Any) -> tuple[memoryview, int]:
         rows, length = once(states, limit, port, inodes)
         stride, kept = sock_diag.subflow_stride_of(length), bytearray()
         for at in range(0, len(rows), stride):
-            row = bytearray(rows[at : at + stride])
+            row = bytearray(rows[at : at + 112 + min(length, whole)])
             row[72:112] = bytes(40)
             if row[1] == State.LISTEN or int.from_bytes(row[68:72], "little") in set(inodes):
                 kept += row
-        return memoryview(bytes(kept)), length
+        return memoryview(bytes(kept)), min(length, whole)
 
     monkeypatch.setattr(sock_diag, "dump_subflows", dump)
 
@@ -204,6 +213,77 @@ def test_what_a_kernel_withholds_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
             assert (of(other).status, of(other).fallback_reason) == (Status.FALLBACK, None)
         until(lambda: not mp.mptcp_diag()[:], "their end")
         assert mp.mptcp_diag(subflows=True).missing == ()
+
+    in_private_network(look)
+
+
+def test_nothing_is_withheld_where_there_is_nothing() -> None:
+    """No path is left, and TCP's table is empty, or has sockets of TCP: nobody is alarmed."""
+
+    def look() -> None:
+        with contextlib.ExitStack() as stack:
+            with mp.create_server(("127.0.0.1", 0), fallback=False) as server:
+                client = stack.enter_context(mp.create_connection(server.getsockname(), 5, fallback=False))
+                accepted = stack.enter_context(server.accept()[0])
+            exchange(client, accepted)
+            destroy(client.getsockname(), client.getpeername())
+            until(lambda: of(client).dead and of(accepted).dead, "the end of the path")
+            assert mp.mptcp_diag(subflows=True).missing == ()
+            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            has_told = mp.mptcp_diag(subflows=True).missing == ()
+            assert has_told
+            if len(mp.mptcp_tcpinfo(accepted)[0]) >= layouts.TCP_INFO_OF_6_18:
+                become_nobody()
+                assert mp.mptcp_diag(subflows=True).missing == ()
+
+    in_private_network(look)
+
+
+def test_the_first_of_two_dumps() -> None:
+    """Where IPv4 has a connection, IPv6 is not asked: the kernel may still be busy with the first."""
+
+    def look() -> None:
+        with connections(300):
+            made = sock_diag.Dump(sock_diag.LIMIT, first=True)
+            result, found = sock_diag.attempt(2**32 - 1, socket.AF_INET, socket.AF_INET6, made=made)
+            assert (result, found.c.used) == (0, found.c.stride)
+
+    in_private_network(look)
+
+
+def test_a_row_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended during the dump, and gets no path: TCP's listeners have no token, either."""
+
+    def look() -> None:
+        with mptcp_pair(socket.AF_INET) as (client, _), socket.create_server(("127.0.0.1", 0)):
+            once, at = sock_diag.dump, layouts.DIAG_INFO_AT + mp.MPTCPInfo.fields["token"].place.offset
+
+            def dump(*of: Any, **options: Any) -> tuple[memoryview, int]:
+                rows, length = once(*of, **options)
+                row = bytearray(rows[: sock_diag.stride_of(length)])
+                row[at : at + 4] = bytes(4)
+                return memoryview(bytes(row) + rows), length
+
+            assert of(client).subflows
+            monkeypatch.setattr(sock_diag, "dump", dump)
+            found = mp.mptcp_diag(subflows=True)
+            assert [len(one.subflows) for one in found] == [1, 1]
+            assert None not in [one.token for one in found]
+
+    in_private_network(look)
+
+
+def test_a_codec_is_not_needed() -> None:
+    """After a chroot, none can be loaded."""
+
+    def look() -> None:
+        with mp.create_server(("127.0.0.1", 0), fallback=False):
+            code = (
+                "import sys, os, mptcp_sockopt as mp; mp.mptcp_diag; sys.path.clear(); sys.meta_path.clear();"
+            )
+            code += "print(len(mp.mptcp_diag(subflows=True)))"
+            done = run(sys.executable, "-c", code)
+            assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
 
     in_private_network(look)
 

@@ -10,7 +10,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import testing
-from mptcp_sockopt._border import sock_diag
+from mptcp_sockopt._border import lookups, sock_diag
 
 from .causes import fallen
 from .support import (
@@ -24,6 +24,7 @@ from .support import (
     until,
 )
 from .test_connections import of, two_paths
+from .test_connections_selected import withhold
 
 NO_CONNECTION: dict[int, tuple[mp.Address, mp.Address]] = {
     socket.AF_INET: (("127.0.0.1", 1), ("127.0.0.1", 2)),
@@ -133,6 +134,87 @@ def test_where_the_initial_path_is_gone(family: int) -> None:
     in_private_network(look)
 
 
+def test_what_is_bound_to_an_interface(family: int) -> None:
+    """Found without its name, as a joined path of an endpoint with an interface is, and an initial one."""
+
+    def look() -> None:
+        with two_paths(family, interface="lo") as (client, accepted):
+            bound = mp.create_socket(family, fallback=False)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+            with bound:
+                bound.connect(accepted.getsockname())
+                rows = [of(client), of(bound)]
+                assert [path.ifindex > 0 for row in rows for path in row.subflows] == [False, True, True]
+                for row in rows:
+                    for path in row.subflows:
+                        for one in (
+                            mp.mptcp_lookup(path.local, path.remote, dump=False),
+                            mp.mptcp_lookup(path.local, path.remote),
+                        ):
+                            assert one is not None
+                            assert (one.token, len(one.subflows)) == (row.token, 1)
+                alone = mp.mptcp_lookup(token=rows[1].token, dump=False)
+                assert alone is not None
+                assert len(alone.subflows) == 1
+
+    in_private_network(look)
+
+
+def test_any_path_where_the_kernel_withholds(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 6.15, for nobody: by a dump. The joined path has no port of the connection's own end."""
+
+    def look() -> None:
+        with two_paths(family) as (client, _):
+            ends = [(path.local, path.remote) for path in of(client).subflows]
+            withhold(monkeypatch)
+            once = lookups.Asker.subflow
+
+            def subflow(*of: Any) -> bytes | None:
+                found = once(*of)
+                return found and found[:72] + bytes(40) + found[112 : 112 + 248]
+
+            monkeypatch.setattr(lookups.Asker, "subflow", subflow)
+            for local, remote in ends:
+                one = mp.mptcp_lookup(local, remote)
+                assert one is not None
+                assert (one.inode, len(one.subflows)) == (inode(client), 2)
+                assert mp.mptcp_lookup(local, remote, dump=False) is None
+
+    in_private_network(look)
+
+
+def in_full(address: str) -> str:
+    return socket.inet_pton(socket.AF_INET6, address).hex(":", 2).upper()
+
+
+def test_addresses_however_they_are_written() -> None:
+    """Also those of a removed path: as lists, in full, and IPv4 as a dual-stack server has it."""
+
+    def look() -> None:
+        with two_paths(socket.AF_INET6) as (client, _):
+            local, remote = client.getsockname(), client.getpeername()
+            row = of(client)
+            for gone in (False, True):
+                if gone:
+                    testing.delete_initial_address(local[0])
+                    until(lambda: len(of(client).subflows) == 1, "the end of the initial subflow")
+                full = [[in_full(end[0]), end[1]] for end in (local, remote)]
+                one = mp.mptcp_lookup(*full)  # type: ignore[arg-type]
+                assert one is not None
+                assert one.token == row.token
+        server = mp.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True, fallback=False)
+        client = mp.create_connection(("127.0.0.1", server.getsockname()[1]), 5, fallback=False)
+        with server, client, server.accept()[0] as accepted:
+            local, remote = accepted.getsockname(), accepted.getpeername()
+            assert local[0] == "::ffff:127.0.0.1"
+            for ends in ((local, remote), (client.getpeername(), client.getsockname())):
+                one = mp.mptcp_lookup(*ends, dump=False)
+                assert one is not None
+                assert one.inode == inode(accepted)
+
+    in_private_network(look)
+
+
 def test_what_fell_back(family: int) -> None:
     """By its addresses and its token; made while MPTCP was suspended, it has neither token nor info."""
 
@@ -167,6 +249,22 @@ def test_what_is_no_question() -> None:
     for wrong in (("localhost", 80), ("127.0.0.1", 65536), ("127.0.0.1", -1), ("::1", 80)):
         with pytest.raises(ValueError, match="not a pair of addresses"):
             call(here, wrong)
+    for odd in (
+        ("127.0.0.1", "80"),
+        ("127.0.0.1",),
+        (None, 80),
+        ("::1", 80, 0),
+        "127.0.0.1",
+        5,
+        (b"::1", 80),
+    ):
+        with pytest.raises(TypeError, match="an address is"):
+            call(here, odd)
+    with pytest.raises(ValueError, match="not a pair of addresses"):
+        call(("::1", 1), ("::1", 80, 0, -1))
+    for other in ("1", 1.5, True):
+        with pytest.raises(TypeError, match="token must be an int"):
+            call(token=other)
     for token in (-1, 2**32):
         with pytest.raises(ValueError, match="32 bits"):
             call(token=token)

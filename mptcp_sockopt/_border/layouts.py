@@ -216,15 +216,15 @@ def subflow_flags(record: t.Raw) -> int | None:
 _ends, _token = struct.Struct("=2s2s16s16sIII").pack, struct.Struct("=40xII").pack
 
 
-def ident_of_ends(family: int, local: t.Address, remote: t.Address) -> bytes:
-    """struct inet_diag_sockid of these addresses, with any cookie."""
+def ident_of_ends(family: int, local: t.Address, remote: t.Address, interface: int = 0) -> bytes:
+    """struct inet_diag_sockid of these addresses, with any cookie; bound to this interface, or their own."""
     try:
         ports = local[1].to_bytes(2, "big"), remote[1].to_bytes(2, "big")
         hosts = [socket.inet_pton(family, end[0].partition("%")[0]) for end in (local, remote)]
-    except (OSError, OverflowError) as error:
+        scopes = [part for end in (local, remote) for part in end[3:] if part]
+        return _ends(*ports, *hosts, interface or next(iter(scopes), 0), *NO_COOKIE)
+    except (OSError, OverflowError, ValueError, struct.error) as error:
         raise ValueError(f"not a pair of addresses: {local!r} and {remote!r} ({error})") from None
-    interface = 0 if len(local) == 2 or len(remote) == 2 else local[3] or remote[3]
-    return _ends(*ports, *hosts, interface, *NO_COOKIE)
 
 
 def ident_of_token(token: int) -> bytes:

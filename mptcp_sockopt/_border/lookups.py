@@ -7,12 +7,16 @@ import errno
 import socket
 
 from .. import _types as t
-from .abi import ffi, lib
-from .layouts import DIAG_INFO_AT, DIAG_TCP_INFO_AT, ident_of_ends, ident_of_token
+from .abi import ffi, layout, lib, packed
+from .layouts import DIAG_INFO_AT, DIAG_MSG, DIAG_TCP_INFO_AT, ident_of_ends, ident_of_token
 from .sock_diag import allocate, failure, opened, sequence
 
 #: The caller, as named in errors.
 CALL = "mptcp_lookup()"
+_STATE_AT = DIAG_MSG["state"].offset
+_TOKEN = layout("mptcp_info", "mptcpi_")["token"]
+_TOKEN_AT = DIAG_INFO_AT + _TOKEN.offset
+_token = packed(_TOKEN).unpack_from
 
 
 class Asker:
@@ -32,16 +36,33 @@ class Asker:
     def __exit__(self, *of: object) -> None:
         self._netlink.close()
 
-    def subflow(self, local: t.Address, remote: t.Address) -> bytes | None:
-        """The TCP socket with these ends, as dump_subflows() has it but without padding; or None."""
+    def subflow(self, local: t.Address, remote: t.Address, interface: int = 0) -> bytes | None:
+        """The TCP socket with these ends, as dump_subflows() has it but without padding; or None.
+
+        A socket that is bound to an interface is found only with that. If there is no such socket, it is a
+        listener that would take the connection.
+        """
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+        which = ident_of_ends(family, local, remote, interface)
         self._dump.datagram = self._datagram
-        return self._one(family, ident_of_ends(family, local, remote), DIAG_TCP_INFO_AT)
+        return self._one(family, which, DIAG_TCP_INFO_AT)
+
+    def subflow_of_any(self, local: t.Address, remote: t.Address) -> bytes | None:
+        """As subflow(), whatever interface the socket is bound to."""
+        listener = None
+        for interface in _interfaces():
+            found = self.subflow(local, remote, interface)
+            if found is not None and found[_STATE_AT] != lib.TCP_LISTEN:
+                return found
+            listener = listener or found
+        return listener
 
     def connection(self, token: int) -> bytes | None:
         """The MPTCP connection with this token, as dump() has it but without padding; or None."""
         self._dump.datagram = ffi.NULL
-        return self._one(socket.AF_INET, ident_of_token(token), DIAG_INFO_AT)
+        found = self._one(socket.AF_INET, ident_of_token(token), DIAG_INFO_AT)
+        # One that ends meanwhile has no token any more.
+        return None if found is None or _token(found, _TOKEN_AT) != (token,) else found
 
     def _one(self, family: int, which: bytes, head: int) -> bytes | None:
         dump = self._dump
@@ -51,3 +72,10 @@ class Asker:
         if result < 0 and result != -errno.ENOENT:
             raise failure(-result, CALL)
         return bytes(ffi.buffer(self._records, head + dump.info_length)) if dump.used else None
+
+
+def _interfaces() -> t.Iterator[int]:
+    """None, then each."""
+    yield 0
+    for index, _ in socket.if_nameindex():
+        yield index

@@ -222,7 +222,9 @@ def attempt(states: int, *families: int, made: Dump, call: str = MPTCP) -> tuple
     result = 0
     with opened(call) as netlink:
         for family in families:
-            result = result or made.ask(netlink.fileno(), family, states)
+            # A dump that ends with its first socket is still in progress: the next would be EBUSY.
+            if not result and not (made.c.single and made.c.used):
+                result = made.ask(netlink.fileno(), family, states)
     return result, made
 
 
