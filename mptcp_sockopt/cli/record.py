@@ -19,7 +19,7 @@ from typing import Any
 
 import mptcp_sockopt as mp
 
-from ._blocks import size_of
+from ._blocks import counted, size_of
 from ._outcome import PASS, CannotRun, between_samples, need_streams, port, positive
 from ._recording import Looks, Sample, Writer, event_record
 from ._table import parsed
@@ -176,10 +176,11 @@ class _Recorder:
     def told(self) -> str:
         """What was recorded so far, in a sentence."""
         seconds = (self._last - self._begun) / 1e9
-        parts = [f"{self._samples} samples in {seconds:.1f} s", f"{self._connections} connections"]
+        parts = [f"{counted(self._samples, 'sample')} in {seconds:.1f} s"]
+        parts.append(counted(self._connections, "connection"))
         if self._events is not None:
-            parts.append(f"{self._told_events} events")
-        parts.append(f"{self._missed} samples missed")
+            parts.append(counted(self._told_events, "event"))
+        parts.append(f"{counted(self._missed, 'sample')} missed")
         return ", ".join([*parts, size_of(self._file.written)]) + "."
 
 
