@@ -75,7 +75,14 @@ def test_a_path_to_another_port_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> 
     """It was joined at an address that was announced with a port of its own: TCP's table is read whole."""
 
     def look() -> None:
-        with two_paths(socket.AF_INET, port=7777) as (client, accepted):
+        with (
+            two_paths(socket.AF_INET, port=7777) as (client, accepted),
+            mp.create_server(("127.0.0.1", 0), fallback=False) as server,
+            socket.create_connection(server.getsockname(), 5),
+            server.accept()[0],  # as TCP, at a port that was not asked for
+        ):
+            assert {one.status for one in mp.mptcp_diag(subflows=True)} == {Status.MPTCP, Status.TCP}
+            assert len(mp.mptcp_diag(subflows=True, port=accepted.getsockname()[1])) == 2
             for sock in (client, accepted):
                 one = of(sock, port=accepted.getsockname()[1])
                 # Each end may have joined at the address that the other announced.

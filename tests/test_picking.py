@@ -13,6 +13,7 @@ import pytest
 import mptcp_sockopt as mp
 from mptcp_sockopt import testing
 
+from .causes import fallen
 from .support import connections, exchange, fallback_pair, in_private_network, mptcp_pair, until
 
 INFO = ("token", "bytes_sent", "unacked_bytes", "last_data_sent", "last_ack_recv")
@@ -74,6 +75,23 @@ def test_it_gives_what_asdict_gives(info: Any, tcp_info: Any, subflow: Any, mptc
     in_private_network(look)
 
 
+def test_one_picker_tells_reasons_apart(mptcp: None) -> None:
+    """Whatever it saw before: with the same flags of the connection, those of the path are others."""
+
+    def look() -> None:
+        picker, reasons = mp.ConnectionPicker(INFO), set()
+        for cause in ("tcp_listener", "both_connect", "client_stripped", "stripped_later", "sound"):
+            if cause == "sound":
+                with mptcp_pair(socket.AF_INET):
+                    same(picker, INFO, ())
+            else:
+                with fallen(cause):
+                    reasons |= {row.fallback_reason for row in same(picker, INFO, ())}
+        assert len(reasons - {None}) == 4
+
+    in_private_network(look)
+
+
 def test_paths_are_in_the_same_order(mptcp: None) -> None:
     """The initial one first; also at the second call, and after a path has gone."""
 
@@ -108,7 +126,7 @@ def test_addresses_are_known_from_the_last_call(mptcp: None) -> None:
             one, two = (picker(mp.mptcp_diag(subflows=True)) for _ in range(2))
             assert all(a["local"] is b["local"] for a, b in zip(one, two, strict=True))
             assert one[0]["subflows"][0]["remote"] is two[0]["subflows"][0]["remote"]
-        assert picker(mp.mptcp_diag(subflows=True)) == []
+        until(lambda: picker(mp.mptcp_diag(subflows=True)) == [], "the end of all")
         assert picker._ends == {}
 
     in_private_network(look)

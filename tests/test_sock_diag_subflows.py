@@ -109,6 +109,8 @@ def test_attributes_beyond_their_nest_are_an_error() -> None:
     for one in (
         about(row(), broken),
         about(row(), attribute(ULP, broken)),
+        about(row(), attribute(ULP, attribute(1, b"mptcp\0") + struct.pack("=HH", 200, 3))),
+        about(row(), attribute(ULP, attribute(1, b"mptcp\0") + attribute(3, struct.pack("=HH", 8, 2)))),
         about(row(), attribute(ULP, attribute(1, b"mptcp\0") + attribute(3, broken))),
         about(row(), attribute(ULP, attribute(1, b"mptcp\0") + attribute(3, struct.pack("=HH", 3, 2)))),
     ):

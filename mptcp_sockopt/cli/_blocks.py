@@ -111,7 +111,7 @@ def _head(connection: Record, width: int) -> list[Line]:
     paths = connection["subflows"]
     if status == "listening":
         first = f"{name} at {endpoint(connection['local'])}"
-    elif paths and paths[0]["opened_by"] == "remote":
+    elif status == "tcp" or (paths and paths[0]["opened_by"] == "remote"):
         first = f"{name} from {endpoint(connection['remote'])} to :{connection['local'][1]}"
     else:
         first = f"{name} to {endpoint(connection['remote'])}"

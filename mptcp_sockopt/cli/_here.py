@@ -124,7 +124,12 @@ def problems(here: Here, destinations: Sequence[str] = ()) -> list[str]:
 
 
 def routes_of(endpoint: host.Endpoint, destinations: Iterable[str] = ()) -> list[host.Route]:
-    """Its routes to those destinations that are of its family; without any, that to the internet."""
+    """Its routes to those destinations that are of its family; without any, that to the internet.
+
+    None for an implicit one: the kernel made it for a path that is there, and opens none from it.
+    """
+    if endpoint.flags & host.EndpointFlag.IMPLICIT:
+        return []
     family = family_of(endpoint.address)
     same = [destination for destination in destinations if family_of(destination) == family]
     if not destinations:
@@ -136,27 +141,32 @@ def family_of(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def endpoint_lines(here: Here, destinations: Sequence[str] = ()) -> list[str]:
+def endpoint_lines(here: Here, destinations: Sequence[str] = (), indent: str = "") -> list[str]:
     """The endpoints and limits; each endpoint with its routes."""
     if here.endpoints is None or here.limits is None:
         return []
     if not here.endpoints:
         return wrapped(
             "No endpoints: connections from here use one path, unless the peer announces more. For a second "
-            "one, as root: ip mptcp endpoint add ADDRESS dev INTERFACE subflow"
+            "one, as root: ip mptcp endpoint add ADDRESS dev INTERFACE subflow",
+            indent,
         )
     lines = wrapped(
         f"Up to {here.limits.subflows} additional subflows for each connection, and up to "
-        f"{here.limits.add_addr_accepted} addresses accepted from the peer."
+        f"{here.limits.add_addr_accepted} addresses accepted from the peer.",
+        indent,
     )
     for endpoint in here.endpoints:
         port = f" port {endpoint.port}" if endpoint.port else ""
         device = f" dev {endpoint.interface or endpoint.ifindex}" if endpoint.ifindex else ""
         flags = str(endpoint.flags).lower().replace("|", " ")
-        lines.append(f"endpoint {endpoint.id}: {endpoint.address}{port}{device}, {flags}")
+        if endpoint.flags & host.EndpointFlag.IMPLICIT:
+            flags += " (the kernel made it for a path)"
+        first = f"{indent}endpoint {endpoint.id}: "
+        lines += wrapped(f"{endpoint.address}{port}{device}, {flags}", f"{indent}    ", first)
         for route in routes_of(endpoint, destinations):
             to = f"to {route.destination}: " if destinations else ""
-            lines += wrapped(f"{to}{_way(route)}", "    ")
+            lines += wrapped(f"{to}{_way(route)}", f"{indent}    ")
     return lines
 
 

@@ -192,7 +192,7 @@ def frame(
     told = min(EVENTS, max(0, (rows - 6) // 3))  # lines of events
     above = [(_title(sample, view, pace, columns), "title"), *_totals(shown)[: 2 if told else 1]]
     if sample.missing and told:
-        above.append(("; ".join(sample.missing), "grey"))
+        above.append((_shortened("; ".join(sample.missing), columns), "grey"))
     below = _prompt(view)
     page = max(0, rows - len(above) - len(below) - (told + 1 if told else 0))
     blocks = _Blocks(SORTS[view.sort](shown), columns, goodputs, unicode)
@@ -204,7 +204,7 @@ def frame(
     if told:
         last = [*events][-told:]
         body.append((_rule(top[0], end, len(shown), columns, unicode), "grey"))
-        body += [(text, "") for text in last + [""] * (told - len(last))]
+        body += [(_shortened(text, columns), "") for text in last + [""] * (told - len(last))]
     return Frame([(text[:columns], style) for text, style in [*above, *body, *below][:rows]], top, page)
 
 
@@ -290,6 +290,11 @@ def _totals(connections: Sequence[Connection]) -> list[Line]:
     if "/s " not in rates:
         numbers, rates = [*numbers, rates], ""
     return [("; ".join(numbers), ""), (rates, "")]
+
+
+def _shortened(text: str, columns: int) -> str:
+    """A sentence that may be longer than a line."""
+    return text if len(text) <= columns else f"{text[: max(0, columns - 4)]} ..."
 
 
 def _prompt(view: View) -> list[Line]:

@@ -141,7 +141,8 @@ class Looks:
         if not now["unacked"]:
             since = None
         elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
-            since = this.time
+            # It may have been outstanding for longer than since this look.
+            since = this.time - 1_000_000 * min(now["last_ack_recv"], now["last_data_sent"])
         this.paths[key] = now, since
         if was is not None:
             path["rates"] = _rates_of(was, now, _OF_PATHS, this.time - last.time)
@@ -153,8 +154,11 @@ class Looks:
         self, before: dict[str, Any], number_before: int, record: dict[str, Any], number: int
     ) -> bool:
         old, new = before["info"], record["info"]
-        if not old or not new or old["bytes_retrans"] == new["bytes_retrans"]:
-            return False  # as nearly always, and there is nothing to ask
+        if not old or not new:
+            return False
+        if old["bytes_retrans"] == new["bytes_retrans"]:  # as nearly always: there is nothing to ask
+            # Between two repetitions it goes on until something is acknowledged.
+            return "resending" in before["troubles"] and old["bytes_acked"] == new["bytes_acked"]
         was, now = self._last.found[number_before].info, self._this.found[number]
         tcp_infos = [path.tcp_info for path in now.subflows if path.tcp_info]
         return bool(was and now.info and mp.is_resending(was, now.info, tcp_infos))

@@ -82,7 +82,7 @@ def _lines(
         yield from wrapped(problem, "    ", "  ! ")
     for sentence in here.missing:
         yield from wrapped(f"Not known: {sentence}", "    ", "  ? ")
-    yield from ["", "Endpoints and limits", *("  " + line for line in here_.endpoint_lines(here, to))]
+    yield from ["", "Endpoints and limits", *here_.endpoint_lines(here, to, "  ")]
     yield from ["", "Sysctls net.mptcp.*; a * marks those that differ from the default", *_sysctl_lines(here)]
     yield from ["", "Counters of this network namespace, since it was created and above 0"]
     yield from _counter_lines(counters)

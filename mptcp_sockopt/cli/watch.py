@@ -268,6 +268,8 @@ class _Live(_Source):
         try:
             self._source = mp.mptcp_events()
             self.descriptors = [self._source.fileno()]
+        except PermissionError:
+            self.events.append("no events: they need CAP_NET_ADMIN in this network namespace")
         except OSError as error:
             self.events.append(f"no events: {error.strerror or error}")
 

@@ -74,6 +74,13 @@ def test_a_path_has_one_word(parts: dict[str, Any], word: str) -> None:
     assert (line.word, line.text.split()[-1]) == (word, word)
 
 
+def test_the_syn_is_not_shown_as_data() -> None:
+    """TCP counts it as an acknowledged byte, on the side that connected."""
+    for opened_by, acked, sent in (("local", 501, "500 B"), ("remote", 500, "500 B"), ("local", 0, "0 B")):
+        line = block(connection(subflows=[path(opened_by=opened_by, tcp_info={"bytes_acked": acked})]))[1]
+        assert line.partition(" ms ")[2].strip().startswith(f"{sent} ")
+
+
 def test_troubles_have_a_sentence() -> None:
     """Below the paths."""
     found = block(FELL_BACK)
@@ -90,6 +97,8 @@ def test_who_opened_it_is_in_the_first_line() -> None:
     """An accepted connection comes from its peer, to a port here; a listener has no peer."""
     accepted = connection(subflows=[path(opened_by="remote")])
     assert block(accepted)[0] == "MPTCP from 10.9.0.2:443 to :40000  python/19913"
+    by_tcp = connection(status="tcp", subflows=[path(opened_by=None)])  # flags do not tell, the status does
+    assert block(by_tcp)[0] == "TCP from 10.9.0.2:443 to :40000  python/19913"
     listener = connection(
         status="listening", state="LISTEN", local=["::", 443, 0, 0], remote=["::", 0, 0, 0], subflows=[]
     )

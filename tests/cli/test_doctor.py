@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import mptcp_sockopt as mp
 from mptcp_sockopt import host, testing
 from mptcp_sockopt.cli import _meanings, doctor
 
@@ -46,6 +49,32 @@ def test_a_sound_host(mptcp: None) -> None:
     assert not re.search(r"^ +0  \w+:", found.out, re.MULTILINE)
     assert "MPCapableSYNTX" not in found.out  # its own connections are not counted
     assert fits(found.out)
+
+
+def test_an_endpoint_that_the_kernel_made_is_no_problem(mptcp: None) -> None:
+    """A path to an address that the peer announced; its endpoint has no route of its own."""
+
+    def look() -> tuple[Outcome, Outcome]:
+        with testing.Paths(2) as paths, connected(paths) as client, paths.client:
+            testing.wait_for(client, subflows=2)
+            to = "--to", paths.server_addresses[0]
+            return outcome("doctor", *to), outcome("doctor", *to, "--json")
+
+    found, as_json = in_private_network(look)
+    assert "endpoint 1: 10.9.1.1, implicit (the kernel made it for a path)\n\n" in found.out
+    assert fits(found.out)
+    (endpoint,) = as_json.json["endpoints"]
+    assert (endpoint["routes"], as_json.json["problems"]) == ([], [])
+
+
+@contextlib.contextmanager
+def connected(paths: testing.Paths) -> Iterator[socket.socket]:
+    with paths.server:
+        server = mp.create_server(("0.0.0.0", 0), fallback=False)
+    with server, paths.client:
+        address = paths.server_addresses[0], server.getsockname()[1]
+        with mp.create_connection(address, fallback=False) as client, server.accept()[0]:
+            yield client
 
 
 def test_problems_come_first(mptcp: None) -> None:

@@ -117,6 +117,8 @@ def test_what_is_missing_has_a_line() -> None:
     """All of it in one."""
     line = shown([QUIET], missing=["one thing", "another"]).lines[3]
     assert line == ("one thing; another", "grey")
+    line = shown([QUIET], missing=["m" * 81]).lines[3]
+    assert line == ("m" * 76 + " ...", "grey")
 
 
 def test_the_title_says_what_was_chosen() -> None:

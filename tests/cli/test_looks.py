@@ -15,8 +15,10 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import cli, processes, testing
-from mptcp_sockopt.cli._looks import Looks, fields
+from mptcp_sockopt.cli._looks import Looks, _is_open, fields
 
+from ..boxes import Box, strip
+from ..causes import network
 from ..support import (
     at_work,
     child,
@@ -170,14 +172,42 @@ def test_it_knows_how_long_nothing_was_acknowledged(mptcp: None, monkeypatch: py
                 address = paths.server_addresses[0], server.getsockname()[1]
                 with mp.create_connection(address, timeout=30, fallback=False) as client:
                     exchange(client, server.accept()[0])
+                    looks, new = Looks(), Looks()
+                    until(lambda: mp.mptcp_tcpinfo(client)[0].unacked == 0, "an ACK")
+                    looks.look()
+                    looks.look()
+                    assert given == []  # nothing is outstanding
                     paths.cut(0)
-                    looks = Looks()
                     client.sendall(b"lost")
                     times = [looks.look().monotonic for _ in range(4)]
-                    assert given == [None, *(at - times[0] for at in times[1:])][: len(given)]
+                    waited = {(one or 0) - (at - times[0]) for one, at in zip(given, times, strict=True)}
+                    assert len(waited) == 1  # how long before the first look
+                    assert waited <= {1_000_000 * ms for ms in range(60_000)}
+                    new.look()
+                    assert given[-1] is None
                     return given
 
-    assert len(in_private_network(look)) == 4
+    assert len(in_private_network(look)) == 5
+
+
+def test_data_that_is_sent_again_is_told_between_two_repetitions_too(mptcp: None) -> None:
+    """Until something is acknowledged; although the looks come faster than the repetitions."""
+
+    def look() -> None:
+        with network("sound", serving=False) as made, made.client:
+            client = mp.create_connection(made.address, timeout=30, fallback=False)
+            with client, made.listener.accept()[0] as accepted:
+                exchange(client, accepted)
+                exchange(client, accepted)
+                looks = Looks()
+                made.paths.alter(0, Box(strip, to_server=True))
+                client.sendall(b"m" * 200)
+                until(lambda: "resending" in of(looks, client)["troubles"], "data sent again")
+                again = mp.mptcp_info(client).bytes_retrans
+                while mp.mptcp_info(client).bytes_retrans == again:
+                    assert "resending" in of(looks, client)["troubles"]
+
+    in_private_network(look)
 
 
 def test_a_connection_without_a_path_is_told(mptcp: None) -> None:
@@ -229,6 +259,44 @@ def test_owners_are_looked_up_when_there_is_an_unknown_one(
         return calls
 
     assert in_private_network(look) == [2, 4]
+
+
+def test_a_socket_that_nobody_has_is_not_looked_for(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits for accept() has no inode, and no process."""
+    asked: list[set[int]] = []
+    owners = processes.owners
+
+    def noted(inodes: Any) -> processes.Owners:
+        asked.append(set(inodes))
+        return owners(asked[-1])
+
+    monkeypatch.setattr(processes, "owners", noted)
+
+    def look() -> None:
+        server = mp.create_server(("127.0.0.1", 0), fallback=False)
+        with server, mp.create_connection(server.getsockname(), fallback=False) as client:
+            looks = Looks()
+            until(lambda: len(looks.look().connections) == 2, "both ends")
+            (waiting,) = [row for row in looks.look().connections if row["inode"] is None]
+            assert waiting["processes"] == []
+            assert asked == [{inode(client)}]
+
+    in_private_network(look)
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        ({}, True),
+        ({"status": "closing"}, False),
+        ({"status": "listening"}, False),
+        ({"status": "closed", "state": 7, "subflows": []}, False),
+        ({"status": "closed", "state": 1, "subflows": []}, True),
+    ],
+)
+def test_what_has_ended_is_left_out(parts: dict[str, Any], shown: bool) -> None:
+    """And what never was a connection."""
+    assert _is_open({**connection(), "state": 1, **parts}) is shown
 
 
 def test_a_process_that_ends_leaves_nothing(mptcp: None) -> None:

@@ -47,6 +47,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
         ("return found is not mp.Status.MPTCP", "return False"),
         ("if routes and not any(routes):", "if not any(routes):"),
+        ("EndpointFlag.IMPLICIT:\n        return []", "EndpointFlag.IMPLICIT:\n        pass"),
         ("and not here.limits.subflows:", "and here.limits.subflows:"),
     ),
     *of(

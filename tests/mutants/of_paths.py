@@ -42,12 +42,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("or self._is_any_beside()", ""),
         ("elif port and port not in (sport, dport):", "elif False:"),
         ("_is_taken(listeners, family, sport, src)", "True"),
-        (
-            "counts.get(token, 0) <= more and state != _CLOSE",
-            "counts.get(token, 0) < more and state != _CLOSE",
-        ),
         ("exact = listeners.get((family, port, src))", "exact = None"),
-        ("if states[row] != _CLOSE:", "if True:"),
     ),
     *of(
         "mptcp_sockopt/_connections.py",

@@ -9,11 +9,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "picking",
         ("key = state, told, flags, token > 0, id, remote_id", "key = state, told, flags, token > 0"),
         ("kind.append(id(marks))  # which is kept", "pass"),
-        ("kind = [], [state, flags, inode > 0]", "kind = [], [flags]"),
         ("numbers = sorted(views, key=lambda number: views[number]._order)", "numbers = list(views)"),
         ("self._ends, self._orders = {}, {}", "pass"),
         ("if self._found._tcp_info_length:", "if False:"),
-        ('"token": token or None,', '"token": token,'),
     ),
     *of(
         "mptcp_sockopt/cli/_looks.py",
@@ -25,6 +23,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ('path["stalled"] = this.time - since', 'path["stalled"] = 0'),
         ('if now["subflows"] and (not now["info"] or now["status"] == "fallback"):', "if False:"),
         ("if not wanted <= self.keys():", "if True:"),
+        ('if record["status"] in ("listening", "closing"):', "if False:"),
         ("wanted = set(inodes) - {0}", "wanted = set(inodes)"),
         ("        for gone in self.keys() - wanted:", "        for gone in ():"),
         (' for address, name in found.items() if "." in address}', " for address, name in ()}"),
@@ -32,7 +31,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/cli/_looks.py",
         "cli/show",
-        ('if record["status"] in ("listening", "closing"):', "if False:"),
         ("info[name] = str(info[name])", "pass"),
         ('if record["inode"] in held]', "]"),
     ),

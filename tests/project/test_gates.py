@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support import run
+from ..support import Missing, needs, run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / ".ci" / "run"
@@ -25,9 +25,8 @@ class Machine:
         (self.checkout / ".ci").mkdir(parents=True)
         shutil.copy(SCRIPT, self.checkout / ".ci")
         self.programs.mkdir()
-        pairs = re.search(r"for pair in (.*?); do", SCRIPT.read_text(), re.DOTALL)
-        assert pairs
-        for pair in pairs[1].replace("\\\n", "").split():
+        needed, wanted = re.findall(r"(?s)for pair in (.*?); do", SCRIPT.read_text())
+        for pair in f"{needed} {wanted}".replace("\\\n", "").split():
             if "/" not in pair:
                 self.program(pair.split(":")[0], "exit 0")
         for name in "bash sh mktemp rm chmod dirname wc".split():
@@ -111,6 +110,31 @@ def test_whatever_else_apt_fails_of_ends_the_run(machine: Machine) -> None:
     lines = machine.gates()[1]
     assert lines[-3:-1] == ["E: no such mirror", ""]
     assert lines[-1].startswith("FAILED at step: Debian packages: iproute2, after")
+
+
+@pytest.mark.parametrize("words", ["404  Not Found", "E: no such mirror"])
+def test_what_a_mirror_does_not_serve_is_gone(machine: Machine, words: str) -> None:
+    """A program that only a few tests need; any other failure to fetch it ends the run."""
+    (machine.programs / "fish").unlink()
+    machine.program("apt-get", f'case "$*" in *" fish") echo "fetch  {words}"; exit 100;; esac')
+    machine.program("python3", 'echo "gone: $MPTCP_SOCKOPT_GONE"; exit 7')
+    status, lines, _ = machine.gates()
+    if "404" in words:
+        assert status == 7
+        assert "GONE: fish" in lines
+        assert "gone: fish" in lines
+    else:
+        assert status == 1
+        assert lines[-1].startswith("FAILED at step: Debian package: fish, after")
+
+
+def test_a_program_that_is_gone_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own reason, although nothing may be missing; what is not gone is missing as ever."""
+    monkeypatch.setenv("MPTCP_SOCKOPT_GONE", "fish zsh")
+    with pytest.raises(pytest.skip.Exception, match="the mirror does not serve fish"):
+        needs("no such program", "fish")
+    with pytest.raises(Missing):
+        needs("no such program", "chromium")
 
 
 def test_every_tool_is_pinned() -> None:
