@@ -63,7 +63,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_diag.py",
         "lookup",
-        ("if subflow._is_told and subflow.state != TCPState.LISTEN:", "if False:"),
-        ("return _searched(local, remote) if dump else None", "return None"),
+        ("known = subflow.token_local", "known = None"),
+        ("return _searched(*ends, port) if dump else None", "return None"),
     ),
 )
