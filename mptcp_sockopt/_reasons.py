@@ -22,7 +22,7 @@ class FallbackReason(str, enum.Enum):
     """Why a connection fell back to TCP: the class of cause that its own row tells.
 
         NO_OPTION_IN_ANSWER  the answer to the SYN had no MPTCP option
-        SYN_LOST_OR_CROSSED  the kernel gave MPTCP up before it had an answer
+        SYN_LOST_OR_CROSSED  the kernel gave up on MPTCP before it had an answer
         SUSPENDED            MPTCP was suspended in this network namespace
         FIRST_DATA           the first packet after the handshake had no MPTCP option
         RESET_BEFORE_DATA    the connection was reset before any data had crossed: no fallback
@@ -68,7 +68,7 @@ class FallbackReason(str, enum.Enum):
     )
     SYN_LOST_OR_CROSSED = (
         "syn_lost_or_crossed",
-        "The kernel gave MPTCP up before it had an answer, and went on with plain TCP.",
+        "The kernel gave up on MPTCP before it had an answer, and went on with plain TCP.",
         (
             "SYNs with the MPTCP option got no answer: a middlebox drops them, or the server was away for a "
             "few seconds",
@@ -79,7 +79,7 @@ class FallbackReason(str, enum.Enum):
     )
     SUSPENDED = (
         "suspended",
-        "MPTCP was suspended in this network namespace, so that the SYN was sent without the option.",
+        "MPTCP was suspended in this network namespace, so the SYN was sent without the option.",
         (
             "blackhole detection is active: an earlier connection, to any server, lost its SYNs with the "
             "option and got through without it",

@@ -17,12 +17,12 @@ from mptcp_sockopt import testing
 
 from .boxes import Box, renumber, strip
 from .causes import network
-from .support import DEADLINE, at_work, exchange, until
+from .support import DEADLINE, at_work, exchange, rounds, until
 
 Ends = tuple[socket.socket, socket.socket]
 MESSAGE = b"m" * 200
 LEAST = 200  # ms
-POLLS, POLL = 2000, 0.010
+POLLS, POLL = rounds(2000), 0.010
 
 
 @contextlib.contextmanager

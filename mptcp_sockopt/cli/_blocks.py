@@ -55,8 +55,8 @@ def totals(connections: Sequence[Record]) -> str:
     parts = [f"{kinds[status]} {word}" for status, word in _IN_TOTALS.items() if kinds[status]]
     paths = [path for connection in connections for path in connection["subflows"]]
     stalled = sum(path["stalled"] is True for path in paths)
-    found = _counted(len(connections), "connection") + (": " if parts else "") + ", ".join(parts)
-    found += f"; {_counted(len(paths), 'path')}, {stalled} stalled"
+    found = counted(len(connections), "connection") + (": " if parts else "") + ", ".join(parts)
+    found += f"; {counted(len(paths), 'path')}, {stalled} stalled"
     if without := sum("no_path" in connection["troubles"] for connection in connections):
         found += f"; {without} without a path"
     if moving := [connection["rates"] for connection in connections if connection["rates"]]:
@@ -98,7 +98,8 @@ _IN_TOTALS = {
 }
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """ "1 path", "2 paths"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

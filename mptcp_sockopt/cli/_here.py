@@ -56,7 +56,8 @@ def look() -> Here:
         try:
             suspended = is_suspended()
         except OSError as error:
-            missing.append(f"whether MPTCP is suspended: a connection over loopback failed ({error})")
+            hint = "; is lo up?" if error.errno or isinstance(error, TimeoutError) else ""
+            missing.append(f"whether MPTCP is suspended: a connection over loopback failed ({error}){hint}")
     limits = endpoints = None
     try:
         limits, endpoints = host.limits(), host.endpoints()

@@ -62,7 +62,7 @@ COUNTERS = (
             "MPCapableSYNACKRX": "of them, answered with MPTCP; the others fell back, failed or wait",
             "MPCapableFallbackSYNACK": "answered without it: by a TCP server, or a middlebox removed it",
             "MPCapableSYNTXDrop": "went on without MPTCP, because SYNs with it got no answer",
-            "Blackhole": "times that such a SYN without MPTCP got through, so that MPTCP was suspended",
+            "Blackhole": "times that such a SYN without MPTCP got through, so MPTCP was suspended",
             "MPCapableSYNTXDisabled": "connections opened without MPTCP while it was suspended",
             "MPCapableDataFallback": "fell back at the first packet: it had no MPTCP option, or was a reset",
             "MPFallbackTokenInit": "fell back, because no token could be created",

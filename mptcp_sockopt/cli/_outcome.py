@@ -150,6 +150,11 @@ def port(text: str) -> int:
     return _number(int, text, lambda number: 0 < number < 65536, "is not a port number (1 to 65535)")
 
 
+def between_samples(text: str) -> float:
+    """Parse seconds between two samples, 0.001 to 86400."""
+    return between(float, 0.001, 86_400)(text)
+
+
 def _number(kind: type[N], text: str, holds: Callable[[N], bool], otherwise: str) -> N:
     with contextlib.suppress(ValueError):
         if holds(number := kind(text)):

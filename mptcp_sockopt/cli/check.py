@@ -93,9 +93,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _host(text: str) -> str:
-    if not text or not text.isprintable() or " " in text:
+    name = text.strip("[]")  # `show` prints IPv6 addresses in brackets
+    if not name or not name.isprintable() or " " in name:
         raise argparse.ArgumentTypeError(f"{text!r} is not a name or an address")
-    return text
+    return name
 
 
 def _text(text: str) -> bytes:

@@ -76,12 +76,14 @@ def _refused() -> tuple[tuple[host.RefusedOption, ...], tuple[str, ...]]:
 def _lines(
     here: Here, counters: Mapping[str, int], refused: Sequence[host.RefusedOption], to: Sequence[str]
 ) -> Iterator[str]:
-    yield from wrapped(here_.verdict(here))
+    verdict = here_.verdict(here)
+    yield from wrapped(verdict)
     step = here_.next_step(here)
     for problem in [*([step] if step else []), *here_.problems(here, to)]:
         yield from wrapped(problem, "    ", "  ! ")
     for sentence in here.missing:
-        yield from wrapped(f"Not known: {sentence}", "    ", "  ? ")
+        if sentence not in verdict:
+            yield from wrapped(f"Not known: {sentence}", "    ", "  ? ")
     yield from ["", "Endpoints and limits", *here_.endpoint_lines(here, to, "  ")]
     yield from ["", "Sysctls net.mptcp.*; a * marks those that differ from the default", *_sysctl_lines(here)]
     yield from ["", "Counters of this network namespace, since it was created and above 0"]

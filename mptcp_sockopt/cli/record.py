@@ -19,7 +19,8 @@ from typing import Any
 
 import mptcp_sockopt as mp
 
-from ._outcome import PASS, CannotRun, between, need_streams, port, positive
+from ._blocks import counted, size_of
+from ._outcome import PASS, CannotRun, between_samples, need_streams, port, positive
 from ._recording import Looks, Sample, Writer, event_record
 from ._table import parsed
 
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-i",
         dest="interval",
-        type=between(float, 0.001, 86400.0),
+        type=between_samples,
         default=1.0,
         metavar="S",
         help="seconds between samples (default: 1)",
@@ -175,11 +176,12 @@ class _Recorder:
     def told(self) -> str:
         """What was recorded so far, in a sentence."""
         seconds = (self._last - self._begun) / 1e9
-        parts = [f"{self._samples} samples in {seconds:.1f} s", f"{self._connections} connections"]
+        parts = [f"{counted(self._samples, 'sample')} in {seconds:.1f} s"]
+        parts.append(counted(self._connections, "connection"))
         if self._events is not None:
-            parts.append(f"{self._told_events} events")
-        parts.append(f"{self._missed} samples missed")
-        return ", ".join([*parts, f"{self._file.written / 1e6:.1f} MB"]) + "."
+            parts.append(counted(self._told_events, "event"))
+        parts.append(f"{counted(self._missed, 'sample')} missed")
+        return ", ".join([*parts, size_of(self._file.written)]) + "."
 
 
 class _Wanted:

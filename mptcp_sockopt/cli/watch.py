@@ -20,11 +20,10 @@ import mptcp_sockopt as mp
 from . import _layout
 from ._blocks import printable
 from ._event_words import in_words, token_of
-from ._outcome import PASS, CannotRun, need_streams, port, positive, writing
+from ._outcome import PASS, CannotRun, between_samples, need_streams, port, positive, writing
 from ._recording import Looks, Sample, Writer, event_record, read_recording
 from ._table import parsed
 
-_LONGEST = 86_400.0  # seconds between two samples
 _FOR_NOW = errno.EAGAIN, errno.ENOBUFS  # mptcp_diag() was disturbed: the next look may succeed
 # What a recording that somebody else wrote may raise where it is drawn.
 _NOT_AS_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -60,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-i",
         "--interval",
-        type=positive(float, _LONGEST),
+        type=between_samples,
         metavar="S",
         help="seconds between two samples (1, or as recorded)",
     )

@@ -21,6 +21,7 @@ from ..causes import network, set_sysctl
 from ..support import (
     full_listener,
     in_private_network,
+    rounds,
 )
 from .commands import Outcome, attempt_of, fits, outcome
 
@@ -88,7 +89,7 @@ def test_the_class_of_a_cause_over_ipv6_and_of_slow_ones(cause: str, family: int
 @pytest.mark.parametrize("cause", [*FAST, "syn_dropped", "suspended"])
 def test_the_class_of_a_cause_twenty_times(cause: str, mptcp: None) -> None:
     """The same each time."""
-    for _ in range(20):
+    for _ in range(rounds(20)):
         told(cause, socket.AF_INET)
 
 
@@ -152,7 +153,7 @@ def test_lost_syns_do_not_suspend_mptcp(mptcp: None) -> None:
 @pytest.mark.slow
 def test_lost_syns_do_not_suspend_mptcp_twenty_times(mptcp: None) -> None:
     """With the default of three SYNs."""
-    for _ in range(20):
+    for _ in range(rounds(20)):
         harmless(2)
 
 
@@ -274,6 +275,13 @@ def test_what_cannot_be_reached(mptcp: None) -> None:
 
 
 @pytest.mark.slow
+def test_an_ipv6_address_may_be_in_brackets(mptcp: None) -> None:
+    """As `show` prints it."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        found = outcome("check", "[::1]", server.getsockname()[1], "--json")
+    assert (found.code, attempt_of(found)["address"]) == (1, "::1")
+
+
 def test_a_server_that_is_too_far_away(mptcp: None) -> None:
     """Its answer takes longer than a SYN may wait: cannot tell."""
 

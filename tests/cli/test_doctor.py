@@ -214,7 +214,9 @@ def test_what_cannot_be_told(mptcp: None) -> None:
         set_mtu("lo", 68)  # no room for a SYN-ACK with the option
         return outcome("doctor")
 
-    assert in_private_network(look).code == 3
+    found = in_private_network(look)
+    assert found.code == 3
+    assert words_of(found).count("a connection over loopback failed (timed out); is lo up?") == 1
     refusals: list[Refusal] = [("socket", {0: socket.AF_NETLINK}, errno.EAFNOSUPPORT)]
     found = where_refused(refusals, lambda: outcome("doctor"))
     assert (found.code, "  ? Not known: limits and endpoints: " in found.out) == (0, True)

@@ -95,7 +95,7 @@ def test_samples_and_events_are_on_one_clock(tmp_path: Path, name: str, mptcp: N
         with_it = [sample["monotonic"] for sample in samples if sample["connections"]]
         assert events[0]["monotonic"] < with_it[0]
         assert events[0]["remote"] == rows[0]["remote"]
-        told = re.fullmatch(r".*: (\d+) samples in [\d.]+ s, \d+ connections, (\d+) events, .*\n", err)
+        told = re.fullmatch(r".*: (\d+) samples in [\d.]+ s, \d+ connections?, (\d+) events?, .*\n", err)
         assert told
         assert int(told[1]) == len(samples)
 
@@ -113,7 +113,7 @@ def test_samples_are_at_fixed_times(tmp_path: Path, mptcp: None) -> None:
         samples = [record["monotonic"] for record in found if record["kind"] == "sample"]
         missed = sum(record["samples"] for record in found if record["kind"] == "missed")
         assert len(samples) + missed in (10, 11)
-        assert f" {missed} samples missed" in err
+        assert f" {missed} sample{'s' * (missed != 1)} missed" in err
         late = [(at - samples[0]) % 100_000_000 for at in samples]
         assert sorted(late)[len(late) // 2] < 50_000_000
 

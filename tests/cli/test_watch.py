@@ -19,7 +19,7 @@ from mptcp_sockopt import cli
 from mptcp_sockopt.cli._looks import Sample
 from mptcp_sockopt.cli._recording import Writer
 
-from ..support import exchange, in_private_network, mptcp_pair, run, started
+from ..support import BUFFERINGS, exchange, in_private_network, mptcp_pair, run, started
 from .records import Record, connection
 from .terminal import terminal
 
@@ -275,7 +275,7 @@ def test_a_recording_without_samples(tmp_path: Path) -> None:
         assert b"has no samples" in it.raw
 
 
-@pytest.mark.parametrize("words", [["-i", "0"], ["-n", "0"], ["--sort", "x"], ["--port", "0"], ["a", "b"]])
+@pytest.mark.parametrize("words", [["-i", "1e-9"], ["-n", "0"], ["--sort", "x"], ["--port", "0"], ["a", "b"]])
 def test_usage_errors(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     """Exit 2."""
     with pytest.raises(SystemExit, match="2"):
@@ -308,7 +308,7 @@ def test_json_lines_of_the_kernel(mptcp: None) -> None:
 
 def test_a_sample_is_written_when_it_was_taken(mptcp: None) -> None:
     """Not when a buffer is full, or an hour later with the next."""
-    with started(*COMMAND, "-i", "3600", stdout=subprocess.PIPE) as process:
+    with started(*COMMAND, "-i", "3600", stdout=subprocess.PIPE, env=BUFFERINGS[0]) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["kind"] == "header"
         assert json.loads(process.stdout.readline())["kind"] == "sample"
