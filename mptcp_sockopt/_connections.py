@@ -61,7 +61,7 @@ class MPTCPConnection(Record, Whole):
         self, row: MPTCPDiagMsg | None, subflows: tuple[DiagSubflow, ...], complete: bool = True
     ) -> None:
         if len(subflows) > 1:
-            subflows = tuple(sorted(subflows, key=lambda path: path._order))
+            subflows = tuple(sorted(subflows, key=order(row)))
         elif not subflows and row is None:
             raise ValueError("a connection has a row or a subflow")
         _set_row(self, row)
@@ -202,6 +202,12 @@ class MPTCPConnection(Record, Whole):
 
 
 _set_row, _set_subflows, _set_complete = MPTCPConnection._setters
+
+
+def order(row: MPTCPDiagMsg | None) -> t.Callable[[DiagSubflow], t.Any]:
+    """What the paths of a connection are sorted by. Without ids, its own addresses tell the initial one."""
+    first = None if row is None else (row.local[:2], row.remote[:2])
+    return lambda path: (path.id is None and (path.local[:2], path.remote[:2]) != first, path._order)
 
 
 def _paths(subflows: t.Iterable[DiagSubflow]) -> list[str]:

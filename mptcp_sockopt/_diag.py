@@ -189,7 +189,7 @@ def _checked(end: t.Address) -> t.Address:
 def _with_path(asker: lookups.Asker, found: bytes, dump: bool) -> MPTCPConnection | None:
     """With its initial path, or all of them if that is gone."""
     msg = MPTCPDiagMsg._trusted(found)
-    path = asker.subflow(msg.local, msg.remote, msg.ifindex)
+    path = asker.subflow_of_any(msg.local, msg.remote, msg.ifindex)
     subflow = None if path is None else DiagSubflow._trusted(path)
     if subflow is not None and belongs(subflow, msg):
         return MPTCPConnection(msg, (subflow,), False)

@@ -225,7 +225,11 @@ class Joined:
                 del paths[row]
         for wait in _WAITS if doubtful else ():
             time.sleep(wait)
-            answers = [self._found(asker, one, paths) for one in doubtful]
+            # The path of a connection to a link-local address is bound to an interface that its row lacks.
+            ask = asker.subflow_of_any if wait == _WAITS[-1] else asker.subflow
+            answers = [
+                self._found(asker, one, ask(one.local, one.remote, one.ifindex), paths) for one in doubtful
+            ]
             doubtful = [msg for msg in answers if msg is not None]
             if not doubtful:
                 break
@@ -233,10 +237,9 @@ class Joined:
             paths[self._added_row(msg)] = []
 
     def _found(
-        self, asker: lookups.Asker, msg: MPTCPDiagMsg, paths: dict[int, list[int]]
+        self, asker: lookups.Asker, msg: MPTCPDiagMsg, path: bytes | None, paths: dict[int, list[int]]
     ) -> MPTCPDiagMsg | None:
         """Take a connection in that has a path, or needs none; return it as it is now if it seems dead."""
-        path = asker.subflow(msg.local, msg.remote, msg.ifindex)
         if path is not None and belongs(DiagSubflow._trusted(path), msg):
             paths[self._added_row(msg)] = [self._added_path(path)]
             return None
@@ -261,6 +264,9 @@ class Joined:
         return now if now is not None and now.token_local == before.token_local else None
 
     def _added_path(self, found: bytes | DiagSubflow) -> int:
+        if not self.tcp_info_length:
+            self.tcp_info_length = len(found) - layouts.DIAG_TCP_INFO_AT
+            self._stride = sock_diag.subflow_stride_of(self.tcp_info_length)
         self._more_paths.append(bytes(found))
         return len(self.paths) // self._stride + len(self._more_paths) - 1
 

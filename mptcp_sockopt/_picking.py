@@ -12,6 +12,7 @@ from operator import itemgetter
 from . import _types as t
 from ._border import layouts, sock_diag
 from ._connections import MPTCPConnection, MPTCPConnections
+from ._connections import order as in_order_of
 from ._diag_rows import MPTCPDiagMsg
 from ._diag_subflow import DiagSubflow
 from ._mptcp_info import MPTCPInfo
@@ -160,7 +161,8 @@ class _Call:
         order = self._last_orders.get(key)
         if order is None:
             views = {number: self._view(DiagSubflow, number) for number in entry[1:]}
-            numbers = sorted(views, key=lambda number: views[number]._order)
+            key_of = in_order_of(self._view(MPTCPDiagMsg, entry[0]))
+            numbers = sorted(views, key=lambda number: key_of(views[number]))
             order = itemgetter(*[entry.index(number, 1) for number in numbers])
         self._picker._orders[key] = order
         return order(entry)  # type: ignore[no-any-return]

@@ -217,6 +217,29 @@ def test_what_a_kernel_withholds_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     in_private_network(look)
 
 
+def test_without_ids_the_initial_path_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the addresses of the connection, whichever they are."""
+
+    def look() -> None:
+        with two_paths(socket.AF_INET) as (client, _):
+            withhold(monkeypatch)
+            one = of(client)
+            for path in one.subflows:
+                assert one.row is not None
+                row = mp.MPTCPDiagMsg(path[: layouts.DIAG_INFO_AT] + one.row.info.raw)
+                for paths in (one.subflows, one.subflows[::-1]):
+                    assert mp.MPTCPConnection(row, paths).subflows[0] == path
+                    length, tcp_length = len(row.info), len(path) - layouts.DIAG_TCP_INFO_AT
+                    stride, far = sock_diag.stride_of(length), sock_diag.subflow_stride_of(tcp_length)
+                    records = b"".join(bytes(part).ljust(far, b"\0") for part in paths)
+                    table = bytes(row).ljust(stride, b"\0")
+                    found = mp.MPTCPConnections(0, length, table, tcp_length, records, [(0, 0, 1)])
+                    (picked,) = mp.ConnectionPicker()(found)
+                    assert picked["subflows"][0]["local"] == list(path.local)
+
+    in_private_network(look)
+
+
 def test_nothing_is_withheld_where_there_is_nothing() -> None:
     """No path is left, and TCP's table is empty, or has sockets of TCP: nobody is alarmed."""
 

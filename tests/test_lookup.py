@@ -160,6 +160,41 @@ def test_what_is_bound_to_an_interface(family: int) -> None:
     in_private_network(look)
 
 
+def test_a_link_local_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is bound to an interface, its connection is not. Found all the same, and not called dead."""
+
+    def look() -> None:
+        testing.add_address("fe80::9", "lo")
+        scope = socket.if_nametoindex("lo")
+        server = mp.create_server(("::", 0), family=socket.AF_INET6, fallback=False)
+        client = mp.create_socket(socket.AF_INET6, fallback=False)
+        with server, client:
+            client.settimeout(5)
+            client.connect(("fe80::9", server.getsockname()[1], 0, scope))
+            with server.accept()[0] as accepted:
+                for sock in (client, accepted):
+                    row = of(sock)
+                    assert row.row is not None
+                    assert (row.row.ifindex, [path.ifindex for path in row.subflows]) == (0, [scope])
+                    for one in (
+                        mp.mptcp_lookup(token=row.token, dump=False),
+                        mp.mptcp_lookup(sock.getsockname(), sock.getpeername(), dump=False),
+                        mp.mptcp_lookup(row.subflows[0].local, row.subflows[0].remote, dump=False),
+                    ):
+                        assert one is not None
+                        assert (one.token, len(one.subflows)) == (row.token, 1)
+                # As if they had come after TCP's table was read.
+                monkeypatch.setattr(sock_diag, "dump_subflows", lambda *_: (memoryview(b""), 0))
+                for sock in (client, accepted):
+                    later = of(sock)
+                    assert (later.dead, [path.ifindex for path in later.subflows]) == (False, [scope])
+                    tcp_info = later.subflows[0].tcp_info
+                    assert tcp_info is not None
+                    assert (tcp_info.state, later.subflows[0].local[:2]) == (1, sock.getsockname()[:2])
+
+    in_private_network(look)
+
+
 def test_any_path_where_the_kernel_withholds(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Linux 6.15, for nobody: by a dump. The joined path has no port of the connection's own end."""
 

@@ -47,10 +47,10 @@ class Asker:
         self._dump.datagram = self._datagram
         return self._one(family, which, DIAG_TCP_INFO_AT)
 
-    def subflow_of_any(self, local: t.Address, remote: t.Address) -> bytes | None:
-        """As subflow(), whatever interface the socket is bound to."""
+    def subflow_of_any(self, local: t.Address, remote: t.Address, likely: int = 0) -> bytes | None:
+        """As subflow(), whatever interface the socket is bound to. likely: the first to be tried."""
         listener = None
-        for interface in _interfaces():
+        for interface in _interfaces(likely):
             found = self.subflow(local, remote, interface)
             if found is not None and found[_STATE_AT] != lib.TCP_LISTEN:
                 return found
@@ -74,8 +74,8 @@ class Asker:
         return bytes(ffi.buffer(self._records, head + dump.info_length)) if dump.used else None
 
 
-def _interfaces() -> t.Iterator[int]:
-    """None, then each."""
-    yield 0
+def _interfaces(likely: int) -> t.Iterator[int]:
+    """This, which may be 0 for none, then each."""
+    yield likely
     for index, _ in socket.if_nameindex():
         yield index
