@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import pickle
 import platform
@@ -223,7 +224,12 @@ def become_nobody() -> None:
     # pthread_exit() loads this at its first call. It may lie where only this user may read.
     with contextlib.suppress(OSError):
         ctypes.CDLL("libgcc_s.so.1")
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    try:
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Missing("root, to become another user: this user namespace has only one") from None
 
 
 class Child:
