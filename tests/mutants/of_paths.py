@@ -50,7 +50,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("return self.complete and all(", "return all("),
         ("return Status.CLOSING if path.token_local else Status.FALLBACK", "return Status.FALLBACK"),
         ("return row.state in _OPEN or bool(row.state in _HALF_CLOSED and row.inode)", "return True"),
-        ("subflows = tuple(sorted(subflows, key=lambda path: path._order))", "pass"),
+        ("subflows = tuple(sorted(subflows, key=order(row)))", "pass"),
     ),
     *of(
         "mptcp_sockopt/_diag_subflow.py",
