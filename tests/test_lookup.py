@@ -169,10 +169,10 @@ def test_a_link_local_address(monkeypatch: pytest.MonkeyPatch) -> None:
         scope = socket.if_nametoindex("lo")
         server = mp.create_server(("::", 0), family=socket.AF_INET6, fallback=False)
         client = mp.create_socket(socket.AF_INET6, fallback=False)
-        with server, client, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            until(lambda: probe.connect_ex(("fe80::9", 9, 0, scope)) == 0, "a route to the new address")
+        with server, client:
             client.settimeout(5)
-            client.connect(("fe80::9", server.getsockname()[1], 0, scope))
+            there = "fe80::9", server.getsockname()[1], 0, scope
+            until(lambda: client.connect_ex(there) == 0, "a route to the new address")
             with server.accept()[0] as accepted:
                 for sock in (client, accepted):
                     row = of(sock)
