@@ -235,15 +235,20 @@ _DOUBTFUL = (-errno.EINVAL, -errno.EOPNOTSUPP, -errno.EPROTO)
 _LACKING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
 
 
+_NEEDS = {
+    MPTCP: ("mptcp_diag", "MPTCP sockets: this needs Linux 5.9 with CONFIG_INET_MPTCP_DIAG"),
+    _TCP: ("tcp_diag", "TCP sockets: this needs CONFIG_INET_TCP_DIAG"),
+}
+
+
 def failure(number: int, call: str) -> OSError:
-    if number not in _LACKING or call != MPTCP:
+    if number not in _LACKING or call not in _NEEDS:
         return OSError(number, f"{call}: {reason_of(number)}")
+    module, needed = _NEEDS[call]
     problem = UnsupportedOptionError(
-        number,
-        f"{call}: this kernel cannot list its MPTCP sockets: this needs Linux 5.9 with "
-        "CONFIG_INET_MPTCP_DIAG, built in or as the module mptcp_diag",
+        number, f"{call}: this kernel cannot list its {needed}, built in or as the module {module}"
     )
-    problem.option = "mptcp_diag"
+    problem.option = module
     return problem
 
 

@@ -57,7 +57,8 @@ def look() -> Here:
             suspended = is_suspended()
         except OSError as error:
             hint = "; is lo up?" if error.errno or isinstance(error, TimeoutError) else ""
-            missing.append(f"whether MPTCP is suspended: a connection over loopback failed ({error}){hint}")
+            why = error.strerror or error
+            missing.append(f"whether MPTCP is suspended: a connection over loopback failed ({why}){hint}")
     limits = endpoints = None
     try:
         limits, endpoints = host.limits(), host.endpoints()

@@ -101,7 +101,7 @@ def _chosen(connections: Sequence[Found], wanted: int | None, file: str) -> Foun
     number = wanted or 1
     if number not in tokens and number > len(connections):
         there = "\n".join(_listed(connections))
-        raise CannotRun(f"{file} has no connection {number:#x}. It has:\n{there}")
+        raise CannotRun(f"{file} has no connection {number:#x} ({number}). It has:\n{there}")
     chosen = tokens.get(number) or connections[number - 1]
     if chosen.samples < 2:
         raise CannotRun(f"{file} has one sample of {chosen.name}, and a rate takes two")

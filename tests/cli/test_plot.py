@@ -93,7 +93,7 @@ def test_a_connection_that_is_not_there(plot: Plot) -> None:
     """A sentence and what is there; exit code 3, nothing written."""
     assert plot(together(one()), "--connection", "0x99") == (
         3,
-        f"{CANNOT}run.jsonl has no connection 0x99. It has:\n"
+        f"{CANNOT}run.jsonl has no connection 0x99 (153). It has:\n"
         "    1  0x1f2e3d4c   2.0 kB  10.0.0.1:40000 -> 10.0.0.2:443  python/77\n",
         None,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``python -m tests.kernels``: boot every row, print two tables, fail if a row is not as expected."""
+"""``python -m tests.kernels``: boot every row, print tables, fail if a row is not as expected."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def report(outcomes: list[Outcome], options: Options, complete: bool) -> int:
     order = {row: number for number, row in enumerate(ROWS)}
     outcomes.sort(key=lambda outcome: order[outcome.row])
     records = [table.record_of(outcome) for outcome in outcomes]
-    for columns in (table.WORKS, table.ANSWERS):
+    for columns in table.TABLES:
         print("\n" + table.markdown(records, columns), end="")
     print("\n" + table.left_out(outcomes))
     if options.json:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a kernel answers, asked through public names: python -m tests.kernels.probe, in a guest or anywhere.
 
-Prints JSON objects, one a line: "sizes", "sockets", "paths" (two subflows) and "vectors" (the bytes).
+Prints JSON objects, one a line: "sizes", "sockets", "paths" (two subflows), "vectors" (the bytes), "outside"
+(what is told of the two subflows without their socket) and "commands" (exit codes).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mptcp_sockopt import testing
 from mptcp_sockopt.selftest._cases import eventually
 
 from ..support import LOOPBACK, connected, exchange, fallback_pair, in_private_network, tcp_pair, until
+from . import outside
 
 # What a caller has to say in the buffer: nothing, or how large its structs are.
 REQUESTS = {
@@ -136,10 +138,11 @@ def sockets(family: int) -> tuple[dict[str, Any], list[Any]]:
 # ------------------------------------------------------------------------------- two subflows over lo
 
 
-def two_paths() -> tuple[dict[str, Any], dict[str, Any]]:
-    """A second subflow from 127.0.0.2: what a snapshot says of it, and all bytes that there are."""
+def two_paths() -> dict[str, dict[str, Any]]:
+    """A second subflow from 127.0.0.2: by kind, what is said of it."""
     testing.set_limits(2, 2)
     testing.add_endpoint("127.0.0.2")
+    events = answer(mp.mptcp_events)
     server = mp.create_server(("127.0.0.1", 0), fallback=False)
     with connected(server, mp.create_socket(fallback=False)) as (client, accepted):
         exchange(client, accepted)
@@ -149,7 +152,13 @@ def two_paths() -> tuple[dict[str, Any], dict[str, Any]]:
         shot = mp.snapshot(client)
         hosts = [path.local[0] for path in shot.subflows if path.local]
         found = {"count": len(shot.subflows), "live": shot.live_count, "hosts": hosts}
-        return {**found, "accepted": about(accepted)}, vectors(client)
+        machine = {"byteorder": sys.byteorder, "bits": struct.calcsize("P") * 8}
+        return {
+            "paths": {**found, "accepted": about(accepted)},
+            "vectors": {**machine, "found": vectors(client)},
+            "outside": outside.told(client, events, answer),
+            "commands": outside.commands(),
+        }
 
 
 def recorded(view: Any) -> dict[str, Any]:
@@ -175,9 +184,10 @@ def main() -> None:
         found, options = sockets(family)
         say("sockets", family=family.name, found=found, tcp_is_mptcp=options)
     if mp.is_supported():
-        paths, recordings = in_private_network(two_paths)
-        say("paths", **paths)
-        say("vectors", byteorder=sys.byteorder, bits=struct.calcsize("P") * 8, found=recordings)
+        for kind, words in in_private_network(two_paths, within=200).items():
+            say(kind, **words)
+    else:
+        say("commands", **outside.commands())
 
 
 if __name__ == "__main__":

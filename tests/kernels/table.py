@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,37 @@ ANSWERS: Columns = [
     ("options", "options"),
     ("TCP_IS_MPTCP", "tcp_is_mptcp"),
 ]
+OUTSIDE: Columns = [
+    ("arch", "arch"),
+    ("Linux", "series"),
+    ("paths", "told_paths"),
+    ("ids", "told_ids"),
+    ("by addresses", "told_by_addresses"),
+    ("by token", "told_by_token"),
+    ("reason", "told_reason"),
+    ("events", "told_events"),
+    ("of listeners", "told_listeners"),
+]
+TABLES = (WORKS, ANSWERS, OUTSIDE)  # in the page's order
+
+
+def who(told: dict[str, Any] | None, answered: Callable[[dict[str, Any]], bool]) -> str | None:
+    """Who is told: all, root alone, or none."""
+    users = [user for user in ("root", "nobody") if told and answered(told[user])]
+    return "all" if len(users) == 2 else "".join(users) or None
+
+
+def outside_of(told: dict[str, Any] | None) -> dict[str, str | None]:
+    """By what there is to be told, who is."""
+    return {
+        "told_paths": who(told, lambda one: one["dump"][:2] == [2, 4]),
+        "told_ids": who(told, lambda one: one["dump"][2:] == [4]),
+        "told_by_addresses": who(told, lambda one: one["by addresses"] is True),
+        "told_by_token": who(told, lambda one: one["by token"] is True),
+        "told_reason": who(told, lambda one: one["reason"] == "NO_OPTION_IN_ANSWER"),
+        "told_events": who(told, lambda one: "SUB_ESTABLISHED" in one["events"]),
+        "told_listeners": who(told, lambda one: "LISTENER_CREATED" in one["events"]),
+    }
 
 
 def record_of(outcome: Outcome) -> dict[str, Any]:
@@ -65,6 +97,7 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
         "fallen_back": (sockets.get("fallen back") or [None])[0],
         "subflows": (figures.get("subflows") or {}).get("count"),
         "mptcp_diag": "yes" if isinstance(figures.get("mptcp_diag"), int) else None,
+        **outside_of(figures.get("outside")),
         "passed": figures["passed"],
         "skipped": figures["skipped"],
     }
@@ -116,11 +149,11 @@ def markdown(records: list[dict[str, Any]], columns: Columns) -> str:
 
 
 def rendered(page: str, records: list[dict[str, Any]]) -> str:
-    """The page with its two tables made anew."""
-    tables = iter((WORKS, ANSWERS))
+    """The page with its tables made anew."""
+    tables = iter(TABLES)
     pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
-    if len(pattern.findall(page)) != 2:
-        raise ValueError("docs/kernels.md does not have the marks around each of its two tables")
+    if len(pattern.findall(page)) != len(TABLES):
+        raise ValueError("docs/kernels.md does not have the marks around each of its tables")
     return pattern.sub(lambda match: f"{match[1]}\n{markdown(records, next(tables))}\n{match[2]}", page)
 
 

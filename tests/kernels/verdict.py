@@ -77,8 +77,9 @@ def figures_of(words: Words) -> dict[str, Any]:
     families = [word(words, "sockets", family=family) for family in ("AF_INET", "AF_INET6")]
     figures["sockets"] = both(*[found.get("found") for found in families])
     figures["tcp_is_mptcp"] = both(*[found.get("tcp_is_mptcp") for found in families])
-    paths = word(words, "paths")
-    figures["subflows"] = {key: value for key, value in paths.items() if key != "kind"} or None
+    for name, kind in (("subflows", "paths"), ("outside", "outside"), ("commands", "commands")):
+        found = word(words, kind)
+        figures[name] = {key: value for key, value in found.items() if key != "kind"} or None
     figures["selftest"] = [self_test(word(words, "selftest", option=option)) for option in ("-4", "-6")]
     boot = word(words, "boot")
     figures.update({key: boot.get(key) for key in ("release", "machine", "bits", "byteorder")})

@@ -51,6 +51,8 @@ def good_words() -> Words:
             for family in ("AF_INET", "AF_INET6")
         ),
         {"kind": "paths", **expected["subflows"]},
+        {"kind": "outside", **expected["outside"]},
+        {"kind": "commands", **expected["commands"]},
         *(
             {
                 "kind": "selftest", "option": option, "code": 0, "remarkable": [],
@@ -100,6 +102,8 @@ def test_a_good_guest_is_ok() -> None:
         (lambda w: change(w, "sizes", is_supported="DISABLED"), "is_supported is DISABLED"),
         (lambda w: change(w, "sockets", tcp_is_mptcp=[0, 0, 0]), "tcp_is_mptcp is"),
         (lambda w: change(w, "paths", count=1), "subflows is"),
+        (lambda w: change(w, "outside", nobody={}), "outside is"),
+        (lambda w: change(w, "commands", show=70), "commands is"),
         (lambda w: change(w, "selftest", code=1), "selftest is"),
         (lambda w: change(w, "selftest", remarkable=["not ok 3 a"]), "self test -4: not ok 3 a"),
         (lambda w: change(w, "boot", release="6.1.12"), "calls itself 6.1.12, not 6.12"),
@@ -318,6 +322,17 @@ def test_the_page_is_what_the_last_full_run_said() -> None:
     assert table.to_json(records) == table.RESULTS.read_text()
 
 
+def test_who_is_told_is_one_word() -> None:
+    """All, root alone, or nobody; where nothing was asked, nobody."""
+    told = copy.deepcopy(EXPECTED["outside"])
+    found = table.outside_of(told)
+    assert (found["told_paths"], found["told_ids"], found["told_reason"]) == ("all", "root", "root")
+    assert (found["told_events"], found["told_listeners"]) == ("root", "root")
+    told["root"].update(dict.fromkeys(told["root"], "ENOENT"))
+    told["nobody"].update(dict.fromkeys(told["nobody"], "ENOENT"))
+    assert set(table.outside_of(told).values()) == set(table.outside_of(None).values()) == {None}
+
+
 def test_the_page_shows_what_is_expected() -> None:
     """The figures of the two agree."""
     expected = rows.expectations()
@@ -326,6 +341,8 @@ def test_the_page_shows_what_is_expected() -> None:
             figures = expected[f"{record['arch']}-{record['series']}"]
             for name in ("mptcp_info", "tcp_info", "full_info", "subflow_info", "options", "is_supported"):
                 assert record[name] == figures[name]
+            told = table.outside_of(figures["outside"])
+            assert {name: record[name] for name in told} == told
 
 
 def test_the_commands_of_the_page_are_taken() -> None:
@@ -344,10 +361,10 @@ def test_a_page_without_its_marks_is_refused() -> None:
     one = f"{table.BEGIN}\nold\n{table.END}\n"
     with pytest.raises(ValueError, match="marks"):
         table.rendered(one, [])
-    page = f"a\n{one}b\n{one}c\n"
+    page = f"a\n{one}b\n{one}b\n{one}c\n"
     gone = table.record_of(verdict.unobtainable(Row("amd64", "7.0", False), "why"))
     new = table.rendered(page, [gone])
-    assert new.count("| amd64 | 7.0: GONE |") == 2
+    assert new.count("| amd64 | 7.0: GONE |") == len(table.TABLES)
     assert "old" not in new
     assert new.startswith("a\n")
     assert new.endswith(f"{table.END}\nc\n")
