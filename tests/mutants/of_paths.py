@@ -42,6 +42,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("or self._is_any_beside()", ""),
         ("elif port and port not in (sport, dport):", "elif False:"),
         ("_is_taken(listeners, family, sport, src)", "True"),
+        (
+            "for number, token in enumerate(now.tokens()) if token}",
+            "for number, token in enumerate(now.tokens())}",
+        ),
+        ("if self._is_wanted(found):", "if True:"),
+        ("asker.subflow_of_any if wait == _WAITS[-1] else asker.subflow", "asker.subflow"),
         ("exact = listeners.get((family, port, src))", "exact = None"),
     ),
     *of(
@@ -50,7 +56,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("return self.complete and all(", "return all("),
         ("return Status.CLOSING if path.token_local else Status.FALLBACK", "return Status.FALLBACK"),
         ("return row.state in _OPEN or bool(row.state in _HALF_CLOSED and row.inode)", "return True"),
-        ("subflows = tuple(sorted(subflows, key=lambda path: path._order))", "pass"),
+        ("subflows = tuple(sorted(subflows, key=order(row)))", "pass"),
     ),
     *of(
         "mptcp_sockopt/_diag_subflow.py",
@@ -63,6 +69,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_diag.py",
         "lookup",
+        ("if subflow._is_told:", "if False:"),
         ("known = subflow.token_local", "known = None"),
         ("return _searched(*ends, port) if dump else None", "return None"),
     ),

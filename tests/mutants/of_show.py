@@ -9,7 +9,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "picking",
         ("key = state, told, flags, token > 0, id, remote_id", "key = state, told, flags, token > 0"),
         ("kind.append(id(marks))  # which is kept", "pass"),
-        ("numbers = sorted(views, key=lambda number: views[number]._order)", "numbers = list(views)"),
+        ("numbers = sorted(views, key=lambda number: key_of(views[number]))", "numbers = list(views)"),
         ("self._ends, self._orders = {}, {}", "pass"),
         ("if self._found._tcp_info_length:", "if False:"),
     ),
