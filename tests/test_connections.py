@@ -301,11 +301,11 @@ def churn(dumps: int) -> None:
         for work in (serve, serve, connect, connect):
             stack.enter_context(testing.Child(work))
         until(lambda: len(mp.mptcp_diag()), "connections")
-        found = 0
-        for _ in range(dumps):
+        found = done = 0
+        while done < dumps or found <= dumps:  # on a slow machine, many find nothing
+            done += 1
             for one in mp.mptcp_diag(subflows=True):
                 found += 1
                 assert not one.dead, one
                 assert one.status is not Status.TCP, one
                 assert one.fallback_reason is None, one
-        assert found > dumps
