@@ -203,13 +203,7 @@ class Joined:
         return not self._port or self._port in (msg.local[1], msg.remote[1])
 
     def _is_tcp(self, asker: lookups.Asker, number: int) -> bool:
-        """Whether a connection without MPTCP's ULP never had it: a subflow that ends loses it first.
-
-        As by then its counters are zero, only a connection that received no data is asked for again.
-        """
-        path = self._path(number)
-        if path.tcp_info is None or path.tcp_info.data_segs_in:
-            return True
+        """Whether a connection without MPTCP's ULP never had it: a subflow that ends loses it first."""
         again = self._asked_again(asker, number)
         return again is not None and again.state != TCPState.LISTEN
 

@@ -42,6 +42,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("or self._is_any_beside()", ""),
         ("elif port and port not in (sport, dport):", "elif False:"),
         ("_is_taken(listeners, family, sport, src)", "True"),
+        (
+            "for number, token in enumerate(now.tokens()) if token}",
+            "for number, token in enumerate(now.tokens())}",
+        ),
+        ("if self._is_wanted(found):", "if True:"),
+        ("asker.subflow_of_any if wait == _WAITS[-1] else asker.subflow", "asker.subflow"),
         ("exact = listeners.get((family, port, src))", "exact = None"),
     ),
     *of(
@@ -63,6 +69,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_diag.py",
         "lookup",
+        ("if subflow._is_told:", "if False:"),
         ("known = subflow.token_local", "known = None"),
         ("return _searched(*ends, port) if dump else None", "return None"),
     ),
