@@ -23,6 +23,7 @@ from .support import (
     in_private_network,
     inode,
     mptcp_pair,
+    rounds,
     until,
 )
 
@@ -274,7 +275,7 @@ def test_flags_are_named() -> None:
 @pytest.mark.parametrize("dumps", [60, pytest.param(600, marks=pytest.mark.slow)])
 def test_under_churn_nothing_is_called_dead(dumps: int) -> None:
     """Connections come and go, some by a reset, while dumps are made: none is dead, TCP or suspended."""
-    in_private_network(lambda: churn(dumps))
+    in_private_network(lambda: churn(rounds(dumps)))
 
 
 def churn(dumps: int) -> None:
