@@ -141,8 +141,8 @@ class Looks:
         if not now["unacked"]:
             since = None
         elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
-            # It may have been outstanding for longer than since this look.
-            since = this.time - 1_000_000 * min(now["last_ack_recv"], now["last_data_sent"])
+            # It may have been outstanding for longer than since this look. No ages, no ACK and no data so far.
+            since = this.time - 1_000_000 * min(now["last_ack_recv"] or 0, now["last_data_sent"] or 0)
         this.paths[key] = now, since
         if was is not None:
             path["rates"] = _rates_of(was, now, _OF_PATHS, this.time - last.time)

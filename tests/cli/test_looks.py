@@ -190,6 +190,28 @@ def test_it_knows_how_long_nothing_was_acknowledged(mptcp: None, monkeypatch: py
     assert len(in_private_network(look)) == 5
 
 
+def test_a_path_whose_join_is_not_answered_is_no_stall(mptcp: None) -> None:
+    """Its SYN is outstanding, and it has never sent data or had an ACK."""
+
+    def look() -> None:
+        with testing.Paths(2) as paths:
+            with paths.server:
+                server = mp.create_server(("0.0.0.0", 0), fallback=False)
+            paths.cut(1)
+            with server, paths.client:
+                address = paths.server_addresses[0], server.getsockname()[1]
+                client = mp.create_connection(address, timeout=30, fallback=False)
+                with client, server.accept()[0] as accepted:
+                    exchange(client, accepted)
+                    looks = Looks()
+                    until(lambda: len(of(looks, client)["subflows"]) == 2, "a join")
+                    row = of(looks, client)
+                    assert [one["state"] for one in row["subflows"]] == ["ESTABLISHED", "SYN_SENT"]
+                    assert (row["subflows"][1]["stalled"], row["troubles"]) == (None, [])
+
+    in_private_network(look)
+
+
 def test_data_that_is_sent_again_is_told_between_two_repetitions_too(mptcp: None) -> None:
     """Until something is acknowledged; although the looks come faster than the repetitions."""
 
