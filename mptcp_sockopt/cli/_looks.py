@@ -141,7 +141,7 @@ class Looks:
         if not now["unacked"]:
             since = None
         elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
-            # It may have been outstanding for longer than since this look. No ages, no ACK and no data so far.
+            # It may have been outstanding for longer than since this look; no age: nothing ever was.
             since = this.time - 1_000_000 * min(now["last_ack_recv"] or 0, now["last_data_sent"] or 0)
         this.paths[key] = now, since
         if was is not None:
@@ -156,9 +156,10 @@ class Looks:
         old, new = before["info"], record["info"]
         if not old or not new:
             return False
-        if old["bytes_retrans"] == new["bytes_retrans"]:  # as nearly always: there is nothing to ask
-            # Between two repetitions it goes on until something is acknowledged.
-            return "resending" in before["troubles"] and old["bytes_acked"] == new["bytes_acked"]
+        if "resending" in before["troubles"] and old["bytes_acked"] == new["bytes_acked"]:
+            return True  # until something is acknowledged: looks may come faster than the repetitions
+        if old["bytes_retrans"] == new["bytes_retrans"]:
+            return False  # as nearly always, and there is nothing to ask
         was, now = self._last.found[number_before].info, self._this.found[number]
         tcp_infos = [path.tcp_info for path in now.subflows if path.tcp_info]
         return bool(was and now.info and mp.is_resending(was, now.info, tcp_infos))
