@@ -52,7 +52,8 @@ static int ask(int fd, struct nlmsghdr *header, void *body, size_t length, uint3
 		parts[request.msg_iovlen++] = (struct iovec){&of_test, sizeof(of_test)};
 		parts[request.msg_iovlen++] = (struct iovec){test, sizeof(test)};
 	}
-	for (i = 0; i < request.msg_iovlen; i++)
+	/* The rest of them are empty. (msg_iovlen is a size_t or an int: it depends on the C library.) */
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		whole += parts[i].iov_len;
 	header->nlmsg_len = (uint32_t)whole;
 	sent = sendmsg(fd, &request, 0);
