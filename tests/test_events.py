@@ -371,6 +371,7 @@ def test_ctrl_c_ends_a_wait_and_nothing_else(mptcp: None) -> None:
 # ---------------------------------------------------------------------------------------------------- forks
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # with threads: that is the point
 @privately
 def test_a_fork_shares_the_events(mptcp: None) -> None:
     """Each goes to whoever reads it; what the child closes stays open in the parent, whose wait goes on."""
@@ -394,6 +395,7 @@ def test_a_fork_shares_the_events(mptcp: None) -> None:
         assert kinds(found + events.read()) == told
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # with threads: that is the point
 @privately
 def test_a_fork_in_the_middle_of_a_read(mptcp: None) -> None:
     """Of another thread: the child's lock is free."""
