@@ -252,10 +252,10 @@ def test_nothing_is_withheld_where_there_is_nothing() -> None:
             destroy(client.getsockname(), client.getpeername())
             until(lambda: of(client).dead and of(accepted).dead, "the end of the path")
             assert mp.mptcp_diag(subflows=True).missing == ()
-            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             has_told = mp.mptcp_diag(subflows=True).missing == ()
             assert has_told
-            if len(mp.mptcp_tcpinfo(accepted)[0]) >= layouts.TCP_INFO_OF_6_18:
+            if len(mp.snapshot(listener).subflows[0].tcp_info) >= layouts.TCP_INFO_OF_6_18:
                 become_nobody()
                 assert mp.mptcp_diag(subflows=True).missing == ()
 
