@@ -12,7 +12,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import IO, Any, NamedTuple
 
 import mptcp_sockopt as mp
@@ -105,9 +105,9 @@ class Recording(NamedTuple):
     """A recording that is being read."""
 
     header: dict[str, Any]
-    lines: Iterator[dict[str, Any]]
+    lines: Generator[dict[str, Any], None, None]
     """Its samples, events and gaps ("missed"), as they are read. A recording that was cut off ends with its
-    last whole line. CannotRun for a line in the middle that is broken."""
+    last whole line. CannotRun for a line in the middle that is broken. close() closes the file."""
 
 
 _LONGEST_HEADER = 1 << 20
@@ -164,7 +164,7 @@ def _is_header(header: Mapping[str, Any]) -> bool:
     )
 
 
-def _lines(file: IO[bytes], name: str, opened: contextlib.ExitStack) -> Iterator[dict[str, Any]]:
+def _lines(file: IO[bytes], name: str, opened: contextlib.ExitStack) -> Generator[dict[str, Any], None, None]:
     number = 1
     with opened:
         yield {}

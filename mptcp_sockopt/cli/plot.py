@@ -64,11 +64,11 @@ def main(argv: Sequence[str]) -> int:
     if os.path.exists(options.file) and not os.path.isfile(options.file):
         raise CannotRun(f"{options.file} is no regular file, and it has to be read twice")
     header, lines = read_recording(options.file)
-    with _as_written(options.file):
+    with contextlib.closing(lines), _as_written(options.file):
         connections = survey(_followed(lines))
     chosen = _chosen(connections, options.connection, options.file)
     header, lines = read_recording(options.file)
-    with _as_written(options.file):
+    with contextlib.closing(lines), _as_written(options.file):
         picture = picture_of(series_of(chosen, header, _followed(lines)))
         drawn = DRAWN[suffix](picture)
     with open(options.output, "wb") as file:

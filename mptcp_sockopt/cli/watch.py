@@ -122,13 +122,14 @@ def _print_samples(options: argparse.Namespace) -> int:
 def _print_recording(options: argparse.Namespace) -> int:
     header, lines = read_recording(options.file)
     samples = 0
-    for record in itertools.chain([header], lines):
-        if record["kind"] == "sample":
-            samples += 1
-            record["connections"] = _with_port(record["connections"], options.port)
-        _write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        if samples == options.samples:
-            break
+    with contextlib.closing(lines):
+        for record in itertools.chain([header], lines):
+            if record["kind"] == "sample":
+                samples += 1
+                record["connections"] = _with_port(record["connections"], options.port)
+            _write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            if samples == options.samples:
+                break
     return PASS
 
 
@@ -307,9 +308,12 @@ class _Replay(_Source):
         self._interval = options.interval
         self.pace = self._name = printable(os.path.basename(options.file))
         self._between: list[tuple[float, dict[str, Any]]] = []
-        self._next = self._read()
-        if self._next is None:
-            raise CannotRun(f"{options.file} has no samples")
+        with contextlib.ExitStack() as failed:
+            failed.callback(self.close)
+            self._next = self._read()
+            if self._next is None:
+                raise CannotRun(f"{options.file} has no samples")
+            failed.pop_all()
         self._shown = self._next
 
     def take(self) -> Sample:
@@ -328,6 +332,9 @@ class _Replay(_Source):
     def go_on(self) -> None:
         if self._next is not None:
             self.due = time.monotonic() + self._gap()
+
+    def close(self) -> None:
+        self._lines.close()
 
     def _gap(self) -> float:
         assert self._next is not None
