@@ -327,7 +327,7 @@ COMMAND: dict[str, Step] = {
             '    Command("hello", "mptcp_sockopt.cli.hello", "greet, and end"),\n',
         ),
     ),
-    "floor": (line("docs/house.md", "cli._outcome cli._table", "cli.hello"),),
+    "floor": (Edit("docs/house.md", "cli.plot cli.doctor", " cli.hello"),),
     "test": (
         Edit(
             "tests/cli/test_hello.py",
