@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from . import _types as t
-from ._border import layouts, lookups, sock_diag
+from ._border import config, layouts, lookups, sock_diag
 from ._connections import MPTCPConnection
 from ._diag_rows import MPTCPDiagMsg
 from ._diag_subflow import DiagSubflow, SubflowFlag
@@ -36,7 +36,7 @@ _ENDING = (TCPState.LAST_ACK, TCPState.CLOSING, TCPState.CLOSE)
 _ANY = bytes(16)
 _KEYS = ("family", "state", "sport", "dport", "src", "inode", "token_loc", "flags", "told", "privileged")
 #: Counters of connections made without MPTCP: while it was suspended, and for lack of a token.
-_WITHOUT = (b"MPCapableSYNTXDisabled", b"MPFallbackTokenInit")
+_WITHOUT = ("MPCapableSYNTXDisabled", "MPFallbackTokenInit")
 _WITHHELD = (
     "before Linux 6.15, only CAP_NET_ADMIN is told ids, flags and tokens of paths, and which connections an "
     "MPTCP listener accepted as TCP or were made while MPTCP was suspended"
@@ -306,10 +306,7 @@ def _were_any_without() -> bool:
     increase.
     """
     try:
-        # As bytes: a codec may not be loaded yet, and cannot be after a chroot.
-        with open("/proc/thread-self/net/netstat", "rb") as file:
-            lines = [line.split() for line in file if line.startswith(b"MPTcpExt:")]
-    except OSError:
+        counters = config.counters()
+    except (OSError, ValueError):  # no /proc; or one that is not the kernel's
         return True
-    counters = dict(zip(*lines, strict=False)) if len(lines) == 2 else {}
-    return any(counters.get(name, b"0") != b"0" for name in _WITHOUT)
+    return any(counters.get(name) for name in _WITHOUT)

@@ -40,8 +40,7 @@ __all__ = [
     "sysctls",
 ]
 
-_SYSCTLS, _COUNTERS = "/proc/sys/net/mptcp", "/proc/thread-self/net/netstat"
-_PREFIX = "MPTcpExt:"
+_SYSCTLS = "/proc/sys/net/mptcp"
 #: Destinations of route(), if none is given. They are reserved for documentation (RFC 5737, RFC 3849), so
 #: they have the route of most of the internet. No packet is sent.
 _ANYWHERE = {socket.AF_INET: "203.0.113.1", socket.AF_INET6: "2001:db8::1"}
@@ -71,12 +70,7 @@ def counters() -> dict[str, int]:
     They count since the namespace was created, and for all of its connections. MPCurrEstab is a current
     value. Which there are depends on the kernel. Empty if it has no MPTCP.
     """
-    with open(_COUNTERS) as file:
-        lines = [line.split()[1:] for line in file if line.startswith(_PREFIX)]
-    if not lines:
-        return {}
-    names, numbers = lines
-    return dict(zip(names, map(int, numbers), strict=True))
+    return config.counters()
 
 
 class Limits(NamedTuple):

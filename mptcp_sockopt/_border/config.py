@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the network namespace of the calling thread is set to, by netlink: path manager, addresses, routes.
+And what the kernel counted in it.
 
 No privilege is needed. OSError has the kernel's errno, or EPROTO for a malformed answer.
 """
@@ -30,6 +31,17 @@ ENDPOINT_FLAGS = {
     name: getattr(lib, f"MPTCP_PM_ADDR_FLAG_{name}")
     for name in ("SIGNAL", "SUBFLOW", "BACKUP", "FULLMESH", "IMPLICIT", "LAMINAR")
 }
+
+
+def counters() -> dict[str, int]:
+    """The MPTcpExt counters, by name. Empty if the kernel has no MPTCP."""
+    # As bytes: a codec may not be loaded yet, and cannot be after a chroot.
+    with open("/proc/thread-self/net/netstat", "rb") as file:
+        lines = [line.split()[1:] for line in file if line.startswith(b"MPTcpExt:")]
+    if not lines:
+        return {}
+    names, values = lines
+    return dict(zip([name.decode() for name in names], map(int, values), strict=True))
 
 
 def limits() -> tuple[int, int]:

@@ -14,6 +14,7 @@ import select
 import socket
 
 import mptcp_sockopt as mp
+from mptcp_sockopt import host
 
 from ._cases import LOOPBACK
 from ._ktap import is_shortage
@@ -80,10 +81,8 @@ def why_no_mptcp(family: int) -> str | None:
 def _connections_without_mptcp() -> int:
     """How many connections blackhole detection (Linux 6.12) made without asking the peer for MPTCP."""
     try:
-        with open("/proc/net/netstat") as file:
-            names, numbers = [line.split() for line in file if line.startswith("MPTcpExt:")]
-        return int(dict(zip(names, numbers, strict=False))["MPCapableSYNTXDisabled"])
-    except (OSError, ValueError, KeyError):
+        return host.counters().get("MPCapableSYNTXDisabled", 0)
+    except (OSError, ValueError):
         return 0
 
 

@@ -29,9 +29,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("(fresh, client, server), strict=True)", "(client, fresh, server), strict=True)"),
     ),
     *of(
-        "mptcp_sockopt/host.py",
+        "mptcp_sockopt/_border/config.py",
         "host",
         ('"/proc/thread-self/net/netstat"', '"/proc/self/net/netstat"'),
+    ),
+    *of(
+        "mptcp_sockopt/host.py",
+        "host",
         ("match = family == socket.AF_INET and bool(endpoint.ifindex)", "match = False"),
         ("    if not indices:", "    if False:"),
         ("if index in wanted:", "if True:"),
