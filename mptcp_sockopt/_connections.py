@@ -290,18 +290,17 @@ class MPTCPConnections:
         return map(self._made, self._index)
 
     def _made(self, entry: tuple[int, ...]) -> MPTCPConnection:
-        length, stride = layouts.DIAG_INFO_AT + self._info_length, sock_diag.stride_of(self._info_length)
-        start = entry[0] * stride
-        msg = None if start < 0 else MPTCPDiagMsg._trusted(self._rows[start : start + length])
-        length = layouts.DIAG_TCP_INFO_AT + self._tcp_info_length
-        stride = sock_diag.subflow_stride_of(self._tcp_info_length)
-        paths = tuple(
-            [
-                DiagSubflow._trusted(self._paths[number * stride : number * stride + length])
-                for number in entry[1:]
-            ]
-        )
-        return MPTCPConnection(msg, paths)
+        msg = None if entry[0] < 0 else self._row(entry[0])
+        return MPTCPConnection(msg, tuple([self._path(number) for number in entry[1:]]))
+
+    def _row(self, number: int) -> MPTCPDiagMsg:
+        start = number * sock_diag.stride_of(self._info_length)
+        return MPTCPDiagMsg._trusted(self._rows[start : start + layouts.DIAG_INFO_AT + self._info_length])
+
+    def _path(self, number: int) -> DiagSubflow:
+        start = number * sock_diag.subflow_stride_of(self._tcp_info_length)
+        end = start + layouts.DIAG_TCP_INFO_AT + self._tcp_info_length
+        return DiagSubflow._trusted(self._paths[start:end])
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("MPTCPConnections cannot be changed")

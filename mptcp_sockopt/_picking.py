@@ -119,7 +119,7 @@ class _Call:
             known = connection.status.value, reason and reason.value, connection.dead
             self._picker._kinds[key] = known
         status, reason_value, dead = known
-        local, remote = self._addresses(family, ends, MPTCPDiagMsg, entry[0])
+        local, remote = self._addresses(family, ends, self._found._row, entry[0])
         return {
             "token": token or None,
             "status": status,
@@ -141,18 +141,18 @@ class _Call:
         key = state, told, flags, token > 0, id, remote_id
         marks = self._picker._marks.get(key)
         if marks is None:
-            path = self._view(DiagSubflow, number)
+            path = self._found._path(number)
             marks = {name: getattr(path, name) for name in (*_PATH, "flags")}
             marks["state"] = state
             marks["flags"] = None if path.flags is None else int(path.flags)
             self._picker._marks[key] = marks
-        local, remote = self._addresses(family, ends, DiagSubflow, number)
+        local, remote = self._addresses(family, ends, self._found._path, number)
         tcp_info = None
         if self._found._tcp_info_length:
             tcp_info = self._tcp_info.finish(dict(zip(self._tcp_info.keys, rest, strict=True)))
         record = {**marks, "local": local, "remote": remote, "tcp_info": tcp_info}
         if self._picker._subflow:
-            path = self._view(DiagSubflow, number)
+            path = self._found._path(number)
             record |= {name: getattr(path, name) for name in self._picker._subflow}
         return record, marks
 
@@ -160,33 +160,23 @@ class _Call:
         key = tuple([self._paths[number][2] for number in entry[1:]])
         order = self._last_orders.get(key)
         if order is None:
-            views = {number: self._view(DiagSubflow, number) for number in entry[1:]}
-            key_of = in_order_of(self._view(MPTCPDiagMsg, entry[0]))
+            views = {number: self._found._path(number) for number in entry[1:]}
+            key_of = in_order_of(self._found._row(entry[0]))
             numbers = sorted(views, key=lambda number: key_of(views[number]))
             order = itemgetter(*[entry.index(number, 1) for number in numbers])
         self._picker._orders[key] = order
         return order(entry)  # type: ignore[no-any-return]
 
     def _addresses(
-        self, family: int, ends: bytes, view: t.Any, number: int
+        self, family: int, ends: bytes, made: t.Callable[[int], MPTCPDiagMsg | DiagSubflow], number: int
     ) -> tuple[list[t.Any], list[t.Any]]:
         key = family, ends
         found = self._picker._ends.get(key) or self._last_ends.get(key)
         if found is None:
-            one = self._view(view, number)
+            one = made(number)
             found = list(one.local), list(one.remote)
         self._picker._ends[key] = found
         return found
-
-    def _view(self, view: t.Any, number: int) -> t.Any:
-        found = self._found
-        if view is MPTCPDiagMsg:
-            rows, stride = found._rows, sock_diag.stride_of(found._info_length)
-            length = layouts.DIAG_INFO_AT + found._info_length
-        else:
-            rows, stride = found._paths, sock_diag.subflow_stride_of(found._tcp_info_length)
-            length = layouts.DIAG_TCP_INFO_AT + found._tcp_info_length
-        return view._trusted(rows[number * stride : number * stride + length])
 
 
 # As mptcp_sockopt/__init__.py does for the names that it imports at once.
