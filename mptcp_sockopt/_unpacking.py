@@ -15,10 +15,8 @@ def several(view: t.Any, *names: str) -> t.Callable[[t.Any], tuple[t.Any, ...]]:
 
     For fields that are read from every subflow at every update. No bit-fields.
     """
-    fields = sorted([view.fields[name] for name in names], key=lambda field: field.place.offset)
-    needed = max([field.needed for field in fields])
-    unpack_from = _unpacker(fields)
-    in_order = itemgetter(*[fields.index(view.fields[name]) for name in names])
+    unpacked, unpack_from, needed = _unpacking(view, names)
+    in_order = itemgetter(*map(unpacked.index, names))
     one_by_one = attrgetter(*names)
     return lambda raw: in_order(unpack_from(raw)) if len(raw) >= needed else one_by_one(raw)
 
@@ -121,13 +119,8 @@ def _unpacking(
     """These fields in the order of the struct, what unpacks them, and the length that it needs."""
     fields = sorted([view.fields[name] for name in names], key=lambda field: field.place.offset)
     needed = max([field.needed for field in fields], default=0)
-    return [field.name for field in fields], _unpacker(fields), needed
-
-
-def _unpacker(fields: t.Iterable[t.Any]) -> t.Callable[[t.Any], tuple[int, ...]]:
-    """unpack_from() of these fields, which are in the order of their offsets."""
     end, form = 0, "="
     for field in fields:
         form += f"{field.place.offset - end}x{field.place.format[1:]}"
         end = field.place.end
-    return struct.Struct(form).unpack_from
+    return [field.name for field in fields], struct.Struct(form).unpack_from, needed

@@ -114,7 +114,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/_unpacking.py",
         "growth fields tracker_replaced",
         (" if len(raw) >= needed else one_by_one(raw)", ""),
-        ("itemgetter(*[fields.index(view.fields[name]) for name in names])", "tuple"),
+        ("itemgetter(*map(unpacked.index, names))", "tuple"),
     ),
     *of(
         "mptcp_sockopt/__init__.py",
