@@ -7,6 +7,7 @@ docs/show.md has every key. Commands that draw connections draw records, live or
 
 from __future__ import annotations
 
+import errno
 import gc
 import time
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import host, processes
 
 from ._outcome import CannotRun
+
+#: Of an OSError of look(): mptcp_diag() was disturbed, and the next look may succeed.
+FOR_NOW = errno.EAGAIN, errno.ENOBUFS
 
 #: What a record holds of MPTCPInfo and TCPInfo, unless it is full.
 INFO_FIELDS = (

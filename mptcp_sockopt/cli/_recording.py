@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 import mptcp_sockopt as mp
 
+from ._looks import FOR_NOW as FOR_NOW
 from ._looks import Looks as Looks
 from ._looks import Sample as Sample
 from ._looks import fields

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import math
 import os
 import select
@@ -21,7 +20,7 @@ import mptcp_sockopt as mp
 
 from ._blocks import counted, size_of
 from ._outcome import PASS, CannotRun, between_samples, need_streams, port, positive
-from ._recording import Looks, Sample, Writer, event_record
+from ._recording import FOR_NOW, Looks, Sample, Writer, event_record
 from ._table import parsed
 
 
@@ -89,10 +88,6 @@ def main(argv: Sequence[str]) -> int:
     return PASS
 
 
-#: mptcp_diag() was disturbed: the next sample may succeed.
-_FOR_NOW = errno.EAGAIN, errno.ENOBUFS
-
-
 class _Recorder:
     """Takes samples at a fixed grid of times, and writes them with the events between them."""
 
@@ -131,7 +126,7 @@ class _Recorder:
                 try:
                     self._write(self._looks.look())
                 except OSError as error:
-                    if error.errno not in _FOR_NOW:
+                    if error.errno not in FOR_NOW:
                         raise
                     self._miss(1)
                 progress()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import itertools
 import json
 import os
@@ -21,10 +20,9 @@ from . import _layout
 from ._blocks import printable
 from ._event_words import in_words, token_of
 from ._outcome import PASS, CannotRun, between_samples, need_streams, port, positive, writing
-from ._recording import Looks, Sample, Writer, event_record, read_recording
+from ._recording import FOR_NOW, Looks, Sample, Writer, event_record, read_recording
 from ._table import parsed
 
-_FOR_NOW = errno.EAGAIN, errno.ENOBUFS  # mptcp_diag() was disturbed: the next look may succeed
 # What a recording that somebody else wrote may raise where it is drawn.
 _NOT_AS_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 _QUIET = 0.1  # seconds after drawing in which events wait, so that many of them do not draw as often
@@ -277,7 +275,7 @@ class _Live(_Source):
         try:
             self._shown = self._looks.look()
         except OSError as error:
-            if self._shown is None or error.errno not in _FOR_NOW:
+            if self._shown is None or error.errno not in FOR_NOW:
                 raise
         self._learn(self._shown)
         self._ticks.advance()
