@@ -78,15 +78,6 @@ def troubled_first(connections: Iterable[Record]) -> list[Record]:
 #: What can be wrong with a connection, from bad to less bad.
 TROUBLES = ("no_path", "resending", "stalled", "fell_back")
 
-_STATUS = {
-    "mptcp": "MPTCP",
-    "fallback": "FALLBACK",
-    "tcp": "TCP",
-    "listening": "LISTENING",
-    "connecting": "CONNECTING",
-    "closed": "CLOSED",
-    "closing": "CLOSING",
-}
 _IN_TOTALS = {
     "mptcp": "MPTCP",
     "fallback": "fell back",
@@ -108,7 +99,7 @@ def counted(number: int, noun: str) -> str:
 
 def _head(connection: Record, width: int) -> list[Line]:
     status = connection["status"]
-    name = _STATUS.get(status) or printable(status).upper()
+    name = printable(status).upper()
     paths = connection["subflows"]
     if status == "listening":
         first = f"{name} at {endpoint(connection['local'])}"
@@ -245,7 +236,8 @@ def host(address: Sequence[Any]) -> str:
 def endpoint(address: Sequence[Any]) -> str:
     """Host and port in their usual notation."""
     name = host(address)
-    return f"[{name}]:{address[1]}" if ":" in name else f"{name}:{address[1]}"
+    port = printable(address[1])  # a recording may have anything there
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def size_of(number: float | None) -> str:

@@ -47,7 +47,7 @@ def token_of(record: Record) -> str:
 
 
 def _end(address: Any) -> str:
-    return printable(endpoint(address)) if address else "?"
+    return endpoint(address) if address else "?"
 
 
 def _path(record: Record) -> str:
