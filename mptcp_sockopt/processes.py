@@ -97,7 +97,7 @@ class Owners(Mapping[int, tuple[Owner, ...] | None]):
 
 
 def owners(inodes: Iterable[int]) -> Owners:
-    """Which processes hold these sockets. Walks through /proc: about 5 us for each descriptor on the machine.
+    """Which processes hold these sockets. Walks through /proc: about 4 us for each descriptor on the machine.
 
     Works across network namespaces. Examining a process needs its uid or CAP_SYS_PTRACE, as for ptrace(2);
     processes outside the PID namespace are not in /proc. A descriptor that one process passes to another
@@ -148,9 +148,8 @@ def _pids() -> list[int]:
 
 def _sockets_of(pid: int, wanted: Container[int] | None = None) -> Iterator[Owner]:
     seen, command = set(), None
-    for tid, folder, descriptors in _tables(pid):
-        for fd in descriptors:
-            inode = _inode(f"{folder}/{fd}")
+    for tid, descriptors in _tables(pid):
+        for fd, inode in descriptors:
             if inode and (wanted is None or inode in wanted) and (fd, inode) not in seen:
                 seen.add((fd, inode))
                 if command is None:
@@ -158,41 +157,43 @@ def _sockets_of(pid: int, wanted: Container[int] | None = None) -> Iterator[Owne
                 yield Owner(pid, fd, command, inode, tid)
 
 
-def _tables(pid: int) -> Iterator[tuple[int, str, list[int]]]:
-    """For each descriptor table of a process: a thread, its folder in /proc, and its descriptors.
+def _tables(pid: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """For each descriptor table of a process: a thread, and the descriptors as _descriptors() gives them.
 
     That is the main thread, which shares its table with the others. If it has ended, it has no table, and its
     folder belongs to root: then each of the other threads.
     """
-    folder = f"/proc/{pid}/fd"
     try:
-        descriptors = _numbers(folder)
+        descriptors = _descriptors(f"/proc/{pid}/fd")
     except PermissionError:
         if not _has_ended(pid):
             raise
         descriptors = []
     if descriptors:
-        yield pid, folder, descriptors
+        yield pid, descriptors
         return
-    for tid in _numbers(f"/proc/{pid}/task"):
-        folder = f"/proc/{pid}/task/{tid}/fd"
+    for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):
         if tid != pid:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-                yield tid, folder, _numbers(folder)
+                yield tid, _descriptors(f"/proc/{pid}/task/{tid}/fd")
 
 
-def _numbers(folder: str) -> list[int]:
-    return sorted(map(int, os.listdir(folder)))
-
-
-def _inode(path: str) -> int:
-    """The inode of the socket behind a descriptor; 0 if it is not a socket, or has been closed."""
+def _descriptors(path: str) -> list[tuple[int, int]]:
+    """Each descriptor in a folder of /proc, and the inode of its socket; 0 if it is none, or has been closed."""
+    # A link is read in two thirds of the time if its path is not looked up from the root.
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        link = os.readlink(path)
+        return [(fd, _inode(fd, folder)) for fd in sorted(map(int, os.listdir(folder)))]
+    finally:
+        os.close(folder)
+
+
+def _inode(fd: int, folder: int) -> int:
+    try:
+        link = os.readlink(str(fd), dir_fd=folder)
     except FileNotFoundError:
         return 0
-    kind, _, inode = link.partition(":")
-    return int(inode.strip("[]")) if kind == "socket" else 0
+    return int(link[len("socket:[") : -1]) if link.startswith("socket:[") else 0
 
 
 def _has_ended(pid: int) -> bool:

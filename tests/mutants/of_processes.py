@@ -61,7 +61,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
         ("        if not _has_ended(pid):\n            raise\n", ""),
         ("        if not _has_ended(pid):\n            raise\n", "        raise\n"),
-        ('for tid in _numbers(f"/proc/{pid}/task"):', "for tid in ():"),
+        ('for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):', "for tid in ():"),
         ("if tid != pid:", "if True:"),
         ('re.sub(r"[^ -~]", "?", file.read().rstrip("\\n"))', "file.read()"),
         ("if option := _hides_processes():", "if option := '':"),
