@@ -16,17 +16,20 @@ namespace. ``import mptcp_sockopt`` does not import this module. Its functions m
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
+import functools
 import os
 import re
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from . import _types as t  # noqa: F401  # the annotations of TCPSocket are resolved here
 from ._border import lingers, listens
 from ._ports import Listener, TCPSocket, listeners, tcp_sockets
+
+if TYPE_CHECKING:
+    import ctypes
 
 T = TypeVar("T")
 
@@ -179,7 +182,7 @@ def _tables(pid: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
 
 
 def _descriptors(path: str) -> list[tuple[int, int]]:
-    """Each descriptor in a folder of /proc, and the inode of its socket; 0 if it is none, or has been closed."""
+    """Each descriptor in a folder of /proc, and the inode of its socket: 0 if it is none, or was closed."""
     # A link is read in two thirds of the time if its path is not looked up from the root.
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -255,8 +258,14 @@ def _refused(error: OSError) -> str:
 _PIDFD_GETFD = 438  # Linux 5.6; the same number on every architecture except alpha
 _PIDFD_THREAD = os.O_EXCL  # Linux 6.9; the kernel defines it this way
 _CLONE_NEWNET = 0x40000000
-# PyDLL keeps the GIL during a call. None of these calls waits, but getting the GIL back may take long.
-_libc = ctypes.PyDLL(None, use_errno=True)
+
+
+@functools.cache
+def _libc() -> ctypes.PyDLL:
+    import ctypes  # an expensive import, which only the functions below need
+
+    # It keeps the GIL during a call. None of these calls waits, but getting the GIL back may take long.
+    return ctypes.PyDLL(None, use_errno=True)
 
 
 @contextlib.contextmanager
@@ -290,9 +299,11 @@ def borrow(owner: Owner) -> Iterator[int]:
 
 
 def _duplicate(owner: Owner) -> int:
+    import ctypes
+
     pidfd = _open(owner)
     try:
-        fd: int = _libc.syscall(_PIDFD_GETFD, pidfd, owner.fd, 0)
+        fd: int = _libc().syscall(_PIDFD_GETFD, pidfd, owner.fd, 0)
         number = ctypes.get_errno()
     finally:
         os.close(pidfd)
@@ -357,7 +368,9 @@ def in_netns(netns: int | str | os.PathLike[str], function: Callable[[], T]) -> 
 
 
 def _setns(fd: int, path: str) -> None:
-    if _libc.setns(fd, _CLONE_NEWNET):
+    import ctypes
+
+    if _libc().setns(fd, _CLONE_NEWNET):
         number = ctypes.get_errno()
         reason = " (needs CAP_SYS_ADMIN)" if number == errno.EPERM else ""
         raise OSError(number, f"setns: {os.strerror(number)}{reason}", path)

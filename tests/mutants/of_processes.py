@@ -83,7 +83,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             "    with ThreadPoolExecutor(1) as thread:\n        return thread.submit(inside).result()",
             "    return inside()",
         ),
-        ("    if _libc.setns(fd, _CLONE_NEWNET):", "    if False:"),
+        ("    if _libc().setns(fd, _CLONE_NEWNET):", "    if False:"),
         (
             "    for pid in pids:\n        try:\n            for owner in",
             "    for pid in pids[:1]:\n        try:\n            for owner in",
