@@ -224,9 +224,12 @@ def _why(reason: str | None) -> str:
 
 def printable(text: object) -> str:
     """Text of a peer, a process or a file, with control and other unusual characters escaped."""
+    told = str(text)
+    if told.isascii() and told.isprintable():  # as nearly always
+        return told
     return "".join(
         character if " " <= character <= "~" else character.encode("unicode_escape").decode()
-        for character in str(text)
+        for character in told
     )
 
 
