@@ -19,6 +19,7 @@ from ..support import DEADLINE, started
 from . import programs
 from .clients import CLIENTS
 from .environment import ALL, NIQUESTS, ROOT, SMALL, Environment, environment, is_small, variables
+from .servers import SERVERS
 
 RECIPES = ROOT / "docs" / "recipes"
 
@@ -110,6 +111,16 @@ class Stage:
         )
         assert run.returncode == 0, run.stderr
         return run.stdout
+
+    @contextlib.contextmanager
+    def serving(self, name: str) -> Iterator[tuple[int, int]]:
+        """The process and the port of a recipe that serves, as a command."""
+        chosen = self.environment_of(SERVERS[name].distribution)
+        command = chosen.command(str(recipe(name).path), "0")
+        with self._started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+            port = re.fullmatch(r"listening on port (\d+)\n", server.stdout.readline())
+            assert port
+            yield server.pid, int(port[1])
 
 
 class Measured:
