@@ -39,25 +39,29 @@ def own(port: int) -> Iterator[socket.socket]:
             sock = socket.socket(fileno=os.dup(number))
         except OSError:  # no socket, or the descriptor of the listing
             continue
-        with sock, contextlib.suppress(OSError):
-            if _is_internet(sock) and sock.getpeername()[1] == port:
+        with sock:
+            try:
+                found = _is_internet(sock) and sock.getpeername()[1] == port
+            except OSError:  # a listener
+                continue
+            if found:
                 yield sock
 
 
-def held(pid: int, client: Any) -> list[str]:
-    """The statuses of the sockets of a process and its children that are connected to a client."""
-    found = []
+def held(pid: int, client: Any) -> Iterator[socket.socket]:
+    """Duplicates of the sockets by which a process or its children are connected to a client."""
     for owner in processes.iter_sockets(pid):
-        with (
-            contextlib.suppress(OSError),
-            processes.borrow(owner) as fd,
-            socket.socket(fileno=os.dup(fd)) as sock,
-        ):
-            if _is_internet(sock) and plain(sock.getpeername()) == plain(client):
-                found.append(mp.status(sock).name)
+        with contextlib.ExitStack() as stack:
+            try:
+                number = stack.enter_context(processes.borrow(owner))
+                sock = stack.enter_context(socket.socket(fileno=os.dup(number)))
+                found = _is_internet(sock) and plain(sock.getpeername()) == plain(client)
+            except OSError:  # a listener, or closed meanwhile
+                continue
+            if found:
+                yield sock
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += held(int(child), client)
-    return found
+        yield from held(int(child), client)
 
 
 def _is_internet(sock: socket.socket) -> bool:

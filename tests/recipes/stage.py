@@ -113,10 +113,10 @@ class Stage:
         return run.stdout
 
     @contextlib.contextmanager
-    def serving(self, name: str) -> Iterator[tuple[int, int]]:
-        """The process and the port of a recipe that serves, as a command."""
+    def serving(self, name: str, *words: str) -> Iterator[tuple[int, int]]:
+        """The process and the port of a recipe that serves. Other words of Python stand before its file."""
         chosen = self.environment_of(SERVERS[name].distribution)
-        command = chosen.command(str(recipe(name).path), "0")
+        command = chosen.command(*words, str(recipe(name).path), "0")
         with self._started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
             port = re.fullmatch(r"listening on port (\d+)\n", server.stdout.readline())
             assert port

@@ -28,5 +28,9 @@ def test_what_both_ends_are(stage: Stage, name: str, mptcp: None) -> None:
                     ask = SERVERS[name].asking(sock)
                     assert (ask(), ask()) == (b"hello", b"hello")
                     client, server = sock.getsockname(), sock.getpeername()
-                    ends = mp.status(sock).name, looked_up(server, client), *held(pid, client)
+                    ends = (
+                        mp.status(sock).name,
+                        looked_up(server, client),
+                        *(mp.status(end).name for end in held(pid, client)),
+                    )
                     assert ends == (protocol.upper(),) * 3
