@@ -41,7 +41,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ('return "backup" if', 'return "ok" if'),
         ("line._replace(text=line.text[:width].rstrip())", "line"),
         ("if remote[1] != peer[1]:", "if False:"),
-        ("default=len(worst))", "default=0)"),
+        ("if troubles else len(_WORST)", "if troubles else 0"),
         ("acked -= 1  # the SYN", "pass"),
         ("if number < 99.95:", "if number < 100:"),
         ('character if " " <= character <= "~" else', "character if True else"),
