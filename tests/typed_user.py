@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, Literal
 
 from typing_extensions import assert_type
@@ -171,6 +172,11 @@ def opened() -> None:
     assert_type(mp.create_connection(("localhost", 80), fallback=False), socket.socket)
     assert_type(mp.create_server(("", 80), reuse_port=True), socket.socket)
     assert_type(mp.create_server(("::1", 0, 0, 0), family=socket.AF_INET6), socket.socket)
+    assert_type(mp.as_tcp(mp.create_socket()), socket.socket)
+    factory: Callable[[tuple[int, int, int, str, Address]], socket.socket] = mp.socket_factory
+    for addr_info in socket.getaddrinfo("localhost", 80):
+        assert_type(mp.socket_factory(addr_info, fallback=False), socket.socket)
+    print(factory)
     socket.socket(socket.AF_INET, socket.SOCK_STREAM, mp.IPPROTO_MPTCP)
     assert_type(mp.__version__, str)
     try:
