@@ -244,6 +244,17 @@ class _Lib:
     def diag_lookup_both(self, fd: int, path: CData, row: CData, family: int, id: CData, /) -> int: ...
     def mptcp_diag_receive(self, fd: int, dump: CData, /) -> int: ...
     def mptcp_diag_parse(self, dump: CData, length: int, /) -> int: ...
+    RUN_MACHINE: Final[int]
+    RUN_CLONE: Final[int]
+    RUN_FILTER: Final[int]
+    RUN_KERNEL: Final[int]
+    RUN_LISTENER: Final[int]
+    RUN_PROC: Final[int]
+    RUN_SETTLE: Final[int]
+    RUN_LOST: Final[int]
+    RUN_NESTED: Final[int]
+    def seccomp_run_begin(self, strict: int, report: int, /) -> int: ...
+    def seccomp_run_exec(self, argv: CData, /) -> int: ...
 
 @final
 @type_check_only

@@ -9,6 +9,8 @@
     mptcp_diag()             every MPTCP connection here; with subflows=True, its paths too
     create_connection(), create_server(), create_socket()
                              like those of the socket module, with MPTCP
+    as_tcp(), socket_factory()
+                             for libraries that accept TCP sockets only, as asyncio
     mptcp_lookup()           one connection, by its two addresses or its token
     mptcp_events()           connections, subflows and addresses that come and go, live
     is_supported()           whether MPTCP sockets can be created here, or why not
@@ -65,7 +67,15 @@ if TYPE_CHECKING:
     from ._picking import ConnectionPicker
     from ._reasons import FallbackReason
     from ._sampler import Sample, Sampler
-    from ._sockets import Support, create_connection, create_server, create_socket, is_supported
+    from ._sockets import (
+        Support,
+        as_tcp,
+        create_connection,
+        create_server,
+        create_socket,
+        is_supported,
+        socket_factory,
+    )
     from ._tracker import Tracker
     from ._troubles import is_resending, is_stalled
     from ._types import Address as Address
@@ -112,6 +122,7 @@ __all__ = [
     "UnsupportedOptionError",
     "Update",
     "__version__",
+    "as_tcp",
     "create_connection",
     "create_server",
     "create_socket",
@@ -128,6 +139,7 @@ __all__ = [
     "mptcp_subflow_addrs",
     "mptcp_tcpinfo",
     "snapshot",
+    "socket_factory",
     "status",
 ]
 
@@ -148,7 +160,15 @@ _LATER = {
     "_reasons": ("FallbackReason",),
     "_events": ("MPTCPEvent", "MPTCPEventKind", "MPTCPEvents", "mptcp_events"),
     "_sampler": ("Sample", "Sampler"),
-    "_sockets": ("Support", "create_connection", "create_server", "create_socket", "is_supported"),
+    "_sockets": (
+        "Support",
+        "as_tcp",
+        "create_connection",
+        "create_server",
+        "create_socket",
+        "is_supported",
+        "socket_factory",
+    ),
     "_tracker": ("Tracker",),
     "_troubles": ("is_resending", "is_stalled"),
     "_types": ("Address", "SocketLike"),

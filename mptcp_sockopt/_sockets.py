@@ -118,6 +118,37 @@ def _set_nodelay(sock: socket.socket) -> None:
             raise
 
 
+def as_tcp(sock: socket.socket) -> socket.socket:
+    """The same kernel socket, as a ``socket.socket`` whose ``proto`` is IPPROTO_TCP.
+
+    For libraries that look at ``proto``: asyncio cannot connect a socket whose ``proto`` is 262, and does not
+    set TCP_NODELAY on it. The kernel's socket remains what it is, and status() says the same. sock is
+    detached, as by socket.detach(): use only the result, which has the same timeout.
+
+    OSError (EOPNOTSUPP) if sock is not a TCP or MPTCP socket, ValueError if it is closed; it is not detached
+    then.
+    """
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"as_tcp() takes a socket.socket, not {type(sock).__name__}")
+    _border.tcp_protocol(_border.descriptor(sock), "as_tcp()")
+    # Of a descriptor that was passed on, the object may name another family.
+    family = sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
+    timeout = sock.gettimeout()
+    tcp = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=sock.detach())
+    tcp.settimeout(timeout)
+    return tcp
+
+
+def socket_factory(addr_info: tuple[int, int, int, str, t.Any], *, fallback: bool = True) -> socket.socket:
+    """An MPTCP socket for an address that getaddrinfo() returned, not connected, with TCP_NODELAY set.
+
+    For libraries that take a function which opens their sockets: aiohttp.TCPConnector(socket_factory=...),
+    aiobotocore, aiohappyeyeballs. They read ``proto``, which is therefore IPPROTO_TCP: see as_tcp().
+    fallback and errors: see create_socket().
+    """
+    return as_tcp(create_socket(addr_info[0], addr_info[1], fallback=fallback))
+
+
 _DEFAULT_TIMEOUT: t.Any = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", object())
 
 
@@ -211,5 +242,13 @@ def create_server(
 
 
 # As mptcp_sockopt/__init__.py does for the names that it imports at once.
-for _public in (Support, create_connection, create_server, create_socket, is_supported):
+for _public in (
+    Support,
+    as_tcp,
+    create_connection,
+    create_server,
+    create_socket,
+    is_supported,
+    socket_factory,
+):
     _public.__module__ = "mptcp_sockopt"

@@ -129,6 +129,76 @@ def test_the_timeout_is_the_default_of_the_socket_module(mptcp: None) -> None:
             assert client.gettimeout() is None
 
 
+@pytest.mark.parametrize("timeout", [None, 0.0, 7.5])
+def test_as_tcp_is_the_same_kernel_socket(family: int, timeout: float | None) -> None:
+    """Whose object says TCP, with the timeout of the one that is detached."""
+    sock = mp.create_socket(family)
+    sock.settimeout(timeout)
+    fd = sock.fileno()
+    with mp.as_tcp(sock) as tcp:
+        assert sock.fileno() == -1
+        assert type(tcp) is socket.socket
+        assert (tcp.fileno(), tcp.gettimeout()) == (fd, timeout)
+        assert (tcp.family, tcp.type, tcp.proto) == (family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        assert os.get_blocking(fd) is (timeout is None)
+        assert mp.is_mptcp(tcp)
+        assert not tcp.get_inheritable()
+
+
+def test_as_tcp_asks_the_kernel_for_the_family(family: int) -> None:
+    """An object made of a descriptor may name another, as uvicorn --fd does; plain TCP passes as well."""
+    for made in (mp.create_socket(family, fallback=False), socket.socket(socket.AddressFamily(family))):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=made.detach()) as wrong:
+            before = mp.status(wrong)
+            with mp.as_tcp(wrong) as tcp:
+                assert (tcp.family, tcp.proto) == (family, socket.IPPROTO_TCP)
+                assert mp.status(tcp) is before
+
+
+def test_as_tcp_refuses_what_is_not_tcp() -> None:
+    """And leaves it as it was."""
+    for family, kind in ((socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_UNIX, socket.SOCK_STREAM)):
+        with socket.socket(family, kind) as sock:
+            with pytest.raises(OSError, match="as_tcp") as caught:
+                mp.as_tcp(sock)
+            assert caught.value.errno == errno.EOPNOTSUPP
+            assert sock.fileno() >= 0
+    with pytest.raises(ValueError, match="closed"):
+        mp.as_tcp(sock)
+    with pytest.raises(TypeError, match="not int"):
+        mp.as_tcp(3)  # type: ignore[arg-type]
+
+
+def test_socket_factory(family: int) -> None:
+    """Of an address of getaddrinfo(), a socket that connects as MPTCP and says that it is TCP."""
+    with mp.create_server((LOOPBACK[socket.AddressFamily(family)], 0), family=family) as server:
+        host, port = server.getsockname()[:2]
+        (addr_info,) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with mp.socket_factory(addr_info) as client, mp.as_tcp(server) as listener:
+            assert (client.proto, nodelay(client)) == (socket.IPPROTO_TCP, 1)
+            client.connect(addr_info[4])
+            with listener.accept()[0] as accepted:
+                for sock in (client, accepted):
+                    assert (mp.status(sock), sock.proto) == (mp.Status.MPTCP, socket.IPPROTO_TCP)
+
+
+def test_socket_factory_where_mptcp_is_refused() -> None:
+    """TCP, or the kernel's error without fallback; what is not TCP is refused, too."""
+
+    def ask() -> None:
+        addr_info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 9))
+        with mp.socket_factory(addr_info) as sock:
+            assert mp.status(sock) is mp.Status.TCP
+        with pytest.raises(OSError) as caught:
+            mp.socket_factory(addr_info, fallback=False)
+        assert caught.value.errno == errno.ENOPROTOOPT
+        with pytest.raises(OSError) as caught:
+            mp.socket_factory((socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", 9)))
+        assert caught.value.errno == errno.EPROTONOSUPPORT
+
+    where_refused([("socket", MPTCP_SOCKETS, errno.ENOPROTOOPT)], ask)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [(mp.create_connection, socket.create_connection), (mp.create_server, socket.create_server)],

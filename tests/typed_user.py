@@ -123,6 +123,7 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     connections = mp.mptcp_diag(subflows=True, port=443)
     assert_type(connections, mp.MPTCPConnections)
     assert_type(mp.ConnectionPicker(info=["token"], tcp_info=("rtt",))(connections), list[dict[str, Any]])
+    assert_type(mp.ConnectionPicker(["token"], shared=True)(connections), list[dict[str, Any]])
     assert_type(connections[:1], tuple[mp.MPTCPConnection, ...])
     for connection in connections:
         assert_type(connection.info, mp.MPTCPInfo | None)
@@ -171,6 +172,11 @@ def opened() -> None:
     assert_type(mp.create_connection(("localhost", 80), fallback=False), socket.socket)
     assert_type(mp.create_server(("", 80), reuse_port=True), socket.socket)
     assert_type(mp.create_server(("::1", 0, 0, 0), family=socket.AF_INET6), socket.socket)
+    assert_type(mp.as_tcp(mp.create_socket()), socket.socket)
+    factory: Callable[[tuple[int, int, int, str, Address]], socket.socket] = mp.socket_factory
+    for addr_info in socket.getaddrinfo("localhost", 80):
+        assert_type(mp.socket_factory(addr_info, fallback=False), socket.socket)
+    print(factory)
     socket.socket(socket.AF_INET, socket.SOCK_STREAM, mp.IPPROTO_MPTCP)
     assert_type(mp.__version__, str)
     try:

@@ -83,6 +83,8 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.create_socket("AF_INET")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.create_connection("localhost", 80)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.create_server(("", 80), fallbak=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    mp.as_tcp(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    mp.socket_factory(socket.AF_INET)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mp.is_supported(sock)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     mp.mptcp_diag(True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     mp.mptcp_events(1 << 20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -192,6 +192,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if error.errno in _SHORTAGES:\n            raise", "pass"),
         ("_REASONS.get(refusal, Support.FORBIDDEN)", "_REASONS.get(refusal, Support.DISABLED)"),
         ("return self is Support.YES", "return True"),
+        ("    tcp.settimeout(timeout)\n", ""),
+        ("family = sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)", "family = sock.family"),
     ),
     *of(
         "mptcp_sockopt/_sampler.py",
