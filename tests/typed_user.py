@@ -123,6 +123,7 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     connections = mp.mptcp_diag(subflows=True, port=443)
     assert_type(connections, mp.MPTCPConnections)
     assert_type(mp.ConnectionPicker(info=["token"], tcp_info=("rtt",))(connections), list[dict[str, Any]])
+    assert_type(mp.ConnectionPicker(["token"], shared=True)(connections), list[dict[str, Any]])
     assert_type(connections[:1], tuple[mp.MPTCPConnection, ...])
     for connection in connections:
         assert_type(connection.info, mp.MPTCPInfo | None)
