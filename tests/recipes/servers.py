@@ -17,7 +17,7 @@ Asking = Callable[[socket.socket], Callable[[], bytes]]  # gives a request over 
 
 def http_asking(sock: socket.socket) -> Callable[[], bytes]:
     connection = http.client.HTTPConnection("localhost")
-    connection.sock = sock
+    connection.sock, connection.auto_open = sock, 0
 
     def ask() -> bytes:
         connection.request("GET", "/")
