@@ -15,6 +15,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import asgi, host, processes, testing, wsgi
+from mptcp_sockopt import aio, host, processes, testing
 
 from .support import Missing, run
 
@@ -34,6 +35,7 @@ CHECKERS: dict[str, tuple[str, ...]] = {"mypy": ("--strict", RIGHT, WRONG), "pyr
         (testing, "testing"),
         (wsgi, "wsgi"),
     ],
+    [(mp, "mp"), (aio, "aio"), (host, "host"), (processes, "processes"), (testing, "testing")],
 )
 @pytest.mark.parametrize("file", [RIGHT, WRONG])
 def test_every_public_name_is_used(file: str, module: ModuleType, name: str) -> None:
