@@ -223,11 +223,9 @@ def test_exit_codes_are_the_programs_or_those_of_env(tmp_path: Path) -> None:
         ([str(tmp_path / "text")], 126, f"{tmp_path}/text: Permission denied"),
         ([str(tmp_path / "text" / "x")], 126, f"{tmp_path}/text/x: Not a directory"),
     ):
-        done = under_run(*command)
+        done = under_run(*command, env={**os.environ, "PATH": "/usr/bin:/bin"})
         assert done.returncode == code, done
-        said = f"mptcp-sockopt run: {said}\n" * bool(said)
-        assert done.stderr.endswith(said)
-        assert said or "TCP" in done.stderr or not done.stderr
+        assert done.stderr.endswith(f"mptcp-sockopt run: {said}\n" if said else "")
 
 
 @pytest.mark.parametrize("words", [[], ["--"], ["--verbose"], ["--no-such", "--", "true"]])
