@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -147,6 +149,24 @@ for _ in numbers:
             assert process.stdout.readline() == f"{int(number)}\n"
         assert process.wait(30) == 0
     gone(supervisor)
+
+
+def test_a_service_manager_hears_the_program(works: None, tmp_path: Path) -> None:
+    """As sd_notify(3): the message comes from the PID that was started."""
+    code = """
+import os, socket
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+    sock.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+"""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(30)
+        manager.bind(path)
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        with started(*RUN, "--", PYTHON, "-c", code, env={**os.environ, "NOTIFY_SOCKET": path}) as process:
+            text, [(_, _, credentials)], _, _ = manager.recvmsg(16, socket.CMSG_SPACE(12))
+    assert text == b"READY=1"
+    assert struct.unpack("=3i", credentials)[0] == process.pid
 
 
 def test_a_daemon_does_not_hold_the_caller(works: None) -> None:
