@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import host, processes, testing
+from mptcp_sockopt import asgi, host, processes, testing, wsgi
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
@@ -149,4 +149,9 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     testing.UnavailableError(1, "").what  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     testing.ChildDiedError(1, "").signal  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     testing.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # For web servers.
+    asgi.MPTCPMiddleware(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    wsgi.client_status([])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    asgi.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    wsgi.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     print(no_socket, no_address, found, kept)
