@@ -56,7 +56,7 @@ def environment(names: tuple[str, ...]) -> Environment:
     with _alone(home):
         if not done.exists():
             shutil.rmtree(home, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", home], check=True)
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
             done.write_text(" ".join(_install(python, names)))
     return Environment(python, frozenset(done.read_text().split()))
 
@@ -82,8 +82,8 @@ def _install(python: Path, names: tuple[str, ...]) -> list[str]:
     """Returns those that the index does not serve, or of whose dependencies it does not serve one."""
     gone: list[str] = []
     while left := [name for name in names if name not in gone]:
-        pip = [str(python), "-m", "pip", "install", "-q", "--only-binary=:all:", "-c", str(CONSTRAINTS)]
-        said = subprocess.run([*pip, *left], capture_output=True, text=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--only-binary=:all:"]
+        said = subprocess.run([*pip, "-c", str(CONSTRAINTS), *left], capture_output=True, text=True)
         if said.returncode == 0:
             break
         words = re.findall(r"(?:No matching distribution found for|Cannot install) (.+)", said.stderr)
