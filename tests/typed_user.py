@@ -11,8 +11,7 @@ from typing import Any, Literal
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import asgi, host, processes, testing, wsgi
-from mptcp_sockopt import aio, host, processes, testing
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 

@@ -13,8 +13,7 @@ import asyncio
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import asgi, host, processes, testing, wsgi
-from mptcp_sockopt import aio, host, processes, testing
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
