@@ -99,7 +99,8 @@ int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump);
 /* Look up one socket, in constant time; single must be set, and room be left. With datagram, the TCP socket with
  * these ends (if there is none, a listener that would take the connection). Otherwise the MPTCP connection whose
  * token is the first word of the cookie. Returns 1, with its record or without if it has no tcp_info, or -errno:
- * ENOENT if there is none. */
+ * ENOENT if there is none, also if the answer is about a socket with other ends. (Of a connection, the caller
+ * compares the token.) */
 int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id);
 
 /* Parse a datagram: turn the length bytes at datagram, or else at records + used, into records. Nothing beyond them is
