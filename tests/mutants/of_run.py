@@ -7,7 +7,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/seccomp_filter.c",
         "cli/run",
-        ("{BPF_IF_EQUAL, 0, 7, AF_INET6}", "{BPF_IF_EQUAL, 8, 7, AF_INET6}"),
+        ("{BPF_IF_EQUAL, 0, 7, AF_INET6}", "{BPF_IF_EQUAL, 0, 7, AF_INET}"),
         ("~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK)", "~(uint32_t)SOCK_CLOEXEC"),
         ("~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK)", "(uint32_t)15"),
         ("{BPF_IF_EQUAL, 0, 1, IPPROTO_TCP}", "{BPF_IF_EQUAL, 0, 1, IPPROTO_MPTCP}"),
