@@ -5,6 +5,7 @@ of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
 of_paths      in the C and Python of connections with their paths
 of_events     in mptcp_events()
+of_aio        in the connections and servers of asyncio
 of_objects    in the modules above them
 of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table
