@@ -273,7 +273,7 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 	struct nlmsghdr header = {
 		.nlmsg_type = SOCK_DIAG_BY_FAMILY,
 		.nlmsg_flags = NLM_F_REQUEST,
-		.nlmsg_seq = dump->sequence,
+		.nlmsg_seq = ++dump->sequence,
 	};
 	struct inet_diag_req_v2 one = {
 		.sdiag_family = (uint8_t)family,
@@ -284,11 +284,40 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 	};
 	int result;
 
-	if (dump->used > dump->size || dump->size - dump->used < MPTCP_DIAG_ROOM)
+	if (dump->size < MPTCP_DIAG_ROOM)
 		return -EINVAL;
+	dump->used = 0;
+	dump->stride = dump->barren = 0;
 	result = ask(fd, &header, &one, sizeof(one), dump->datagram ? 0 : IPPROTO_MPTCP, 0);
 	/* What brings nothing is counted, so this ends. */
 	while (!result)
 		result = mptcp_diag_receive(fd, dump);
+	if (!dump->datagram && dump->used) {
+		uint32_t token;
+
+		memcpy(&token, (uint8_t *)dump->records + sizeof(struct inet_diag_msg) +
+			       offsetof(struct mptcp_info, mptcpi_token), sizeof(token));
+		/* One that ends meanwhile has no token any more. */
+		if (token != id->idiag_cookie[0])
+			dump->used = 0;
+	}
 	return result;
+}
+
+int diag_lookup_both(int fd, struct mptcp_diag_dump *path, struct mptcp_diag_dump *row, int family,
+                     const struct inet_diag_sockid *id)
+{
+	int result = diag_lookup(fd, path, family, id), second;
+	struct diag_subflow subflow;
+	struct inet_diag_sockid token = {.idiag_if = 0};
+
+	row->used = 0;
+	if (result < 0 || !path->used)
+		return result;
+	memcpy(&subflow, path->records, sizeof(subflow));
+	if (!(subflow.told & 1 << MPTCP_SUBFLOW_ATTR_TOKEN_LOC) || !subflow.token_loc)
+		return result;
+	token.idiag_cookie[0] = subflow.token_loc;
+	second = diag_lookup(fd, row, AF_INET, &token);
+	return second < 0 && second != -ENOENT ? second : result;
 }

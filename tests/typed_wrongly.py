@@ -13,7 +13,7 @@ import asyncio
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import aio, host, processes, testing
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
@@ -158,4 +158,9 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     testing.UnavailableError(1, "").what  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     testing.ChildDiedError(1, "").signal  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     testing.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # For web servers.
+    asgi.MPTCPMiddleware(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    wsgi.client_status([])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    asgi.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    wsgi.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     print(no_socket, no_address, found, kept)

@@ -48,7 +48,8 @@ def test_the_first_screen_of_the_readme() -> None:
     assert re.findall(r"```(\w+)", screen) == ["sh", "pycon"]
     assert "pip install mptcp-sockopt\n" in screen
     assert "| I want to | use |" in screen
-    assert len(README.splitlines()) <= 200
+    text = [line for line in README.splitlines() if not re.match(r"\[\w+\]: ", line)]
+    assert len(text) <= 200
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
