@@ -150,13 +150,15 @@ static int settle(struct supervisor *self, int *pair, int report)
 	char number[16] = "";
 	int i, high, null = open("/dev/null", O_RDWR);
 
+	if (null < 0)
+		return failed(RUN_SETTLE, errno);
 	setsid();
 	for (i = 1; i < NSIG; i++)
 		signal(i, SIG_IGN);
 	/* Any of them may have the number of another. */
 	high = fcntl(*pair, F_DUPFD, FIRST_FREE);
 	report = fcntl(report < 0 ? null : report, F_DUPFD, FIRST_FREE);
-	if (null < 0 || high < 0 || report < 0)
+	if (high < 0 || report < 0)
 		return failed(RUN_SETTLE, errno);
 	for (i = 0; i < PAIR; i++)
 		dup2(null, i);

@@ -9,7 +9,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "cli/run",
         ("{BPF_IF_EQUAL, 0, 7, AF_INET6}", "{BPF_IF_EQUAL, 0, 7, AF_INET}"),
         ("~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK)", "~(uint32_t)SOCK_CLOEXEC"),
-        ("~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK)", "(uint32_t)15"),
         ("{BPF_IF_EQUAL, 0, 1, IPPROTO_TCP}", "{BPF_IF_EQUAL, 0, 1, IPPROTO_MPTCP}"),
         ("|| errno != ENOENT)", "|| 0)"),
     ),
@@ -20,11 +19,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("mptcp < 0 ? !strict :", ""),
         ("tcp_protocol(plain) == IPPROTO_MPTCP", "1"),
         ("{SIGPIPE, SIGXFSZ}", "{SIGXFSZ, SIGXFSZ}"),
-    ),
-    *of(
-        "csrc/seccomp_parts.h",
-        "cli/run_process",
-        ("__NR_clone, 0UL,", "__NR_clone, 17UL,"),
     ),
     *of(
         "csrc/seccomp_supervisor.c",
