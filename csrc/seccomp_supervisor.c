@@ -93,13 +93,10 @@ static void answer(struct supervisor *self, const struct seccomp_notif *call)
 			++*counter;
 			return;
 		}
-		/* The program's own limit of descriptors is no reason for another attempt. */
-		if (fd >= 0 && error == EMFILE)
-			reply.error = -error;
 	}
 	if (self->strict)
 		reply.error = -error;
-	if (!reply.error)
+	else
 		reply.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
 	if (control(self->listener, SECCOMP_IOCTL_NOTIF_SEND, &reply))
 		counter = &self->gone;

@@ -29,7 +29,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("? O_CLOEXEC : 0", "? 0 : 0"),
         ("type | SOCK_CLOEXEC,", "SOCK_STREAM | SOCK_CLOEXEC,"),
         ("\tclose(fd);\n\treturn error;", "\treturn error;"),
-        ("if (fd >= 0 && error == EMFILE)", "if (0)"),
         ("\tif (self->strict)", "\tif (0)"),
         ("if (!(calls.revents & POLLIN))\n\t\t\treturn;", "if (0)\n\t\t\treturn;"),
         ("\tsetsid();\n", ""),
