@@ -268,12 +268,42 @@ int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
 	return done;
 }
 
+/* An address as one of IPv6. A socket of either family can have an IPv4 one. */
+static void map_address(uint8_t *mapped, int family, const uint8_t *address)
+{
+	static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+	memcpy(mapped, family == AF_INET ? prefix : address, sizeof(prefix));
+	memcpy(mapped + sizeof(prefix), family == AF_INET ? address : address + sizeof(prefix), 4);
+}
+
+static int is_address(int family, const uint8_t *address, int asked_family, const uint8_t *asked)
+{
+	uint8_t mapped[2][16];
+
+	map_address(mapped[0], family, address);
+	map_address(mapped[1], asked_family, asked);
+	return !memcmp(mapped[0], mapped[1], sizeof(mapped[0]));
+}
+
+/* Whether a TCP socket has the ends that were asked for, or listens. */
+static int has_ends(const struct inet_diag_msg *found, int family, const struct inet_diag_sockid *asked)
+{
+	const struct inet_diag_sockid *id = &found->id;
+
+	return found->idiag_state == TCP_LISTEN ||
+	       (!memcmp(id->idiag_sport, asked->idiag_sport, sizeof(id->idiag_sport)) &&
+		!memcmp(id->idiag_dport, asked->idiag_dport, sizeof(id->idiag_dport)) &&
+		is_address(found->idiag_family, id->idiag_src, family, asked->idiag_src) &&
+		is_address(found->idiag_family, id->idiag_dst, family, asked->idiag_dst));
+}
+
 int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id)
 {
 	struct nlmsghdr header = {
 		.nlmsg_type = SOCK_DIAG_BY_FAMILY,
 		.nlmsg_flags = NLM_F_REQUEST,
-		.nlmsg_seq = dump->sequence,
+		.nlmsg_seq = ++dump->sequence,
 	};
 	struct inet_diag_req_v2 one = {
 		.sdiag_family = (uint8_t)family,
@@ -282,13 +312,51 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 		.idiag_states = UINT32_MAX,
 		.id = *id,
 	};
+	const uint64_t met = dump->met;
 	int result;
 
-	if (dump->used > dump->size || dump->size - dump->used < MPTCP_DIAG_ROOM)
+	if (dump->size < MPTCP_DIAG_ROOM)
 		return -EINVAL;
+	dump->used = 0;
+	dump->stride = dump->barren = 0;
 	result = ask(fd, &header, &one, sizeof(one), dump->datagram ? 0 : IPPROTO_MPTCP, 0);
 	/* What brings nothing is counted, so this ends. */
 	while (!result)
 		result = mptcp_diag_receive(fd, dump);
+	/* The end of a dump. */
+	if (result == 1 && dump->met == met)
+		return -EPROTO;
+	/* It was connected to another peer between the kernel's look-up and its report. */
+	if (dump->used && dump->datagram && !has_ends((const void *)dump->records, family, id)) {
+		dump->used = 0;
+		return -ENOENT;
+	}
+	if (dump->used && !dump->datagram) {
+		uint32_t token;
+
+		memcpy(&token, (uint8_t *)dump->records + sizeof(struct inet_diag_msg) +
+			       offsetof(struct mptcp_info, mptcpi_token), sizeof(token));
+		/* One that ends meanwhile has no token any more. */
+		if (token != id->idiag_cookie[0])
+			dump->used = 0;
+	}
 	return result;
+}
+
+int diag_lookup_both(int fd, struct mptcp_diag_dump *path, struct mptcp_diag_dump *row, int family,
+                     const struct inet_diag_sockid *id)
+{
+	int result = diag_lookup(fd, path, family, id), second;
+	struct diag_subflow subflow;
+	struct inet_diag_sockid token = {.idiag_if = 0};
+
+	row->used = 0;
+	if (result < 0 || !path->used)
+		return result;
+	memcpy(&subflow, path->records, sizeof(subflow));
+	if (!(subflow.told & 1 << MPTCP_SUBFLOW_ATTR_TOKEN_LOC) || !subflow.token_loc)
+		return result;
+	token.idiag_cookie[0] = subflow.token_loc;
+	second = diag_lookup(fd, row, AF_INET, &token);
+	return second < 0 && second != -ENOENT ? second : result;
 }

@@ -4,29 +4,18 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from .._border import seccomp
+from ._program import OURS, ProgramParser, become, say
 from ._table import parsed
 
-OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  # exit codes, as those of env(1)
 _NAME = "mptcp-sockopt run"
 
 
-class _Parser(argparse.ArgumentParser):
-    """One whose usage errors are not mistaken for the program's."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(OURS, f"{self.prog}: error: {message}\n")
-
-
 def parser() -> argparse.ArgumentParser:
-    made = _Parser(
+    made = ProgramParser(
         prog=_NAME,
         usage="%(prog)s [-h] [--verbose] [--strict] -- CMD ...",
         description="Run a program as it is, with MPTCP in the place of TCP: each TCP socket that it or its "
@@ -64,41 +53,14 @@ def main(argv: Sequence[str]) -> int:
         begun = seccomp.begin(strict=options.strict, report=_stderr() if options.verbose else -1)
     except OSError as error:
         goes_on = not (options.strict or isinstance(error, seccomp.BrokenError))
-        _say(f"{error.strerror}; {command[0]} runs on TCP" if goes_on else f"{error.strerror}")
+        say(_NAME, f"{error.strerror}; {command[0]} runs on TCP" if goes_on else f"{error.strerror}")
         if not goes_on:
             return OURS
     else:
         if options.verbose and not begun:
-            _say("an outer run makes the sockets, and counts them")
-    _forget_locale()
-    failed = seccomp.execute(command)
-    _say(f"{command[0]}: {failed.strerror}")
-    return NOT_FOUND if failed.errno == errno.ENOENT else NOT_EXECUTABLE
+            say(_NAME, "an outer run makes the sockets, and counts them")
+    return become(_NAME, command)
 
 
 def _stderr() -> int:
     return sys.stderr.fileno() if sys.stderr else -1
-
-
-def _say(text: str) -> None:
-    """On standard error, if it is open; control characters escaped."""
-    if sys.stderr:
-        print(f"{_NAME}: {_printable(text)}", file=sys.stderr, flush=True)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _forget_locale() -> None:
-    """Take back what Python did to LC_CTYPE, for the C locale (PEP 538), before the program inherits it."""
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            before = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
-    except OSError:
-        return
-    if os.environb.get(b"LC_CTYPE") in (b"C.UTF-8", b"C.utf8", b"UTF-8"):
-        if b"LC_CTYPE" in before:
-            os.environb[b"LC_CTYPE"] = before[b"LC_CTYPE"]
-        else:
-            del os.environb[b"LC_CTYPE"]

@@ -46,7 +46,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     need_streams("stdout")
     options = parsed(parser(), argv)
-    looks = Looks(options.port, options.pid, full=options.json, all_states=options.all_states)
+    looks = Looks(
+        options.port, options.pid, full=options.json, all_states=options.all_states, drawn=not options.json
+    )
     sample = looks.look()
     if options.json:
         print(_json(sample))

@@ -346,5 +346,5 @@ def test_it_is_quick_to_be_loaded() -> None:
     code = "import sys, mptcp_sockopt.cli.run; print(*sorted(sys.modules))"
     loaded = run(sys.executable, "-c", code).stdout.split()
     assert {name for name in loaded if name.startswith("mptcp_sockopt.cli.")} == {
-        f"mptcp_sockopt.cli.{name}" for name in ("_outcome", "_table", "run")
+        f"mptcp_sockopt.cli.{name}" for name in ("_outcome", "_program", "_table", "run")
     }

@@ -3,6 +3,7 @@
 
 of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
+of_clients    in what a server knows of its clients, and the command listen
 of_paths      in the C and Python of connections with their paths
 of_events     in mptcp_events()
 of_objects    in the modules above them
