@@ -43,7 +43,14 @@ HEADERS = (
     "mptcp_diag.h",
     "seccomp_run.h",
 )
-SOURCES = ("csrc/mptcp_sockopt.c", "csrc/mptcp_diag.c", "csrc/mptcp_diag_tcp.c", "csrc/seccomp_run.c")
+SOURCES = (
+    "csrc/mptcp_sockopt.c",
+    "csrc/mptcp_diag.c",
+    "csrc/mptcp_diag_tcp.c",
+    "csrc/seccomp_filter.c",
+    "csrc/seccomp_run.c",
+    "csrc/seccomp_supervisor.c",
+)
 
 # What the sdist contains in addition to the packages: everything in the repository.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")

@@ -69,7 +69,7 @@ def commands(scale: Scale) -> Measured:
         }
         costs = interleave(variants, scale.few, cpu_with_children)
         found.ratios.update(costs.table({"T23": "json / ss", "T23t": "text / ss"}))
-        looks = Looks()
+        looks = Looks(drawn=True)  # as those of watch
         variants = {
             "look": repeated(Looks.look, looks),
             "sample": repeated(record, (Looks(), Writer(lambda line: None))),

@@ -251,6 +251,7 @@ class _Lib:
     RUN_LISTENER: Final[int]
     RUN_PROC: Final[int]
     RUN_SETTLE: Final[int]
+    RUN_SOCKETCALL: Final[int]
     RUN_LOST: Final[int]
     RUN_NESTED: Final[int]
     def seccomp_run_begin(self, strict: int, report: int, /) -> int: ...

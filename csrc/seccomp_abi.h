@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel ABI of seccomp_run.c: <linux/seccomp.h> of Linux 6.6, <linux/filter.h> and <linux/audit.h>. Wheels are
+ * The kernel ABI of seccomp_run.h: <linux/seccomp.h> of Linux 6.6, <linux/filter.h> and <linux/audit.h>. Wheels are
  * built with headers that are older than user notification, and its structs have not changed since.
  *
  * For the C alone: neither cffi nor Python reads this file.
@@ -13,10 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-/*
- * The processor as a filter sees it, and system calls that old headers lack. Where programs make sockets by
- * socketcall(2), a filter cannot see which: 32-bit x86 is left out for that.
- */
+/* The processor as a filter sees it, and system calls that old headers lack. */
 #if defined(__x86_64__) && defined(__LP64__)
 #define MACHINE EM_X86_64
 #define NR_SECCOMP 317
@@ -32,12 +29,15 @@
 #elif defined(__s390x__)
 #define MACHINE EM_S390
 #define NR_SECCOMP 348
+#elif defined(__i386__)
+#define MACHINE EM_386
+#define NR_SECCOMP 354
 #elif defined(__ARM_EABI__)
 #define MACHINE EM_ARM
 #define NR_SECCOMP 383
 #endif
 
-#if defined(__s390x__) && !defined(__NR_socket)
+#if !defined(__NR_socket) && (defined(__s390x__) || defined(__i386__))
 #define __NR_socket 359
 #endif
 
@@ -88,6 +88,7 @@ struct sock_fprog {
 #define SECCOMP_FILTER_FLAG_SPEC_ALLOW 4          /* Linux 4.17 */
 #define SECCOMP_FILTER_FLAG_NEW_LISTENER 8        /* Linux 5.0 */
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV 32 /* Linux 5.19 */
+#define SECCOMP_RET_ERRNO 0x00050000u
 #define SECCOMP_RET_USER_NOTIF 0x7fc00000u
 #define SECCOMP_RET_ALLOW 0x7fff0000u
 #define SECCOMP_USER_NOTIF_FLAG_CONTINUE 1 /* Linux 5.5 */

@@ -18,7 +18,8 @@
 #define RUN_LISTENER 5 /* another program has this process's only listener, as in some containers */
 #define RUN_PROC 6     /* there is no /proc of this PID namespace */
 #define RUN_SETTLE 7   /* /dev/null, or descriptors for the supervisor */
-#define RUN_LOST 8     /* the way of the listener to the supervisor: from now on, socket(2) fails with ENOSYS */
+#define RUN_SOCKETCALL 8 /* the C library makes sockets by socketcall(2): a filter cannot see which */
+#define RUN_LOST 9     /* the way of the listener to the supervisor: from now on, socket(2) fails with ENOSYS */
 
 /* Instead of 0: the sockets of this process already are MPTCP, by an earlier call in an ancestor. */
 #define RUN_NESTED 1

@@ -123,9 +123,8 @@ class _Call:
 
     def connection(self, entry: tuple[int, ...]) -> dict[str, t.Any]:
         family, state, ends, rqueue, uid, inode, *rest = self._rows[entry[0]]
-        values = dict(zip(self._info.keys, rest, strict=True))
-        flags, token = values["flags"], values["token"]
-        info = self._info.finish(values)
+        info = self._info.finish(rest)
+        flags, token = info["flags"], info["token"]
         for name in self._unwanted:
             del info[name]
         paths, kind = [], [state, flags, inode > 0]
@@ -172,7 +171,7 @@ class _Call:
         local, remote = self._addresses(family, ends, self._found._path, number)
         tcp_info = None
         if self._found._tcp_info_length:
-            tcp_info = self._tcp_info.finish(dict(zip(self._tcp_info.keys, rest, strict=True)))
+            tcp_info = self._tcp_info.finish(rest)
         record = {**marks, "local": local, "remote": remote, "tcp_info": tcp_info}
         if self._picker._subflow:
             path = self._found._path(number)

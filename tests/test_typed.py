@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import asgi, host, processes, testing, wsgi
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 from .support import Missing, run
 
@@ -28,6 +28,7 @@ CHECKERS: dict[str, tuple[str, ...]] = {"mypy": ("--strict", RIGHT, WRONG), "pyr
     ("module", "name"),
     [
         (mp, "mp"),
+        (aio, "aio"),
         (asgi, "asgi"),
         (host, "host"),
         (processes, "processes"),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import asgi, host, processes, testing, wsgi
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -187,6 +187,20 @@ def opened() -> None:
         assert_type(error.option, str)
     except mp.MPTCPError as error:
         assert_type(error.option, str)
+
+
+async def looped(accept: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> None:
+    assert_type(await aio.connect("::1", 443, happy_eyeballs_delay=0.25, fallback=False), socket.socket)
+    ends = await aio.open_connection("example.com", "https", ssl=True, limit=1 << 20)
+    assert_type(ends, tuple[asyncio.StreamReader, asyncio.StreamWriter])
+    transport, protocol = await aio.create_connection(asyncio.Protocol, "localhost", 80, nodelay=False)
+    assert_type(transport, asyncio.Transport)
+    assert_type(protocol, asyncio.Protocol)
+    assert_type(await aio.start_server(accept, ["10.0.0.1", "::1"], 80, backlog=5), asyncio.Server)
+    async with await aio.create_server(asyncio.Protocol, None, 80, fallback=False) as server:
+        assert_type(server.is_serving(), bool)
+    assert_type(aio.loop_class(), type[asyncio.SelectorEventLoop])
+    assert_type(aio.loop_class(asyncio.BaseEventLoop), type[asyncio.BaseEventLoop])
 
 
 def whose(inodes: list[int]) -> None:

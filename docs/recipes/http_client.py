@@ -16,6 +16,10 @@ class MPTCPConnection(http.client.HTTPConnection):
         self.sock = mp.create_connection((self.host, self.port), self.timeout, self.source_address)
 
 
+class MPTCPSConnection(http.client.HTTPSConnection, MPTCPConnection):
+    """For https: HTTPSConnection.connect() calls the one above, and then starts TLS."""
+
+
 if __name__ == "__main__":
     url = urlsplit(sys.argv[1])
     connection = MPTCPConnection(url.hostname, url.port, timeout=10)

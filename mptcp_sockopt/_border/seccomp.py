@@ -16,7 +16,9 @@ _WITH_ERRNO = {
     lib.RUN_LOST: "the seccomp listener was lost, and sockets now fail",
 }
 _ALONE = {
-    lib.RUN_MACHINE: "programs of this processor make sockets in a way that a seccomp filter cannot follow",
+    lib.RUN_MACHINE: "no seccomp filter is known for this processor",
+    lib.RUN_SOCKETCALL: "the C library of this processor makes sockets by socketcall(2), which a seccomp "
+    "filter cannot follow",
     lib.RUN_KERNEL: "this kernel's seccomp cannot give a program a socket: Linux 5.14 is needed",
     lib.RUN_LISTENER: "something else already answers for this process's system calls by seccomp, "
     "as some containers do",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import gc
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import mptcp_sockopt as mp
@@ -120,31 +120,24 @@ class Looks:
         troubles = ["no_path"] if picked["dead"] else []
         if before and self._resends(before, info, number):
             troubles.append("resending")
-        known: dict[Any, tuple[dict[str, Any], int | None]] = {}
+        paths, known = picked["subflows"], _Paths()
         # Of a path with nothing outstanding there is nothing to tell.
-        waiting = any(path["tcp_info"] and path["tcp_info"]["unacked"] for path in picked["subflows"])
-        views = this.found[number].subflows if waiting else [None] * len(picked["subflows"])
+        waiting = [path for path in paths if path["tcp_info"] and path["tcp_info"]["unacked"]]
+        views = this.found[number].subflows if waiting else [None] * len(paths)
         was_known = before.paths if before else known
-        paths = [
-            self._path(path, view, was_known, known)
-            for path, view in zip(picked["subflows"], views, strict=True)
-        ]
+        paths = [self._path(path, views[at], was_known, known) for at, path in enumerate(paths)]
         if waiting and any(path["stalled"] for path in paths):
             troubles.append("stalled")
         if picked["status"] == "fallback":
             troubles.append("fell_back")
-        record = {
-            **picked,
-            "state": _STATES.get(state) or str(state),
-            "inode": inode or None,
-            "subflows": paths,
-            "troubles": troubles,
-            "processes": owners,
-            "rates": None,
-        }
+        record = picked.copy()
         del record["dead"]
-        if before:
-            record["rates"] = _rates(before.record, record, this.time - last.time)
+        record["state"] = _STATES.get(state) or str(state)
+        record["inode"] = inode or None
+        record["subflows"] = paths
+        record["troubles"] = troubles
+        record["processes"] = owners
+        record["rates"] = before and _rates(before.record, record, this.time - last.time)
         if self._full and info:
             for name in _SEQUENCES:
                 info[name] = str(info[name])
@@ -152,39 +145,29 @@ class Looks:
         return record
 
     def _path(
-        self,
-        picked: dict[str, Any],
-        view: mp.DiagSubflow | None,
-        was_known: Mapping[Any, tuple[dict[str, Any], int | None]],
-        known: dict[Any, tuple[dict[str, Any], int | None]],
+        self, picked: dict[str, Any], view: mp.DiagSubflow | None, was_known: _Paths, known: _Paths
     ) -> dict[str, Any]:
         """The same of a path. view: of a connection with something outstanding."""
-        last, this = self._last, self._this
         local, now, state = picked["local"], picked["tcp_info"], picked["state"]
-        record = {
-            **picked,
-            "state": _STATES.get(state) or str(state),
-            "interface": self._interfaces.get(local[0]),
-            "stalled": None,
-            "rates": None,
-        }
+        record = picked.copy()
+        record["state"] = _STATES.get(state) or str(state)
+        record["interface"] = self._interfaces.get(local[0])
+        record["stalled"] = record["rates"] = None
         if self._full and record["map_seq"] is not None:
             record["map_seq"] = str(record["map_seq"])
         if now is None:
             return record
-        key = *local, *picked["remote"]
-        was, since = was_known.get(key, _NEVER)
-        if not now["unacked"]:
-            since = None
-        elif view and view.tcp_info:
+        at, key, since = self._this.time, (*local, *picked["remote"]), None
+        was, was_since = was_known.get(key, _NEVER)
+        if now["unacked"] and view and view.tcp_info:
+            since = was_since
             if since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
                 # It may have been outstanding for longer than since this look.
-                since = this.time - 1_000_000 * min(_age(view.tcp_info, name) for name in _AGES)
-            standing = None if was is None else this.time - since
-            record["stalled"] = mp.is_stalled(view.tcp_info, standing)
+                since = at - 1_000_000 * min(_age(view.tcp_info, name) for name in _AGES)
+            record["stalled"] = mp.is_stalled(view.tcp_info, None if was is None else at - since)
         known[key] = now, since
         if was is not None:
-            record["rates"] = _rates_of(was, now, _OF_PATHS, this.time - last.time)
+            record["rates"] = _rates_of(was, now, _OF_PATHS, at - self._last.time)
         return record
 
     def _resends(self, before: _Known, new: dict[str, Any] | None, number: int) -> bool:
@@ -200,6 +183,10 @@ class Looks:
         return bool(was and now.info and mp.is_resending(was, now.info, tcp_infos))
 
 
+#: Paths at a look, by addresses: tcp_info, and since when nothing was acknowledged.
+_Paths = dict[tuple[Any, ...], "tuple[dict[str, Any], int | None]"]
+
+
 class _Known(NamedTuple):
     """A connection at a look, for the next one."""
 
@@ -207,8 +194,7 @@ class _Known(NamedTuple):
     """In what mptcp_diag() returned."""
     picked: dict[str, Any]
     record: dict[str, Any]
-    paths: dict[Any, tuple[dict[str, Any], int | None]]
-    """By addresses: tcp_info, and since when nothing was acknowledged."""
+    paths: _Paths
     idle: bool
     """Whether nothing has changed since the look before, and nothing is outstanding."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -71,18 +72,6 @@ def needs_run() -> None:
         raise Missing(_fault())
 
 
-def supervisors() -> set[int]:
-    """The PIDs of all supervisors of this PID namespace."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            if path.read_text() == "mptcp-run\n":
-                found.add(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 def status_of(pid: int) -> dict[str, str]:
     """Of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -91,8 +80,14 @@ def status_of(pid: int) -> dict[str, str]:
 
 def supervisor_of(pid: int) -> int:
     """The supervisor of the program with this PID, which is its parent."""
-    (found,) = [one for one in supervisors() if status_of(one)["PPid"] == str(pid)]
-    return found
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            status = status_of(int(name))
+            if (status["Name"], status["PPid"]) == ("mptcp-run", str(pid)):
+                found.append(int(name))
+    (supervisor,) = found
+    return supervisor
 
 
 def gone(pid: int) -> None:

@@ -189,9 +189,18 @@ def test_it_knows_how_long_nothing_was_acknowledged(
                     assert waited <= {1_000_000 * ms for ms in range(60_000)}
                     new.look()
                     assert given[-1] is None
+                    assert len(given) == 5
+                    paths.restore(0)
+                    until(lambda: mp.mptcp_tcpinfo(client)[0].unacked == 0, "an ACK")
+                    looks.look()
+                    paths.cut(0)
+                    sent = time.monotonic_ns()
+                    client.sendall(b"lost")
+                    times = [looks.look().monotonic for _ in range(2)]
+                    assert (given[-1] or 0) <= times[-1] - sent + 20_000_000  # ages count in ticks
                     return given
 
-    assert len(in_private_network(look)) == 5
+    assert len(in_private_network(look)) == 7
 
 
 def test_a_path_whose_join_is_not_answered_is_no_stall(mptcp: None) -> None:

@@ -228,10 +228,37 @@ for sock in one, other:
     assert python(code).split() == ["0", "65534", *2 * ["65534", IPPROTO_MPTCP]]
 
 
+UNTRACEABLE = f"import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n{PROTOCOLS}"  # PR_SET_DUMPABLE
+
+
 def test_a_program_that_cannot_be_traced_speaks_mptcp(works: None) -> None:
     """Its namespace files are closed to the supervisor: /proc/PID/net is not."""
-    code = f"import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n{PROTOCOLS}"
-    assert python(code).split() == 2 * [IPPROTO_MPTCP]
+    assert python(UNTRACEABLE).split() == 2 * [IPPROTO_MPTCP]
+
+
+@pytest.mark.parametrize(
+    ("code", "without", "counters"),
+    [
+        (PROTOCOLS, "-sys_ptrace", {"made": 2}),
+        (UNTRACEABLE, "-sys_admin", {"made": 2}),
+        (UNTRACEABLE, "-sys_ptrace", {"passed on": 2, "unreadable": 2}),
+    ],
+    ids=["seen", "untraceable", "hidden"],
+)
+def test_where_proc_hides_processes(works: None, code: str, without: str, counters: dict[str, int]) -> None:
+    """hidepid: only a program that its own user may not trace is hidden from the supervisor."""
+    needs_root()
+    # Group 0 sees all processes. The first process waits for the report: with it, all others are killed.
+    script = f"""
+mount -o remount,hidepid=2 /proc &&
+setpriv --regid {NOBODY} --clear-groups --bounding-set {without} "$@"
+while grep -qs mptcp-run /proc/[0-9]*/comm; do :; done
+"""
+    needs("mount", "mount")
+    before = (needs("unshare", "util-linux"), "-mpf", "--mount-proc", "sh", "-c", script, "sh")
+    done = run(*before, *RUN, "--verbose", "--", PYTHON, "-c", code)
+    assert counted(done.stderr) == counters
+    assert done.stdout.split() == 2 * [IPPROTO_MPTCP if "made" in counters else IPPROTO_TCP]
 
 
 def test_a_nested_run_leaves_it_to_the_outer_one(works: None) -> None:

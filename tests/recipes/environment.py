@@ -56,7 +56,7 @@ def environment(names: tuple[str, ...]) -> Environment:
     with _alone(home):
         if not done.exists():
             shutil.rmtree(home, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", home], check=True)
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
             done.write_text(" ".join(_install(python, names)))
     return Environment(python, frozenset(done.read_text().split()))
 
@@ -79,29 +79,20 @@ def variables(folder: Path) -> dict[str, str]:
 
 
 def _install(python: Path, names: tuple[str, ...]) -> list[str]:
-    """Returns those that the index does not serve."""
+    """Returns those that the index does not serve, or of whose dependencies it does not serve one."""
     gone: list[str] = []
-    while True:
-        left = [name for name in names if name not in gone]
-        pip = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--only-binary=:all:",
-            "-c",
-            str(CONSTRAINTS),
-            *left,
-        ]
-        said = subprocess.run(pip, capture_output=True, text=True)
+    while left := [name for name in names if name not in gone]:
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--only-binary=:all:"]
+        said = subprocess.run([*pip, "-c", str(CONSTRAINTS), *left], capture_output=True, text=True)
         if said.returncode == 0:
-            return gone
-        missing = re.search(r"No matching distribution found for ([\w-]+)", said.stderr)
-        served = [name for name in left if missing and name.partition("[")[0] == missing[1].lower()]
-        if not served:
+            break
+        words = re.findall(r"(?:No matching distribution found for|Cannot install) (.+)", said.stderr)
+        missing = re.findall(r"[\w.-]+", " ".join(words))
+        served = [name for name in left if name.partition("[")[0] in missing]
+        if "Retrying" in said.stderr or not served:  # it did not hear from the index, or something else
             raise NoIndexError(f"pip cannot install the libraries of the recipes: {said.stderr[-2000:]}")
         gone += served
+    return gone
 
 
 @contextlib.contextmanager

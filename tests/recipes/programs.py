@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..support import DEADLINE, needs, started, until
+from ..support import DEADLINE, NOBODY, needs, started, until
 from .environment import Environment
 
 RUN = (sys.executable, "-m", "mptcp_sockopt", "run", "--")
@@ -36,18 +35,20 @@ def _listens(port: int) -> bool:
 
 @contextlib.contextmanager
 def serving(port: int, *command: str, **options: object) -> Iterator[int]:
-    """The port of a server, from when it listens until it has ended."""
+    """The process of a server, from when it listens until it has ended."""
     with (
         tempfile.TemporaryFile("w+") as output,
         started(*command, stdout=output, stderr=subprocess.STDOUT, **options) as server,
     ):
-        until(lambda: _listens(port) or server.poll() is not None, f"{command} to listen")
-        if server.poll() is not None:
-            output.seek(0)
-            raise AssertionError(f"{command} ended: {output.read()}")
-        yield port
-        server.terminate()
-        server.wait(DEADLINE / 2)
+        try:
+            until(lambda: _listens(port) or server.poll() is not None, f"{command} to listen")
+            if server.poll() is not None:
+                output.seek(0)
+                raise AssertionError(f"{command} ended: {output.read()}")
+            yield server.pid
+        finally:
+            server.terminate()  # killed, it would leave its workers
+            server.wait(DEADLINE / 2)
 
 
 @contextlib.contextmanager
@@ -60,20 +61,19 @@ def redis(*prefix: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def postgresql(*prefix: str) -> Iterator[int]:
-    """It refuses to run as root, and is then run as nobody."""
+    """It refuses to run as root: nobody runs it then, but not the prefix, which may be out of his reach."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     programs = found[-1].parent if found else Path(needs("postgres", "postgresql")).parent
-    port, user = (
-        free_port(),
-        pwd.getpwnam("nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name),
-    )
+    port = free_port()
     with tempfile.TemporaryDirectory() as home:
-        os.chown(home, user.pw_uid, user.pw_gid)
-        options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        init = [programs / "initdb", "-D", f"{home}/data", "-A", "trust", "-U", "postgres", "--no-sync"]
-        subprocess.run(init, check=True, stdout=subprocess.DEVNULL, cwd=home, **options)  # type: ignore[call-overload]
+        user: tuple[str, ...] = ()
+        if os.geteuid() == 0:
+            os.chown(home, NOBODY, NOBODY)
+            user = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+        init = [*user, str(programs / "initdb"), "-D", f"{home}/data", "-A", "trust", "-U", "postgres"]
+        subprocess.run([*init, "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=home)
         words = ["-D", f"{home}/data", "-p", str(port), "-h", ",".join(HOSTS), "-k", home, "-c", "fsync=off"]
-        with serving(port, *prefix, str(programs / "postgres"), *words, cwd=home, **options):
+        with serving(port, *prefix, *user, str(programs / "postgres"), *words, cwd=home):
             yield port
 
 

@@ -17,7 +17,7 @@ Asking = Callable[[socket.socket], Callable[[], bytes]]  # gives a request over 
 
 def http_asking(sock: socket.socket) -> Callable[[], bytes]:
     connection = http.client.HTTPConnection("localhost")
-    connection.sock = sock
+    connection.sock, connection.auto_open = sock, 0
 
     def ask() -> bytes:
         connection.request("GET", "/")
@@ -43,13 +43,12 @@ def websocket_asking(sock: socket.socket) -> Callable[[], bytes]:
 
 
 class Server(NamedTuple):
-    """``command`` is for a shell, where there is no program in docs/recipes."""
+    """``command`` is what a shell is told, in docs/recipes, where the recipe is no program of Python."""
 
     title: str  # in the table
     distribution: str  # none for the standard library and for what Debian has
-    hook: str = ""  # of a command: public, private or none
-    command: str = ""
     asking: Asking = http_asking
+    command: str = ""
 
 
 # By the name of the recipe.
@@ -62,7 +61,13 @@ SERVERS = {
     "tornado_server": Server("tornado, server", "tornado"),
     "twisted_server": Server("twisted, server", "twisted"),
     "gevent_server": Server("gevent.pywsgi", "gevent"),
-    "websockets_server": Server("websockets, server", "websockets", asking=websocket_asking),
+    "websockets_server": Server("websockets, server", "websockets", websocket_asking),
+    "granian": Server(
+        "granian",
+        "granian",
+        command="mptcp-sockopt run -- granian --interface asgi --host :: --port 8000 uvicorn_server:app",
+    ),
+    "nginx": Server("nginx", "", command="mptcp-sockopt run -- nginx -p . -c nginx.conf"),
 }
 
 

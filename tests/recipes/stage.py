@@ -7,7 +7,10 @@ import ast
 import contextlib
 import json
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ..support import DEADLINE, started
+from ..support import DEADLINE, needs, started
 from . import programs
 from .clients import CLIENTS
 from .environment import ALL, NIQUESTS, ROOT, SMALL, Environment, environment, is_small, variables
@@ -115,12 +118,34 @@ class Stage:
     @contextlib.contextmanager
     def serving(self, name: str, *words: str) -> Iterator[tuple[int, int]]:
         """The process and the port of a recipe that serves. Other words of Python stand before its file."""
-        chosen = self.environment_of(SERVERS[name].distribution)
+        server = SERVERS[name]
+        chosen = self.environment_of(server.distribution)
+        if server.command:
+            with self._commanded(server.command, chosen) as found:
+                yield found
+            return
         command = chosen.command(*words, str(recipe(name).path), "0")
         with self._started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
             port = re.fullmatch(r"listening on port (\d+)\n", server.stdout.readline())
             assert port
             yield server.pid, int(port[1])
+
+    @contextlib.contextmanager
+    def _commanded(self, command: str, chosen: Environment) -> Iterator[tuple[int, int]]:
+        """The process and the port of a server that a shell starts, in a copy of docs/recipes."""
+        port = programs.free_port()
+        path = f"{chosen.python.parent}:{Path(sys.executable).parent}:{self.variables['PATH']}"
+        with tempfile.TemporaryDirectory() as folder:
+            for source in (*RECIPES.glob("*.py"), *RECIPES.glob("*.conf")):
+                text = source.read_text().replace("8000", str(port))
+                Path(folder, source.name).write_text(text)
+            words = shlex.split(command.replace("8000", str(port)))
+            program = words[words.index("--") + 1]
+            if shutil.which(program, path=path) is None:
+                needs(program, program)
+            variables = {**self.variables, "PATH": path}
+            with programs.serving(port, *words, cwd=folder, env=variables) as pid:
+                yield pid, port
 
 
 class Measured:

@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 import statistics
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ from .stage import Stage, recipe
 
 PAGE = ROOT / "docs" / "programs.md"
 BEGIN, END = "<!-- python -m tests.recipes --write: begin, {} -->\n", "<!-- end -->\n"
-HEAD = "| library | version | hook | TCP_NODELAY | time |\n|---|---|---|---|---|\n"
-ROUNDS, REQUESTS = 21, 50
+HEAD = "| library | version | hook | sets TCP_NODELAY | time |\n|---|---|---|---|---|\n"
+ROUNDS, REQUESTS = 19, 50  # nginx closes after 1,000
 # Runs the program named next with listeners that have no TCP_NODELAY, to see what the server does itself.
 WITHOUT_NODELAY = """
 import functools, runpy, sys, mptcp_sockopt as mp
@@ -38,16 +39,22 @@ class Row(NamedTuple):
     ratio: float | None  # of the time of a request over an open connection: MPTCP / TCP
 
     def __str__(self) -> str:
-        found = recipe(self.name)
         time = "" if self.ratio is None else f"{self.ratio:.2f}"
-        cells = [f"[{self.title}](recipes/{self.name}.py)", self.version, f"{found.hook}, {found.how}"]
-        return f"| {' | '.join([*cells, str(int(self.nodelay)), time])} |\n"
+        if self.name in SERVERS and (command := SERVERS[self.name].command):
+            cells = [self.title, self.version, f"none: `{command}`"]
+        else:
+            found = recipe(self.name)
+            cells = [f"[{self.title}](recipes/{self.name}.py)", self.version, f"{found.hook}, {found.how}"]
+        return f"| {' | '.join([*cells, 'yes' if self.nodelay else 'no', time])} |\n"
 
 
-def version(distribution: str) -> str:
-    """Of the constraints; "stdlib" for the standard library."""
-    if not distribution:
+def version(distribution: str, program: str = "") -> str:
+    """Of the constraints, or what a program says; "stdlib" for the standard library."""
+    if not distribution and not program:
         return "stdlib"
+    if not distribution:
+        said = subprocess.run([program, "-v"], capture_output=True, text=True).stderr
+        return said.strip().rpartition("/")[2]
     found = re.search(
         rf"^{re.escape(distribution)}==(.+)$", CONSTRAINTS.read_text(), re.MULTILINE | re.IGNORECASE
     )
@@ -89,7 +96,13 @@ def server_row(stage: Stage, name: str) -> Row:
         for use in uses:
             measure(use, WARM)
         ratio = _ratio(*(lambda use=use: measure(use, REQUESTS) for use in uses))
-    return Row(name, server.title, version(server.distribution), bool(nodelay), ratio)
+    return Row(
+        name,
+        server.title,
+        version(server.distribution, server.title if server.command else ""),
+        bool(nodelay),
+        ratio,
+    )
 
 
 def rows(stage: Stage) -> Iterator[tuple[str, Row]]:
