@@ -268,6 +268,36 @@ int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump)
 	return done;
 }
 
+/* An address as one of IPv6. A socket of either family can have an IPv4 one. */
+static void map_address(uint8_t *mapped, int family, const uint8_t *address)
+{
+	static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+	memcpy(mapped, family == AF_INET ? prefix : address, sizeof(prefix));
+	memcpy(mapped + sizeof(prefix), family == AF_INET ? address : address + sizeof(prefix), 4);
+}
+
+static int is_address(int family, const uint8_t *address, int asked_family, const uint8_t *asked)
+{
+	uint8_t mapped[2][16];
+
+	map_address(mapped[0], family, address);
+	map_address(mapped[1], asked_family, asked);
+	return !memcmp(mapped[0], mapped[1], sizeof(mapped[0]));
+}
+
+/* Whether a TCP socket has the ends that were asked for, or listens. */
+static int has_ends(const struct inet_diag_msg *found, int family, const struct inet_diag_sockid *asked)
+{
+	const struct inet_diag_sockid *id = &found->id;
+
+	return found->idiag_state == TCP_LISTEN ||
+	       (!memcmp(id->idiag_sport, asked->idiag_sport, sizeof(id->idiag_sport)) &&
+		!memcmp(id->idiag_dport, asked->idiag_dport, sizeof(id->idiag_dport)) &&
+		is_address(found->idiag_family, id->idiag_src, family, asked->idiag_src) &&
+		is_address(found->idiag_family, id->idiag_dst, family, asked->idiag_dst));
+}
+
 int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id)
 {
 	struct nlmsghdr header = {
@@ -282,6 +312,7 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 		.idiag_states = UINT32_MAX,
 		.id = *id,
 	};
+	const uint64_t met = dump->met;
 	int result;
 
 	if (dump->size < MPTCP_DIAG_ROOM)
@@ -292,7 +323,15 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 	/* What brings nothing is counted, so this ends. */
 	while (!result)
 		result = mptcp_diag_receive(fd, dump);
-	if (!dump->datagram && dump->used) {
+	/* The end of a dump. */
+	if (result == 1 && dump->met == met)
+		return -EPROTO;
+	/* It was connected to another peer between the kernel's look-up and its report. */
+	if (dump->used && dump->datagram && !has_ends((const void *)dump->records, family, id)) {
+		dump->used = 0;
+		return -ENOENT;
+	}
+	if (dump->used && !dump->datagram) {
 		uint32_t token;
 
 		memcpy(&token, (uint8_t *)dump->records + sizeof(struct inet_diag_msg) +

@@ -100,7 +100,7 @@ int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump);
  * socket with these ends (if there is none, a listener that would take the connection). Otherwise the MPTCP
  * connection whose token is the first word of the cookie. Its record is the only one then, and the sequence number
  * is the next one. Returns 1, with the record or without if it has no tcp_info or has lost its token, or -errno:
- * ENOENT if there is none. */
+ * ENOENT if there is none, also if the answer is about a socket with other ends. */
 int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id);
 
 /* Look up the TCP socket with these ends into path, which has a datagram; and if it is a subflow with a token, its

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "seccomp_parts.h"
 
-#include <errno.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>

@@ -7,6 +7,7 @@
 #include "seccomp_abi.h"
 #include "seccomp_run.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -23,10 +24,15 @@ static inline pid_t fork_unseen(void)
 	return (pid_t)syscall(__NR_clone, 0UL, 0UL, 0UL, 0UL, 0UL);
 }
 
-/* ioctl(2), whose number is an int in some C libraries. */
+/* ioctl(2), whose number is an int in some C libraries. One that was interrupted has done nothing. */
 static inline int control(int fd, unsigned long number, void *argument)
 {
-	return (int)syscall(__NR_ioctl, fd, number, argument);
+	long result;
+
+	do
+		result = syscall(__NR_ioctl, fd, number, argument);
+	while (result < 0 && errno == EINTR);
+	return (int)result;
 }
 
 /* Filter this thread, and what it starts. Returns a listener, or -1 with errno. */

@@ -5,7 +5,6 @@
 #include "mptcp_sockopt.h"
 #include "seccomp_parts.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
 

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "seccomp_parts.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -129,6 +128,21 @@ static void serve(struct supervisor *self)
 	}
 }
 
+/* What ps shows. With the words of the command, pkill -f would find this process in the program's place. */
+static void name(void)
+{
+	char words[4096];
+	int fd = open("self/cmdline", O_RDONLY);
+	ssize_t length = read(fd, words, sizeof(words));
+
+	close(fd);
+	prctl(PR_SET_NAME, "mptcp-run");
+	if (length < (ssize_t)sizeof("mptcp-run") || memcmp(program_invocation_name, words, (size_t)length))
+		return; /* it was not started with these words */
+	memset(program_invocation_name, 0, (size_t)length);
+	strcpy(program_invocation_name, "mptcp-run");
+}
+
 /* Leave everything of the caller's: session, signals, descriptors, folder. *pair gets another number. Returns 0 or as
  * seccomp_run_begin(). */
 static int settle(struct supervisor *self, int *pair, int report)
@@ -139,7 +153,6 @@ static int settle(struct supervisor *self, int *pair, int report)
 	setsid();
 	for (i = 1; i < NSIG; i++)
 		signal(i, SIG_IGN);
-	prctl(PR_SET_NAME, "mptcp-run");
 	/* Any of them may have the number of another. */
 	high = fcntl(*pair, F_DUPFD, FIRST_FREE);
 	report = fcntl(report < 0 ? null : report, F_DUPFD, FIRST_FREE);
@@ -155,6 +168,7 @@ static int settle(struct supervisor *self, int *pair, int report)
 		return failed(RUN_PROC, errno);
 	if (atoi(number) != syscall(__NR_getpid)) /* getpid() of an old glibc remembers the parent's */
 		return failed(RUN_PROC, ESRCH);
+	name();
 	self->uid = geteuid();
 	return 0;
 }

@@ -22,6 +22,7 @@ from ._shown import host_and_port, short
 
 _NUMBERS = _border.numbers("MPTCP_EVENT_")
 _MOST = 10_000  # events of one read(), so that it ends while they keep coming
+_BARREN = 100  # datagrams without an event, which the kernel does not send
 _LONGEST = (1 << 31) - 1  # ms that poll(2) takes
 
 
@@ -302,9 +303,12 @@ class MPTCPEvents:
 
     def _next(self) -> MPTCPEvent | None:
         """The next event; None if there is none now."""
+        barren = 0
         with self._lock:
             while not self._pending:
                 self._check()
+                if barren > _BARREN:  # so that read() ends
+                    return None
                 try:
                     found = pm_events.receive(self._socket, self._family)
                 except BlockingIOError:
@@ -321,6 +325,7 @@ class MPTCPEvents:
                 else:
                     now = time.monotonic_ns()
                     self._pending.extend([MPTCPEvent(time=now, **parts) for parts in found])
+                    barren += not found
             return self._pending.popleft()
 
     def _check(self) -> None:

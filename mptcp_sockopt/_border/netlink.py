@@ -21,6 +21,7 @@ _MESSAGE, _ATTRIBUTE = packed(*layout("nlmsghdr").values()), packed(*layout("nla
 _GENERIC, _IFADDR = packed(*layout("genlmsghdr").values()), packed(*layout("ifaddrmsg").values())
 _IFINFO = packed(*layout("ifinfomsg").values())
 _TYPE_MASK: int = lib.NLA_TYPE_MASK  # a global: attributes of lib are looked up slowly
+_ATTEMPTS = 10
 _DATAGRAMS = 100  # an answer is one message and an acknowledgement, in one or two datagrams
 
 
@@ -77,10 +78,8 @@ def call(netlink: socket.socket, kind: int, payload: bytes, flags: int = 0) -> b
             kind, body, messages = _cut(messages, _MESSAGE)
             if kind == lib.NLMSG_ERROR:
                 (error,) = numbers("=i", body)
-                if error > 0:
-                    raise broken(f"an error of {error}")
                 if error:
-                    raise OSError(-error, os.strerror(-error))
+                    raise _refused(error)
                 return answer
             answer = body
     raise broken(f"{_DATAGRAMS} datagrams and no acknowledgement")
@@ -100,21 +99,32 @@ def commands(family: int, data: bytes) -> t.Iterator[tuple[int, dict[int, bytes]
 
 
 def dump(netlink: socket.socket, kind: int, payload: bytes) -> list[bytes]:
-    """A request with several answers; returns their payloads. OSError as call()."""
+    """A request with several answers; returns their payloads. OSError as call(), or EAGAIN if what it lists
+    changed during each of several dumps."""
+    for _ in range(_ATTEMPTS):
+        answers = _dumped(netlink, kind, payload)
+        if answers is not None:
+            return answers
+    raise OSError(errno.EAGAIN, f"netlink: the list changed during each of {_ATTEMPTS} dumps")
+
+
+def _dumped(netlink: socket.socket, kind: int, payload: bytes) -> list[bytes] | None:
+    """As dump(), once; None if the list changed meanwhile, so that some may be missing."""
     length = _MESSAGE.size + len(payload)
     netlink.send(_MESSAGE.pack(length, kind, lib.NLM_F_REQUEST | lib.NLM_F_DUMP, 1, 0) + payload)
     answers: list[bytes] = []
+    flags = 0
     for _ in range(_DATAGRAMS):
         messages = netlink.recv(65536)
         while messages:
+            header = messages
             kind, body, messages = _cut(messages, _MESSAGE)
+            flags |= _MESSAGE.unpack_from(header)[2]
             if kind in (lib.NLMSG_ERROR, lib.NLMSG_DONE):
                 (error,) = numbers("=i", body)
-                if error < 0:
-                    raise OSError(-error, os.strerror(-error))
                 if error or kind == lib.NLMSG_ERROR:
-                    raise broken(f"an error of {error}")
-                return answers
+                    raise _refused(error)
+                return None if flags & lib.NLM_F_DUMP_INTR else answers
             answers.append(body)
     raise broken(f"{_DATAGRAMS} datagrams and no end")
 
@@ -134,6 +144,12 @@ def _cut(data: bytes, header: struct.Struct) -> tuple[int, bytes, bytes]:
     if not header.size <= length <= len(data):
         raise broken(f"a length of {length}, with {len(data)} bytes left and a header of {header.size}")
     return kind, data[header.size : length], data[(length + 3) & ~3 :]
+
+
+def _refused(error: int) -> OSError:
+    """The exception for what an answer has in the place of -errno."""
+    is_errno = 0 < -error <= lib.MOST_ERRNO
+    return OSError(-error, os.strerror(-error)) if is_errno else broken(f"an error of {error}")
 
 
 def broken(found: str) -> OSError:

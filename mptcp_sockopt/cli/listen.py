@@ -149,8 +149,6 @@ def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, in
 def _hand_over(listener: socket.socket) -> None:
     """As descriptor 3, in the place of what was there."""
     fd = listener.detach()
-    if fd == FD:
-        os.set_inheritable(fd, True)
-    else:
+    if fd != FD:
         os.dup2(fd, FD)
-        os.close(fd)
+    os.set_inheritable(FD, True)  # not so fd: execve(2) closes it

@@ -116,6 +116,8 @@ def test_descriptors_are_those_of_the_caller() -> None:
     assert done.stdout.count("socket:") == 1
     done = run("sh", "-c", 'exec "$@" >&- 2>&-', "sh", *LISTEN, "127.0.0.1:0", "--", "sh", "-c", "exit 7")
     assert done.returncode == 7
+    done = run("sh", "-c", 'exec "$@" 2>&-', "sh", *LISTEN, "127.0.0.1:0", "--", "./no such command")
+    assert (done.returncode, done.stdout) == (127, "")
 
 
 @pytest.mark.parametrize(

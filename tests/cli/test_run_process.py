@@ -197,6 +197,7 @@ def test_the_supervisor_has_nothing_of_the_callers(works: None) -> None:
         null, listener = "/dev/null", "anon_inode:seccomp notify"
         assert [*descriptors(supervisor).values()] == [null, null, null, null, listener]
         assert os.getsid(supervisor) == supervisor
+        assert Path(f"/proc/{supervisor}/cmdline").read_bytes().strip(b"\0") == b"mptcp-run"
         assert os.readlink(f"/proc/{supervisor}/cwd") == "/proc"
         process.kill()
         process.wait(30)

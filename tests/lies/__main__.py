@@ -35,8 +35,9 @@ from typing import Any, NamedTuple
 
 from mptcp_sockopt import testing
 
-from .readers import BEFORE_6_5, READERS, STALE, Ends, plain
-from .told import ALL_STALE, LIES, OLDER, Telling
+from . import told, told_netlink, told_python, told_rows
+from .readers import BEFORE_6_5, READERS, STALE, VARIATIONS, Ends, plain
+from .told import ALL_STALE, NONE, OLDER, Lie, Telling
 
 HERE = Path(__file__).resolve().parent
 SECONDS, BYTES = 1.0, 64 << 20  # of one pair
@@ -44,15 +45,28 @@ DEADLINE, CPU_DEADLINE = 60.0, 3  # for its child
 MISSING = 3
 RIGHT = ("value", "OSError")  # kinds of outcomes
 
+LIES: dict[str, Lie] = {"nothing": Lie((), NONE)}
+for _lies in (
+    told.of_errnos,
+    told.of_lengths,
+    told.of_values,
+    told.of_names,
+    *told_netlink.ALL,
+    *told_rows.ALL,
+    *told_python.ALL,
+):
+    LIES.update(_lies())
+
 # ----------------------------------------------------------------------------------------------- the liar
 
 
 def build(folder: str) -> str | None:
-    """Compile liar.c: the library's path, or None without a compiler."""
+    """Compile the liar: the library's path, or None without a compiler."""
     library = f"{folder}/liar.so"
     flags = ["-std=gnu11", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{HERE.parents[1] / 'csrc'}"]
+    sources = [str(HERE / name) for name in ("liar.c", "liar_netlink.c")]
     try:
-        subprocess.run(["cc", *flags, "-o", library, str(HERE / "liar.c"), "-ldl"], check=True)
+        subprocess.run(["cc", *flags, "-o", library, *sources, "-ldl"], check=True)
     except FileNotFoundError:
         return None
     return library
@@ -88,7 +102,7 @@ class Liar:
         library = ctypes.CDLL(os.environ["LIAR"])
         self._freeze, self._tell = library.freeze, library.tell
         self._tell.argtypes = [ctypes.c_int] * 3 + [ctypes.c_long] * 3
-        self._was_asked = library.was_asked
+        self._was_asked, self.keep = library.was_asked, library.keep
 
     def tell(self, *tellings: Telling) -> None:
         """These lies and no other; ages are zero."""
@@ -130,18 +144,18 @@ def read(reader: str, ends: Ends) -> Outcome:
 
 def judge(lie: str, reader: str, found: Outcome, truth: Outcome) -> Outcome:
     """found, or why it is wrong."""
-    told = LIES[lie]
+    lied = LIES[lie]
     if reader.startswith("Sampler") and found.kind == truth.kind == "value" and found != truth:
         return judge_rows(lie, reader, found.detail, truth.detail)
     if found.kind == "OSError" and found != truth:
-        return found if found.detail in told.errnos else Outcome("WRONG", f"errno {found.detail}")
-    if reader in told.refused_to:
+        return found if found.detail in lied.errnos else Outcome("WRONG", f"errno {found.detail}")
+    if reader in lied.refused_to:
         return Outcome("WRONG", f"not refused: {str(found.detail)[:150]}")
     if found.kind != "value" or found == truth:
         return found
-    if told.belief and truth.kind == "value":
+    if lied.belief and truth.kind == "value":
         with contextlib.suppress(TypeError, LookupError, ValueError):  # of another form altogether
-            if told.belief(reader, truth.detail, found.detail):
+            if lied.belief(reader, truth.detail, found.detail):
                 return found
     return Outcome("WRONG", f"another value: {str(found.detail)[:150]}")
 
@@ -211,6 +225,7 @@ def in_child(task: Callable[[], Outcome]) -> Outcome:
 def results(short: bool) -> Iterator[tuple[str, dict[str, Outcome]]]:
     """Each lie, and what came of each reader that it concerns. liar.c is preloaded to this process."""
     liar, ends = Liar(), Ends()
+    liar.keep(ends.events.fileno())
 
     def ask(lie: str, reader: str) -> Outcome:
         liar.tell(*[OLDER] * (reader == BEFORE_6_5), *LIES[lie].tellings)
@@ -227,7 +242,7 @@ def results(short: bool) -> Iterator[tuple[str, dict[str, Outcome]]]:
         time.sleep(AGE)
         return {reader: ask("nothing", reader) for reader in READERS}
 
-    lies = {lie: told for lie, told in LIES.items() if not (short and told.variation)}
+    lies = {lie: lied for lie, lied in LIES.items() if not (short and lied.variation)}
     liar.tell()
     ends.look()
     truths = answers()
@@ -235,11 +250,15 @@ def results(short: bool) -> Iterator[tuple[str, dict[str, Outcome]]]:
     while (again := answers()) != truths and time.monotonic() < deadline:
         truths = again
         time.sleep(0.2)  # the last acknowledgements may be on their way
+    told_rows.know(truths["connections"].detail)
+    told_rows.know(truths["mptcp_diag, listening"].detail)
     concerned: dict[str, list[str]] = {lie: [] for lie in lies}
     for reader in READERS:
+        if short and reader in VARIATIONS:
+            continue
         ask("nothing", reader)
-        for lie, told in lies.items():
-            if liar.concern(told.tellings) or not told.tellings:
+        for lie, lied in lies.items():
+            if liar.concern(lied.tellings) or not lied.tellings:
                 concerned[lie].append(reader)
     liar.tell(*ALL_STALE)
     for reader in READERS:
@@ -291,7 +310,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--short", action="store_true", help="leave out variations of a lie")
+    parser.add_argument("--short", action="store_true", help="leave out variations of a lie or a reader")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each lie")
     parser.add_argument(
         "--first", action="store_true", help="with --json: stop after the first lie that misleads"

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import select
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import processes, testing
+from mptcp_sockopt import host, processes, testing
 from mptcp_sockopt._border import abi
 
 STALE = b"\xa5" * 8  # as liar.c fills the buffers
@@ -31,6 +32,8 @@ def plain(value: Any) -> Any:
         return getattr(value, "name", value)
     repr(value), hash(value)
     parts = _timeless(value.asdict())
+    if isinstance(value, mp.MPTCPConnection):
+        parts |= {name: plain(getattr(value, name)) for name in ("row", "subflows", "complete")}
     if isinstance(value, mp.Snapshot):  # these follow from the rest
         parts = {name: part for name, part in parts.items() if not name.startswith("bytes_")}
     for name in ("info", "snapshot"):
@@ -56,6 +59,7 @@ class Ends:
         testing.add_endpoint("127.0.0.2")
         self.listener = mp.create_server(("127.0.0.1", 0), fallback=False)
         self.port = self.listener.getsockname()[1]
+        self.events = mp.mptcp_events()  # of the connection, and never read to the end: see keep() in liar.h
         self.client = mp.create_connection(self.listener.getsockname(), timeout=5, fallback=False)
         self.accepted, _ = self.listener.accept()
         tcp_listener = socket.create_server(("127.0.0.1", 0))
@@ -66,6 +70,13 @@ class Ends:
         self.client.sendall(b"x" * 100)
         self.accepted.recv(100, socket.MSG_WAITALL)
         self._wait_for_subflows()
+        self.token = mp.mptcp_info(self.client).token
+        self.initial, self.joined = [
+            (path.local, path.remote) for path in mp.mptcp_subflow_addrs(self.client)
+        ]
+        self.of_tcp = self.tcp.getsockname(), self.tcp.getpeername()
+        if not select.select([self.events], [], [], 5)[0]:
+            raise TimeoutError("no event comes")
         both = [self.client, self.accepted]
         self.infos, self.fulls = mp.Sampler(both), mp.Sampler(both, full=True)
         self.others = mp.Sampler([self.tcp, self.fallen, self.listener])
@@ -119,6 +130,14 @@ def _dumped(listening: bool) -> Any:
     return sorted(found)
 
 
+def _joined(port: int = 0) -> Any:
+    found = mp.mptcp_diag(subflows=True, port=port)
+    copy = pickle.dumps(found)
+    assert STALE not in copy, "stale bytes in a pickle"
+    assert tuple(found) == tuple(pickle.loads(copy)) == found[:], "they differ by the way to them"
+    return found.missing, tuple(sorted(found, key=lambda one: (one.local, one.remote, one.token or 0)))
+
+
 def _raw(sock: socket.socket, level: int, option: int, size: int) -> Any:
     buffer = bytearray(b"\xee" * (size + 8))
     length = mp.getsockopt_into(sock, level, option, buffer, size)
@@ -157,5 +176,26 @@ READERS: dict[str, Callable[[Ends], Any]] = {
     "mptcp_diag, listening": lambda ends: _dumped(listening=True),
     "listeners": lambda ends: processes.listeners(ends.port),
     "tcp_sockets": lambda ends: sorted(processes.tcp_sockets(ends.port)),
+    "connections": lambda ends: _joined(),
+    "connections of a port": lambda ends: _joined(ends.port),
+    "lookup": lambda ends: mp.mptcp_lookup(*ends.initial),
+    "lookup, no dump": lambda ends: mp.mptcp_lookup(*ends.initial, dump=False),
+    "lookup of a joined path": lambda ends: mp.mptcp_lookup(*ends.joined),
+    "lookup of TCP": lambda ends: mp.mptcp_lookup(*ends.of_tcp),
+    "lookup of nobody": lambda ends: mp.mptcp_lookup(("127.0.0.1", ends.port), ("127.0.0.1", 1)),
+    "lookup of a token": lambda ends: mp.mptcp_lookup(token=ends.token),
+    "lookup of no token": lambda ends: mp.mptcp_lookup(token=1),
+    "events": lambda ends: ends.events.read(),
+    "endpoints": lambda ends: host.endpoints(),
+    "addresses": lambda ends: sorted(host.addresses().items()),
     "is_supported": lambda ends: mp.is_supported(),
 }
+
+#: Much the same as another one: not in the short table.
+VARIATIONS = (
+    "connections of a port",
+    "lookup, no dump",
+    "lookup of TCP",
+    "lookup of nobody",
+    "lookup of no token",
+)

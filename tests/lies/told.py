@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The lies, the errnos that may come of each, and what must be believed of it."""
+"""What a lie is, what must be believed of it, and lies about one socket."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,12 +14,16 @@ from mptcp_sockopt._border import abi
 
 from .readers import plain
 
-# As in liar.c: calls in place of a level, and kinds.
-NAME, PEER, SEND, RECEIVE, SOCKET = -1, -2, -3, -4, -5
+# As in liar.h: calls in place of a level, which requests are meant, and kinds.
+NAME, PEER, SEND, RECEIVE, SOCKET, PYTHON = -1, -2, -3, -4, -5, -6
+ANY, MPTCP_DUMP, TCP_DUMP, SUBFLOW_DUMP, MPTCP_LOOKUP, TCP_LOOKUP = range(6)
+NTH = 10
 (
     FAIL, ANSWER, LENGTH, LONGER, WORD, ROOM, ELEMENT, STALE_ROOM,
-    MESSAGE, SENDER, ORIGIN, SEQUENCE, FLAGS, REPEAT, ENDLESS, INFO,
-) = range(16)  # fmt: skip
+    MESSAGE, SENDER, ORIGIN, SEQUENCE, FLAGS, REPEAT, ENDLESS, SWAP,
+    SIZE, SAID, VALUE, EXTRA, IN_ROW,
+) = range(21)  # fmt: skip
+ROW_SHIFT = 24
 
 Telling = tuple[int, int, int, int, int, int]
 #: From the reader, its value without the lie, and the one with it: whether that is what the lie makes of it.
@@ -289,98 +292,3 @@ def of_names() -> Lies:
             yield f"{name}: errno {number}", Lie((tell(call, 0, FAIL, number),))
         yield f"{name}: EIO", Lie((tell(call, 0, FAIL, errno.EIO),), codes("EIO"))
         yield f"{name}: returns 1", Lie((tell(call, 0, ANSWER, 1),))
-
-
-# --------------------------------------------------------------------------------------------- netlink
-
-OF_MPTCP = ("mptcp_diag", "mptcp_diag, listening")
-DIAG = (*OF_MPTCP, "listeners", "tcp_sockets")
-ROW, NOOP, ERROR, DONE, OVERRUN = 20, 1, 2, 3, 4
-DUMP_INTERRUPTED = 0x10
-
-
-def receive(kind: int, a: int = 0, b: int = 0, times: int = -1) -> Telling:
-    return tell(RECEIVE, 0, kind, a, b, times)
-
-
-def of_calls() -> Lies:
-    """sendmsg(2), and what recvmsg(2) says of a datagram."""
-    for number in NO_ERRNO:
-        yield f"sendmsg: errno {number}", Lie((tell(SEND, 0, FAIL, number),), refused_to=DIAG)
-        yield f"recvmsg: errno {number}", Lie((receive(FAIL, number),), refused_to=DIAG)
-    for code in ("EINTR", "ENOMEM", "ENOBUFS", "ENOSYS", "EPERM"):
-        number = getattr(errno, code)
-        yield f"sendmsg: {code}", Lie((tell(SEND, 0, FAIL, number),), codes(code), refused_to=DIAG)
-        yield f"recvmsg: {code}", Lie((receive(FAIL, number),), codes(code, "EPROTO"), refused_to=DIAG)
-    yield "recvmsg: EINTR twice", Lie((receive(FAIL, errno.EINTR, 0, 2),), NONE)
-    for length in (0, 10, 2**30, -5):
-        yield f"sendmsg: returns {length}", Lie((tell(SEND, 0, ANSWER, length),), refused_to=DIAG)
-    yield "recvmsg: empty for ever", Lie((receive(ANSWER),), refused_to=DIAG)
-    yield "recvmsg: empty once", Lie((receive(ANSWER, 0, 0, 1),))
-    for length in (1, 15, 17, 32769, 70000, 2**30, -5):
-        yield f"recvmsg: length {length}", Lie((receive(LENGTH, length),), refused_to=DIAG)
-    for size in (0, 6):
-        yield f"recvmsg: an address of {size} bytes", Lie((receive(ORIGIN, size),), refused_to=DIAG)
-    another = receive(SENDER, 77)
-    yield "recvmsg: another sender for ever", Lie((receive(MESSAGE, NOOP), another), refused_to=DIAG)
-    yield "recvmsg: another sender alone", Lie((another,), codes("EAGAIN", "EPROTO"), refused_to=DIAG)
-    yield "recvmsg: another sender once", Lie((receive(MESSAGE, DONE, 0, 1), receive(SENDER, 77, 0, 1)), NONE)
-    truncated = receive(FLAGS, socket.MSG_TRUNC)
-    yield "recvmsg: MSG_TRUNC", Lie((truncated,), codes("ENOBUFS"), refused_to=DIAG)
-    yield "recvmsg: MSG_TRUNC once", Lie(((*truncated[:-1], 1),), NONE)
-
-
-def of_messages() -> Lies:
-    """What stands in a datagram."""
-    for kind, name in (
-        (NOOP, "NOOP"),
-        (99, "type 99"),
-        (ROW, "rows of 4 bytes"),
-        (ERROR, "acknowledgements"),
-    ):
-        yield f"recvmsg: {name} for ever", Lie((receive(MESSAGE, kind),), refused_to=DIAG)
-    yield "recvmsg: NOOP once", Lie((receive(MESSAGE, NOOP, 0, 1),), NONE)
-    yield "recvmsg: OVERRUN for ever", Lie((receive(MESSAGE, OVERRUN),), codes("ENOBUFS"), refused_to=DIAG)
-    yield "recvmsg: OVERRUN once", Lie((receive(MESSAGE, OVERRUN, 0, 1),), NONE)
-    yield "recvmsg: an acknowledgement first", Lie((receive(MESSAGE, ERROR, 0, 1),))
-    for kind, name in ((ERROR, "ERROR"), (DONE, "DONE")):
-        for value in (5, -4096, -(2**31)):
-            yield f"recvmsg: {name} {value}", Lie((receive(MESSAGE, kind, value),), refused_to=DIAG)
-        yield (
-            f"recvmsg: {name} EIO",
-            Lie((receive(MESSAGE, kind, -errno.EIO),), codes("EIO"), refused_to=DIAG),
-        )
-    yield (
-        "recvmsg: DONE at once",
-        Lie((receive(MESSAGE, DONE),), belief=lambda reader, truth, found: found == []),
-    )
-    stale = receive(SEQUENCE, 1)
-    yield "recvmsg: stale sequence numbers", Lie((stale,), codes("EAGAIN", "EPROTO"), refused_to=DIAG)
-    yield "recvmsg: stale sequence numbers for ever", Lie((receive(MESSAGE, ROW), stale), refused_to=DIAG)
-    once = receive(MESSAGE, DONE, -5, 1), receive(SEQUENCE, -1, 0, 1)
-    yield "recvmsg: a stale sequence number once", Lie(once, NONE)
-    interrupted = receive(FLAGS, 0, DUMP_INTERRUPTED)
-    yield "recvmsg: always interrupted", Lie((interrupted,), codes("EAGAIN"), refused_to=DIAG)
-    yield "recvmsg: interrupted once", Lie(((*interrupted[:-1], 1),), NONE)
-    yield "recvmsg: rows without end", Lie((receive(REPEAT),), codes("EMSGSIZE"), refused_to=DIAG)
-    yield "recvmsg: no DONE", Lie((receive(ENDLESS),), codes("EAGAIN"), refused_to=DIAG)
-    yield "recvmsg: no DONE once", Lie((receive(ENDLESS, 0, 0, 2),), NONE)
-    for length in (0, 1, 15, 20, 2**31 - 1, 2**32 - 1):
-        lie = Lie(
-            (receive(WORD, MESSAGE_HEADER["nlmsg_len"], length),), codes("EPROTO", "EAGAIN"), refused_to=DIAG
-        )
-        yield f"recvmsg: nlmsg_len {length:#x}", lie
-    first = abi.ffi.sizeof("struct nlmsghdr") + abi.ffi.sizeof("struct inet_diag_msg")
-    for length in (0, 1, 3, 0xFFFF):
-        both = int.from_bytes(struct.pack("=HH", length, 8), sys.byteorder)
-        yield f"recvmsg: nla_len {length:#x}", Lie((receive(WORD, first, both),), refused_to=DIAG)
-    for size in (0, 1, 39, 40, 41, 95, 97, 100, 232, 248, 4000, 5000, -1):
-        room = min(size, abi.lib.MPTCP_INFO_ROOM)
-        belief = info_of(room) if size >= 40 and size % 4 == 0 else None
-        yield f"recvmsg: mptcp_info of {size}", Lie((receive(INFO, size, -1),), belief=belief)
-        yield f"recvmsg: mptcp_info of {size} in row 1", Lie((receive(INFO, size, 1),), refused_to=OF_MPTCP)
-
-
-LIES: dict[str, Lie] = {"nothing": Lie((), NONE)}
-for _lies in (of_errnos, of_lengths, of_values, of_names, of_calls, of_messages):
-    LIES.update(_lies())

@@ -13,6 +13,7 @@ of_host       in what reads the settings of a host, and in the commands check an
 of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings
+of_run        in the command run, and in its C
 __main__      applies them one by one
 """
 

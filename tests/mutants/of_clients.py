@@ -44,7 +44,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/cli/listen.py",
         "cli/listen",
-        ("os.set_inheritable(fd, True)", "pass"),
+        ("os.set_inheritable(FD, True)", "pass"),
         ("os.environ.pop(name, None)", "pass"),
         ("if not any(_PLACE in word for word in command[1:]):", "if True:"),
         ("if not is_every or error.errno not in _NO_IPV6:", "if True:"),
@@ -52,7 +52,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("fallback=not options.no_fallback,", ""),
         ("backlog=options.backlog,", ""),
         ('if os.environ.get("LISTEN_PID") != str(os.getpid()):', "if True:"),
-        ("os.close(fd)", "pass"),
         ("if not mp.is_mptcp(listener):", "if False:"),
     ),
     *of(
