@@ -48,12 +48,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/cli/run.py",
         "cli/run_process cli/run",
-        ("NOT_FOUND if failed.errno == errno.ENOENT else", "NOT_FOUND if failed.errno else"),
         ("not (options.strict or", "not ("),
+        ("_stderr() if options.verbose else -1", "_stderr()"),
+        ("        if options.verbose and not begun:", "        if not begun:"),
+    ),
+    *of(
+        "mptcp_sockopt/cli/_program.py",
+        "cli/run_process cli/run cli/listen",
+        ("NOT_FOUND if failed.errno == errno.ENOENT else", "NOT_FOUND if failed.errno else"),
         ("        self.exit(OURS,", "        self.exit(2,"),
         ("    _forget_locale()\n", ""),
         ('if b"LC_CTYPE" in before:', "if False:"),
-        ("_stderr() if options.verbose else -1", "_stderr()"),
-        ("        if options.verbose and not begun:", "        if not begun:"),
+        ("if sys.stderr:", "if True:"),
     ),
 )
