@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""hypercorn over MPTCP. From a shell: mptcp-sockopt listen [::]:8000 -- hypercorn --bind fd://{fd} module:app
+"""hypercorn over MPTCP. From a shell: mptcp-sockopt listen :8000 -- hypercorn --bind fd://{fd} module:app
 
 Hook: public, --bind fd://.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""uvicorn over MPTCP. From a shell: mptcp-sockopt listen [::]:8000 -- uvicorn --fd {fd} module:app
+"""uvicorn over MPTCP. From a shell: mptcp-sockopt listen :8000 -- uvicorn --fd {fd} module:app
 
 Hook: public, Server.run(sockets=) and --fd.
 """

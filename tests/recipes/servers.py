@@ -62,6 +62,26 @@ SERVERS = {
     "twisted_server": Server("twisted, server", "twisted"),
     "gevent_server": Server("gevent.pywsgi", "gevent"),
     "websockets_server": Server("websockets, server", "websockets", websocket_asking),
+    "uvicorn": Server(
+        "uvicorn",
+        "uvicorn",
+        command="mptcp-sockopt listen :8000 -- uvicorn --fd {fd} uvicorn_server:app",
+    ),
+    "hypercorn": Server(
+        "hypercorn",
+        "hypercorn",
+        command="mptcp-sockopt listen :8000 -- hypercorn --bind fd://{fd} hypercorn_server:app",
+    ),
+    "gunicorn": Server(
+        "gunicorn",
+        "gunicorn",
+        command="mptcp-sockopt listen :8000 -- gunicorn --worker-class gthread waitress_server:app",
+    ),
+    "nginx_listen": Server(
+        "nginx",
+        "",
+        command="mptcp-sockopt listen :8000 -- env 'NGINX={fd};' nginx -p . -c nginx.conf",
+    ),
     "granian": Server(
         "granian",
         "granian",

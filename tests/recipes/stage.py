@@ -140,7 +140,8 @@ class Stage:
                 text = source.read_text().replace("8000", str(port))
                 Path(folder, source.name).write_text(text)
             words = shlex.split(command.replace("8000", str(port)))
-            program = words[words.index("--") + 1]
+            after = words[words.index("--") + 1 :]
+            program = next(word for word in after if word != "env" and "=" not in word)
             if shutil.which(program, path=path) is None:
                 needs(program, program)
             variables = {**self.variables, "PATH": path}

@@ -35,17 +35,18 @@ class Row(NamedTuple):
     name: str
     title: str
     version: str
-    nodelay: bool  # whether the library sets it by itself
+    nodelay: bool | None  # whether the library sets it by itself; None where somebody else has
     ratio: float | None  # of the time of a request over an open connection: MPTCP / TCP
 
     def __str__(self) -> str:
         time = "" if self.ratio is None else f"{self.ratio:.2f}"
         if self.name in SERVERS and (command := SERVERS[self.name].command):
-            cells = [self.title, self.version, f"none: `{command}`"]
+            hook = "public" if " listen " in command else "none"
+            cells = [self.title, self.version, f"{hook}, `{command}`"]
         else:
             found = recipe(self.name)
             cells = [f"[{self.title}](recipes/{self.name}.py)", self.version, f"{found.hook}, {found.how}"]
-        return f"| {' | '.join([*cells, 'yes' if self.nodelay else 'no', time])} |\n"
+        return f"| {' | '.join([*cells, {True: 'yes', False: 'no', None: ''}[self.nodelay], time])} |\n"
 
 
 def version(distribution: str, program: str = "") -> str:
@@ -82,27 +83,30 @@ def client_row(stage: Stage, name: str) -> Row:
 
 def server_row(stage: Stage, name: str) -> Row:
     server = SERVERS[name]
-    with (
-        stage.serving(name, "-c", WITHOUT_NODELAY) as (pid, port),
-        connected("mptcp", "127.0.0.1", port) as sock,
-    ):
-        server.asking(sock)()
-        (nodelay,) = [
-            end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in held(pid, sock.getsockname())
-        ]
     with stage.serving(name) as (_, port), contextlib.ExitStack() as stack:
         ends = [stack.enter_context(connected(protocol, "127.0.0.1", port)) for protocol in ("mptcp", "tcp")]
         uses = [(server.asking(end), end.close) for end in ends]
         for use in uses:
             measure(use, WARM)
         ratio = _ratio(*(lambda use=use: measure(use, REQUESTS) for use in uses))
-    return Row(
-        name,
-        server.title,
-        version(server.distribution, server.title if server.command else ""),
-        bool(nodelay),
-        ratio,
-    )
+    program = server.title if server.command else ""
+    return Row(name, server.title, version(server.distribution, program), _sets_nodelay(stage, name), ratio)
+
+
+def _sets_nodelay(stage: Stage, name: str) -> bool | None:
+    """None where ``mptcp-sockopt listen`` has made the listener, and set it there."""
+    server = SERVERS[name]
+    if " listen " in server.command:
+        return None
+    with (
+        stage.serving(name, "-c", WITHOUT_NODELAY) as (pid, port),
+        connected("mptcp", "127.0.0.1", port) as sock,
+    ):
+        server.asking(sock)()
+        (accepted,) = (
+            end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in held(pid, sock.getsockname())
+        )
+    return bool(accepted)
 
 
 def rows(stage: Stage) -> Iterator[tuple[str, Row]]:
