@@ -58,4 +58,5 @@ MUTATIONS: tuple[Mutation, ...] = (
         ('if os.environ.get("LISTEN_PID") != str(os.getpid()):', "if True:"),
         ("if not mp.is_mptcp(listener):", "if False:"),
     ),
+    *of("mptcp_sockopt/cli/_program.py", "cli/listen", ("if sys.stderr:", "if True:")),
 )
