@@ -93,13 +93,10 @@ static void answer(struct supervisor *self, const struct seccomp_notif *call)
 			++*counter;
 			return;
 		}
-		/* The program's own limit of descriptors is no reason for another attempt. */
-		if (fd >= 0 && error == EMFILE)
-			reply.error = -error;
 	}
 	if (self->strict)
 		reply.error = -error;
-	if (!reply.error)
+	else
 		reply.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
 	if (control(self->listener, SECCOMP_IOCTL_NOTIF_SEND, &reply))
 		counter = &self->gone;
@@ -150,13 +147,15 @@ static int settle(struct supervisor *self, int *pair, int report)
 	char number[16] = "";
 	int i, high, null = open("/dev/null", O_RDWR);
 
+	if (null < 0)
+		return failed(RUN_SETTLE, errno);
 	setsid();
 	for (i = 1; i < NSIG; i++)
 		signal(i, SIG_IGN);
 	/* Any of them may have the number of another. */
 	high = fcntl(*pair, F_DUPFD, FIRST_FREE);
 	report = fcntl(report < 0 ? null : report, F_DUPFD, FIRST_FREE);
-	if (null < 0 || high < 0 || report < 0)
+	if (high < 0 || report < 0)
 		return failed(RUN_SETTLE, errno);
 	for (i = 0; i < PAIR; i++)
 		dup2(null, i);

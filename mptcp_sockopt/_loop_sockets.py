@@ -58,6 +58,8 @@ async def connect(
         try:
             if sources is not None:
                 _bind(sock, [address for kind, address in sources if kind == target[0]])
+            if not 0 <= target[1][1] <= 65535:  # uvloop would connect to another port, the rest of a division
+                raise OverflowError("connect(): port must be 0-65535.")
             await loop.sock_connect(sock, target[1])
         except BaseException:
             sock.close()
@@ -95,7 +97,7 @@ async def _resolved(where: Any, family: int, flags: int) -> list[_Target]:
 
 def _literal(host: Any, port: Any, family: int, flowinfo: int = 0, scope_id: int = 0) -> _Target | None:
     """The address that a numeric host and port are, or None if they are to be looked up."""
-    if not isinstance(host, str) or "%" in host:
+    if host is None or isinstance(host, bytes) or "%" in host:
         return None
     try:
         number = int(port or 0)
@@ -117,8 +119,9 @@ def _interleaved(targets: list[_Target], first: int) -> list[_Target]:
     for target in targets:
         families.setdefault(target[0], []).append(target)
     preferred, *others = families.values()
-    rounds = itertools.zip_longest(preferred[first - 1 :], *others)
-    return preferred[: first - 1] + [target for each in rounds for target in each if target is not None]
+    ahead = first - 1 if first > 1 else 0
+    rounds = itertools.zip_longest(preferred[ahead:], *others)
+    return preferred[:ahead] + [target for each in rounds for target in each if target is not None]
 
 
 def _open(family: int, fallback: bool, nodelay: bool) -> socket.socket:

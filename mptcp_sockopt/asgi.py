@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ._clients import status_between
+from ._clients import Clients
 
 __all__ = ["MPTCPMiddleware"]
 
@@ -35,21 +35,22 @@ class MPTCPMiddleware:
     that the server sees: behind a proxy, of the proxy's connection. None if a proxy's headers have changed
     ``scope["client"]``, for Unix sockets, HTTP/3, and a client that has gone; docs/clients.md lists all.
 
-    Thread rule: nothing changes after __init__(), so any thread and event loop may use it at any time.
+    It keeps a netlink socket, which the first request opens in the network namespace of its thread, and a
+    forked process opens again. Thread rule: any thread and event loop may use it at any time.
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
+        self._clients = Clients()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            extensions = {**(scope.get("extensions") or {}), "mptcp": {"status": _status(scope)}}
+            extensions = {**(scope.get("extensions") or {}), "mptcp": {"status": self._status(scope)}}
             scope = {**scope, "extensions": extensions}
         await self.app(scope, receive, send)
 
-
-def _status(scope: Scope) -> str | None:
-    if scope.get("http_version") == "3":  # by UDP
-        return None
-    found = status_between(scope.get("server"), scope.get("client"))
-    return None if found is None else found.value
+    def _status(self, scope: Scope) -> str | None:
+        if scope.get("http_version") == "3":  # by UDP
+            return None
+        found = self._clients.status(scope.get("server"), scope.get("client"))
+        return None if found is None else found.value

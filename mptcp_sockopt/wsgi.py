@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._clients import status_between
+from ._clients import Clients
 from ._sockopt import Status, status
 
 __all__ = ["client_status"]
@@ -42,4 +42,4 @@ def client_status(environ: Mapping[str, Any]) -> Status | None:
         client = environ["REMOTE_ADDR"], int(environ["REMOTE_PORT"])
     except (KeyError, TypeError, ValueError):
         return None
-    return status_between(server, client)
+    return Clients().status(server, client)

@@ -201,6 +201,16 @@ def test_names_and_several_addresses(base: Loop, mptcp: None) -> None:
     run(base, main)
 
 
+def test_an_address_that_is_not_here_is_left_out(mptcp: None) -> None:
+    """As asyncio does from Python 3.12 on: its family may be switched off."""
+
+    async def main() -> list[str]:
+        async with await aio.create_server(asyncio.Protocol, ["192.0.2.1", "127.0.0.1"], 0) as server:
+            return [sock.getsockname()[0] for sock in server.sockets]
+
+    assert in_private_network(lambda: run(asyncio.SelectorEventLoop, main)) == ["127.0.0.1"]
+
+
 @pytest.mark.parametrize("nowhere", [None, ""])
 def test_a_server_of_every_address(base: Loop, nowhere: str | None, mptcp: None) -> None:
     """Without a host, a socket of each family on its own: IPv4 clients keep their addresses."""
@@ -210,6 +220,9 @@ def test_a_server_of_every_address(base: Loop, nowhere: str | None, mptcp: None)
             families = {sock.family: sock.getsockname()[:2] for sock in server.sockets}
             assert families[socket.AF_INET][0] == "0.0.0.0"
             assert families.get(socket.AF_INET6, ("::", 0))[0] == "::"
+            for one in server.sockets:
+                if one.family == socket.AF_INET6:
+                    assert one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
             sock = await aio.connect("127.0.0.1", families[socket.AF_INET][1])
             assert mp.status(sock) is mp.Status.MPTCP
             sock.close()

@@ -4,21 +4,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
 import re
 import resource
 import socket
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import testing
+from mptcp_sockopt import processes, testing
 from mptcp_sockopt._border import lookups
-from mptcp_sockopt._clients import status_between
+from mptcp_sockopt._clients import Clients
 
 from .support import (
+    DEADLINE,
     LOOPBACK,
+    at_work,
     connected,
     exchange,
     fallback_pair,
@@ -34,6 +40,10 @@ from .test_lookup import no_dump
 @pytest.fixture(autouse=True)
 def _mptcp(mptcp: None) -> None:
     """Every test here needs MPTCP."""
+
+
+def status_between(server: Any, client: Any) -> mp.Status | None:
+    return Clients().status(server, client)
 
 
 def by_addresses(sock: socket.socket) -> mp.Status | None:
@@ -240,3 +250,73 @@ def test_without_a_descriptor() -> None:
             assert (found, status_between(*ends)) == (None, mp.Status.MPTCP)
 
     in_private_network(look)
+
+
+# ------------------------------------------------------------------------------------------ what is kept
+
+
+def netlinks() -> int:
+    """How many netlink sockets this process has."""
+    found = 0
+    for owner in processes.iter_sockets(os.getpid()):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(owner.fd)) as sock:
+            found += sock.family == socket.AF_NETLINK
+    return found
+
+
+def test_a_netlink_socket_is_kept_and_closed_at_the_end() -> None:
+    """One for one thread, without a warning; few however many threads asked at a time."""
+
+    def ask(ends: tuple[mp.Address, mp.Address]) -> None:
+        clients = Clients()
+        assert netlinks() == 0
+        for _ in range(3):
+            assert clients.status(*ends) is mp.Status.MPTCP
+            assert netlinks() == 1
+        with contextlib.ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(at_work(lambda: [clients.status(*ends) for _ in range(50)]))
+        assert 1 <= netlinks() <= 8
+
+    def look() -> None:
+        with mptcp_pair(socket.AF_INET) as (_, accepted), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ask((accepted.getsockname(), accepted.getpeername()))
+            assert netlinks() == 0
+
+    in_private_network(look)
+
+
+def test_a_forked_process_asks_by_itself(family: int) -> None:
+    """Parent and child at the same time: neither gets the other's answers."""
+    with mptcp_pair(family) as (_, one), tcp_pair(family) as (_, other):
+        clients = Clients()
+        wanted = {one: mp.Status.MPTCP, other: mp.Status.TCP}
+
+        def ask() -> int:
+            wrong = 0
+            for _ in range(200):
+                for sock, status in wanted.items():
+                    found = clients.status(sock.getsockname()[:2], sock.getpeername()[:2])
+                    wrong += found is not status
+            return wrong
+
+        assert ask() == 0
+        with testing.Child(ask) as first, testing.Child(ask) as second:
+            assert (ask(), first.result(DEADLINE), second.result(DEADLINE)) == (0, 0, 0)
+
+
+def test_after_an_error_the_next_question_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket of the one that failed is not used again."""
+    with mptcp_pair(socket.AF_INET) as (_, accepted):
+        ends = accepted.getsockname(), accepted.getpeername()
+        clients = Clients()
+        assert clients.status(*ends) is mp.Status.MPTCP
+        with monkeypatch.context() as patch:
+
+            def fail(*_: Any) -> Any:
+                raise OSError(errno.ENOBUFS, "lost")
+
+            patch.setattr(lookups.Asker, "both", fail)
+            assert clients.status(*ends) is None
+        assert clients.status(*ends) is mp.Status.MPTCP

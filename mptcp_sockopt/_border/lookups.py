@@ -57,21 +57,28 @@ _free: deque[_Memory] = deque(maxlen=2)
 
 
 class Asker:
-    """A netlink socket for some look-ups. Use it with ``with``, in one thread.
+    """A netlink socket for look-ups, in the network namespace of this thread. It is to be closed.
 
-    OSError for an answer that no kernel gives. A kernel without MPTCP's table has no connection in it.
+    One call at a time, and not in a forked process: its answers would be the parent's. OSError for an answer
+    that no kernel gives. A kernel without MPTCP's table has no connection in it.
     """
 
-    def __enter__(self) -> t.Self:
+    def __init__(self) -> None:
         self._netlink = opened(CALL)
         self._fd = self._netlink.fileno()
         try:
             self._memory = _free.pop()
         except IndexError:
             self._memory = _Memory()
+
+    def __enter__(self) -> t.Self:
         return self
 
     def __exit__(self, *of: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Once."""
         self._netlink.close()
         _free.append(self._memory)
 

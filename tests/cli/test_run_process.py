@@ -137,6 +137,8 @@ signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 print("ready", flush=True)
 for _ in numbers:
     print(int(signal.sigwait(numbers)), flush=True)
+import socket
+print(socket.socket().getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL), flush=True)
 """
     numbers = (signal.SIGWINCH, signal.SIGUSR1, signal.SIGQUIT)
     with started(*RUN, "--", PYTHON, "-c", code, stdout=subprocess.PIPE) as process:
@@ -147,6 +149,7 @@ for _ in numbers:
             process.send_signal(number)
             os.kill(supervisor, number)
             assert process.stdout.readline() == f"{int(number)}\n"
+        assert process.stdout.readline() == f"{IPPROTO_MPTCP}\n"
         assert process.wait(30) == 0
     gone(supervisor)
 

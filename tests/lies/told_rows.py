@@ -97,7 +97,14 @@ def of_requests() -> Lies:
             f"{name}: ERROR ENOENT",
             Lie((receive(MESSAGE, ERROR, -errno.ENOENT, which=which),), belief=less),
         )
-        yield f"{name}: the other end's", Lie((tell(SEND, which, SWAP),), belief=less)
+    yield "look-ups of TCP: the other end's", Lie((tell(SEND, TCP_LOOKUP, SWAP),), belief=less)
+    for what, telling, code in (
+        ("interrupted", receive(FLAGS, 0, DUMP_INTERRUPTED, which=SUBFLOW_DUMP), "EAGAIN"),
+        ("MSG_TRUNC", receive(FLAGS, socket.MSG_TRUNC, which=SUBFLOW_DUMP), "ENOBUFS"),
+        ("no DONE", receive(ENDLESS, which=SUBFLOW_DUMP), "EAGAIN"),
+        ("rows without end", receive(REPEAT, which=SUBFLOW_DUMP), "EMSGSIZE"),
+    ):
+        yield f"each dump of TCP: {what}", Lie((telling,), codes(code), refused_to=JOINED)
 
 
 # --------------------------------------------------------------------------------------- beliefs about rows
@@ -150,11 +157,17 @@ def strictly(of_path: Change, of_row: Change = unchanged) -> Belief:
 
 
 def loosely(*of_path: Change, of_row: Change = unchanged) -> Belief:
-    """Known rows and paths, or fewer, as they are or as the lie makes them, however joined."""
+    """Known rows and paths, or fewer, as they are or as the lie makes them, however joined.
+
+    Of a look-up, the row that is looked for, and its path unless it took a dump.
+    """
 
     def believed(reader: str, truth: Any, found: Any) -> bool:
+        looked_up = reader.startswith("lookup")
+        dumped = not looked_up or (found is not None and found[1]["complete"])
         for name, changes in (("row", (of_row,)), ("subflows", of_path)):
-            known = KNOWN[name]
+            is_any = dumped if name == "subflows" else not looked_up
+            known = KNOWN[name] if is_any else _raw(truth, name)
             if not _raw(found, name) <= known.union(*({change(raw) for raw in known} for change in changes)):
                 return False
         return True
@@ -281,6 +294,12 @@ def _with_another_listener(reader: str, truth: Any, found: Any) -> bool:
     return reader == "mptcp_diag, listening" and len(found) <= len(truth) + 1
 
 
+def _of_a_token(change: Change) -> Belief:
+    """A look-up does not believe it."""
+    in_a_dump = loosely(of_row=change)
+    return lambda reader, *of: (less if reader.startswith("lookup") else in_a_dump)(reader, *of)
+
+
 def of_heads() -> Lies:
     """What stands in inet_diag_msg."""
     for family, state in ((2, 0), (2, 7), (2, 8), (2, 10), (2, 31), (2, 32), (0, 1), (1, 1), (10, 1)):
@@ -312,7 +331,7 @@ def of_heads() -> Lies:
         change = in_message(layouts.DIAG_INFO_AT + token, number)
         yield (
             f"a row of MPTCP: token {number} in row 1",
-            Lie(of_mptcp(VALUE, path(INFO, token // 4), number, row=1), belief=loosely(of_row=change)),
+            Lie(of_mptcp(VALUE, path(INFO, token // 4), number, row=1), belief=_of_a_token(change)),
         )
 
 

@@ -6,6 +6,7 @@ of_border     in the modules that see the compiled one
 of_clients    in what a server knows of its clients, and the command listen
 of_paths      in the C and Python of connections with their paths
 of_events     in mptcp_events()
+of_aio        in the connections and servers of asyncio
 of_objects    in the modules above them
 of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table

@@ -10,6 +10,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if not (peer_port and isinstance(host, str)", "if not (isinstance(host, str)"),
         ("or (found.row is None and found.token)", ""),
         ("except (OSError, TypeError, ValueError):", "except (TypeError, ValueError):"),
+        ("if owner == os.getpid():", "if True:"),
+        ("asker.close()  # an answer may be left in it", "pass"),
+        ("self._idle.pop()[1].close()", "self._idle.pop()"),
+        ("self._idle.append((os.getpid(), asker))", "asker.close()"),
     ),
     *of(
         "mptcp_sockopt/_border/lookups.py",
