@@ -35,8 +35,22 @@ if TYPE_CHECKING:
 
 MODULE = "_mptcp_sockopt"
 HERE = Path(__file__).resolve().parent
-HEADERS = ("mptcp_abi.h", "inet_diag_abi.h", "options_abi.h", "mptcp_sockopt.h", "mptcp_diag.h")
-SOURCES = ("csrc/mptcp_sockopt.c", "csrc/mptcp_diag.c", "csrc/mptcp_diag_tcp.c")
+HEADERS = (
+    "mptcp_abi.h",
+    "inet_diag_abi.h",
+    "options_abi.h",
+    "mptcp_sockopt.h",
+    "mptcp_diag.h",
+    "seccomp_run.h",
+)
+SOURCES = (
+    "csrc/mptcp_sockopt.c",
+    "csrc/mptcp_diag.c",
+    "csrc/mptcp_diag_tcp.c",
+    "csrc/seccomp_filter.c",
+    "csrc/seccomp_run.c",
+    "csrc/seccomp_supervisor.c",
+)
 
 # What the sdist contains in addition to the packages: everything in the repository.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mptcp_sockopt import cli
 
-from . import commands, fixtures, groups, paths
+from . import commands, fixtures, groups, paths, servers
 from .measure import TARGETS, Measured, Missing, Scale, verdict
 from .report import Document, load, machine, text, write
 
@@ -56,6 +56,9 @@ GROUPS = {
     "ss": Group("the same through `ss` and a parser", [groups.ss]),
     "paths": Group("connections with their paths through mptcp_diag(subflows=True)", [paths.paths]),
     "commands": Group("the commands that look at every connection", [commands.commands]),
+    "servers": Group(
+        "a web server behind `listen`, and asking what its clients are", [servers.requests, servers.unknown]
+    ),
     "import": Group("importing the package", [groups.imports], in_namespace=False),
     "pause": Group("pauses of another thread, while a busy sender is sampled", [groups.pauses]),
     "growth": Group(

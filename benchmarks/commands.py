@@ -38,7 +38,9 @@ def read_ss(_: None) -> None:
 
 
 def show(words: list[str]) -> bytes:
-    return subprocess.check_output([sys.executable, "-m", "mptcp_sockopt", "show", *words])
+    """The command as it runs where it is installed: with its byte code, whatever the environment says."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.check_output([sys.executable, "-m", "mptcp_sockopt", "show", *words], env=environment)
 
 
 def record(taker: tuple[Looks, Writer]) -> None:
@@ -67,7 +69,7 @@ def commands(scale: Scale) -> Measured:
         }
         costs = interleave(variants, scale.few, cpu_with_children)
         found.ratios.update(costs.table({"T23": "json / ss", "T23t": "text / ss"}))
-        looks = Looks()
+        looks = Looks(drawn=True)  # as those of watch
         variants = {
             "look": repeated(Looks.look, looks),
             "sample": repeated(record, (Looks(), Writer(lambda line: None))),

@@ -39,8 +39,13 @@ def look_up(ends: tuple[mp.Address, mp.Address]) -> None:
         raise RuntimeError("mptcp_lookup() found nothing")
 
 
+def look_up_token(token: int) -> None:
+    if mp.mptcp_lookup(token=token) is None:
+        raise RuntimeError("mptcp_lookup(token=) found nothing")
+
+
 def paths(scale: Scale) -> Measured:
-    """T22, T22l and T22p."""
+    """T22, T22l, T22t and T22p."""
     if shutil.which("ss") is None:
         raise Missing("no ss (iproute2)")
     found = Measured()
@@ -51,8 +56,10 @@ def paths(scale: Scale) -> Measured:
     variants = {
         "info": repeated(mp.mptcp_info, socks[0]),
         "lookup": repeated(look_up, (socks[0].getsockname(), socks[0].getpeername())),
+        "token": repeated(look_up_token, mp.mptcp_info(socks[0]).token),
     }
-    found.ratios["T22l"] = interleave(variants, scale.few).ratios("lookup", "info")
+    costs = interleave(variants, scale.few)
+    found.ratios.update(costs.table({"T22l": "lookup / info", "T22t": "token / info"}))
     with contextlib.ExitStack() as stack:
         reading, writing = os.pipe()
         for _ in range(_CHILDREN):

@@ -303,7 +303,7 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 	struct nlmsghdr header = {
 		.nlmsg_type = SOCK_DIAG_BY_FAMILY,
 		.nlmsg_flags = NLM_F_REQUEST,
-		.nlmsg_seq = dump->sequence,
+		.nlmsg_seq = ++dump->sequence,
 	};
 	struct inet_diag_req_v2 one = {
 		.sdiag_family = (uint8_t)family,
@@ -312,11 +312,13 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 		.idiag_states = UINT32_MAX,
 		.id = *id,
 	};
-	const uint64_t used = dump->used, met = dump->met;
+	const uint64_t met = dump->met;
 	int result;
 
-	if (dump->used > dump->size || dump->size - dump->used < MPTCP_DIAG_ROOM)
+	if (dump->size < MPTCP_DIAG_ROOM)
 		return -EINVAL;
+	dump->used = 0;
+	dump->stride = dump->barren = 0;
 	result = ask(fd, &header, &one, sizeof(one), dump->datagram ? 0 : IPPROTO_MPTCP, 0);
 	/* What brings nothing is counted, so this ends. */
 	while (!result)
@@ -325,10 +327,36 @@ int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct i
 	if (result == 1 && dump->met == met)
 		return -EPROTO;
 	/* It was connected to another peer between the kernel's look-up and its report. */
-	if (dump->used > used && dump->datagram &&
-	    !has_ends((const void *)((const uint8_t *)dump->records + used), family, id)) {
-		dump->used = used;
+	if (dump->used && dump->datagram && !has_ends((const void *)dump->records, family, id)) {
+		dump->used = 0;
 		return -ENOENT;
 	}
+	if (dump->used && !dump->datagram) {
+		uint32_t token;
+
+		memcpy(&token, (uint8_t *)dump->records + sizeof(struct inet_diag_msg) +
+			       offsetof(struct mptcp_info, mptcpi_token), sizeof(token));
+		/* One that ends meanwhile has no token any more. */
+		if (token != id->idiag_cookie[0])
+			dump->used = 0;
+	}
 	return result;
+}
+
+int diag_lookup_both(int fd, struct mptcp_diag_dump *path, struct mptcp_diag_dump *row, int family,
+                     const struct inet_diag_sockid *id)
+{
+	int result = diag_lookup(fd, path, family, id), second;
+	struct diag_subflow subflow;
+	struct inet_diag_sockid token = {.idiag_if = 0};
+
+	row->used = 0;
+	if (result < 0 || !path->used)
+		return result;
+	memcpy(&subflow, path->records, sizeof(subflow));
+	if (!(subflow.told & 1 << MPTCP_SUBFLOW_ATTR_TOKEN_LOC) || !subflow.token_loc)
+		return result;
+	token.idiag_cookie[0] = subflow.token_loc;
+	second = diag_lookup(fd, row, AF_INET, &token);
+	return second < 0 && second != -ENOENT ? second : result;
 }

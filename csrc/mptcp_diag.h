@@ -96,12 +96,18 @@ int tcp_diag_request(int fd, const struct mptcp_diag_dump *dump, int port);
  * malformed answer, which includes more than MOST_BARREN datagrams without a socket. */
 int mptcp_diag_receive(int fd, struct mptcp_diag_dump *dump);
 
-/* Look up one socket, in constant time; single must be set, and room be left. With datagram, the TCP socket with
- * these ends (if there is none, a listener that would take the connection). Otherwise the MPTCP connection whose
- * token is the first word of the cookie. Returns 1, with its record or without if it has no tcp_info, or -errno:
- * ENOENT if there is none, also if the answer is about a socket with other ends. (Of a connection, the caller
- * compares the token.) */
+/* Look up one socket, in constant time; single must be set, and size be MPTCP_DIAG_ROOM. With datagram, the TCP
+ * socket with these ends (if there is none, a listener that would take the connection). Otherwise the MPTCP
+ * connection whose token is the first word of the cookie. Its record is the only one then, and the sequence number
+ * is the next one. Returns 1, with the record or without if it has no tcp_info or has lost its token, or -errno:
+ * ENOENT if there is none, also if the answer is about a socket with other ends. */
 int diag_lookup(int fd, struct mptcp_diag_dump *dump, int family, const struct inet_diag_sockid *id);
+
+/* Look up the TCP socket with these ends into path, which has a datagram; and if it is a subflow with a token, its
+ * connection into row, which has none. Returns what the first look-up does, or -errno of the second; row has a record
+ * if the connection was found. */
+int diag_lookup_both(int fd, struct mptcp_diag_dump *path, struct mptcp_diag_dump *row, int family,
+                     const struct inet_diag_sockid *id);
 
 /* Parse a datagram: turn the length bytes at datagram, or else at records + used, into records. Nothing beyond them is
  * read or written, whatever they contain. Returns 1 if the dump is complete, 0 if not, or -errno. */

@@ -14,6 +14,7 @@
     mptcp_lookup()           one connection, by its two addresses or its token
     mptcp_events()           connections, subflows and addresses that come and go, live
     is_supported()           whether MPTCP sockets can be created here, or why not
+    mptcp_sockopt.aio        connections and servers for asyncio and uvloop
     mptcp_sockopt.host       sysctls, limits, endpoints and counters of MPTCP here
     mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
     mptcp_sockopt.testing    private networks and emulated paths for your tests

@@ -11,7 +11,7 @@ import sys
 from . import _types as t
 from ._border import layouts, sock_diag
 from ._diag_rows import MPTCPDiagMsg
-from ._diag_subflow import DiagSubflow
+from ._diag_subflow import DiagSubflow, SubflowFlag
 from ._fields import unpickled
 from ._mptcp_info import IN_INFO
 from ._reasons import FallbackReason, reason_of
@@ -202,6 +202,23 @@ class MPTCPConnection(Record, Whole):
 
 
 _set_row, _set_subflows, _set_complete = MPTCPConnection._setters
+
+
+def looked_up(path: bytes | None, row: bytes | None) -> MPTCPConnection | None:
+    """What was found by two addresses: a TCP socket, and its connection. Plain TCP has status TCP.
+
+    None for a listener and for nothing, and if the kernel may have withheld that it is MPTCP.
+    """
+    subflow = None if path is None else DiagSubflow._trusted(path)
+    if subflow is None or subflow.state == TCPState.LISTEN:
+        return None
+    token = subflow.token_local
+    if token:
+        return MPTCPConnection(None if row is None else MPTCPDiagMsg._trusted(row), (subflow,), False)
+    # With MCAP_LOC: one that ends, and has forgotten its token.
+    if token is not None and subflow._has(SubflowFlag.MCAP_LOC):
+        return None
+    return MPTCPConnection(None, (subflow,)) if token is not None or subflow._is_told else None
 
 
 def order(row: MPTCPDiagMsg | None) -> t.Callable[[DiagSubflow], t.Any]:

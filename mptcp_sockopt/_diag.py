@@ -10,11 +10,13 @@ from . import _types as t
 from ._border import listeners, lookups, sock_diag
 from ._connections import MPTCPConnection as MPTCPConnection
 from ._connections import MPTCPConnections as MPTCPConnections
+from ._connections import looked_up
 from ._diag_rows import MPTCPDiag as MPTCPDiag
 from ._diag_rows import MPTCPDiagMsg as MPTCPDiagMsg
 from ._diag_subflow import DiagSubflow as DiagSubflow
 from ._diag_subflow import SubflowFlag as SubflowFlag
 from ._joined import Joined, belongs
+from ._sockopt import Status
 from ._tcp_info import TCPState
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -158,38 +160,31 @@ def mptcp_lookup(
     ends = _checked(local), _checked(remote)
     port = ends[0][1]
     with lookups.Asker() as asker:
-        path = asker.subflow_of_any(*ends)
-        subflow = None if path is None else DiagSubflow._trusted(path)
-        if subflow is not None and subflow.state != TCPState.LISTEN:
-            known = subflow.token_local
-            if known:
-                found = asker.connection(known)
-                msg = None if found is None else MPTCPDiagMsg._trusted(found)
-                return MPTCPConnection(msg, (subflow,), False)
-            # With MCAP_LOC: one that ends, and has forgotten its token.
-            if known is not None and not subflow._has(SubflowFlag.MCAP_LOC):
-                return MPTCPConnection(None, (subflow,))
-            if subflow._is_told:
-                return None
-            port = 0  # its connection may have another
+        path, found = asker.both_of_any(*ends)
+    one = looked_up(path, found)
+    if one is not None:
+        return None if one.row is None and one.status is Status.TCP else one
+    subflow = None if path is None else DiagSubflow._trusted(path)
+    if subflow is not None and subflow.state != TCPState.LISTEN:
+        if subflow._is_told:
+            return None
+        port = 0  # its connection may have another
     return _searched(*ends, port) if dump else None
 
 
 def _checked(end: t.Address) -> t.Address:
     """As a tuple. Whether its numbers fit is found out later."""
-    parts: t.Any = tuple(end) if isinstance(end, (tuple, list)) else ()
-    host, *numbers = parts or (None,)
-    known = isinstance(host, str) and all(isinstance(number, int) for number in numbers)
-    if not known or len(parts) not in (2, 4):
-        raise TypeError(f"an address is (host, port) or (host, port, flowinfo, scope_id), not {end!r}")
-    checked: t.Address = parts
-    return checked
+    match end:
+        case (str(), int()) | (str(), int(), int(), int()):
+            checked: t.Any = tuple(end)
+            return checked  # type: ignore[no-any-return]
+    raise TypeError(f"an address is (host, port) or (host, port, flowinfo, scope_id), not {end!r}")
 
 
 def _with_path(asker: lookups.Asker, found: bytes, dump: bool) -> MPTCPConnection | None:
     """With its initial path, or all of them if that is gone."""
     msg = MPTCPDiagMsg._trusted(found)
-    path = asker.subflow_of_any(msg.local, msg.remote, msg.ifindex)
+    path = asker.initial(found)
     subflow = None if path is None else DiagSubflow._trusted(path)
     if subflow is not None and belongs(subflow, msg):
         return MPTCPConnection(msg, (subflow,), False)

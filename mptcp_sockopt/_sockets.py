@@ -77,7 +77,11 @@ def create_socket(
     else:
         sock = _open(family, type, _border.IPPROTO_MPTCP)
     if nodelay:
-        _set_nodelay(sock)
+        try:
+            set_nodelay(sock)
+        except BaseException:
+            sock.close()
+            raise
     return sock
 
 
@@ -108,13 +112,13 @@ def _name(names: type[enum.IntEnum], number: int) -> str:
         return str(int(number))
 
 
-def _set_nodelay(sock: socket.socket) -> None:
+def set_nodelay(sock: socket.socket) -> None:
+    """TCP_NODELAY, where the kernel has it: it is an optimisation, not worth failing for."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
-        # MPTCP sockets have it since Linux 5.17. It is an optimisation, not worth failing for.
+        # MPTCP sockets have it since Linux 5.17.
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOPROTOOPT):
-            sock.close()
             raise
 
 

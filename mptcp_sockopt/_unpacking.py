@@ -42,7 +42,7 @@ def numbers(view: t.Any, at_once: t.Iterable[str]) -> t.Callable[[t.Any], dict[s
 class Plan:
     """How some attributes of a view are unpacked from structs of one length, as asdict(clean=True) has them.
 
-    ``places`` are those of the numbers that it takes, in order. Give them, by ``keys``, to finish().
+    ``places`` are those of the numbers that finish() takes, in order.
     """
 
     def __init__(self, view: t.Any, names: t.Iterable[str], length: int) -> None:
@@ -75,16 +75,19 @@ class Plan:
             if view.fields[name].needed <= length:
                 places[name] = view.fields[name].place
         in_order = sorted(places.items(), key=lambda item: item[1].offset)
-        self.keys, self.places = [key for key, _ in in_order], [place for _, place in in_order]
-        self._extra = [key for key in self.keys if key not in wanted]
+        self._keys, self.places = [key for key, _ in in_order], [place for _, place in in_order]
+        self._empty = dict.fromkeys(self._keys)
+        self._extra = [key for key in self._keys if key not in wanted]
         self._ages = [
             (name, [counter for counter in counters if counter in places])
             for name, counters in self._ages
             if name in places
         ]
 
-    def finish(self, values: dict[t.Any, t.Any]) -> dict[str, t.Any]:
-        """The attributes, from the numbers by key; changes and returns values."""
+    def finish(self, numbers: t.Iterable[int]) -> dict[str, t.Any]:
+        """The attributes, from the numbers at ``places``."""
+        values: dict[t.Any, t.Any] = self._empty.copy()  # of the right size: filling it moves nothing
+        values.update(zip(self._keys, numbers))  # noqa: B905  # strict= takes longer than two short lists
         for name, counters in self._ages:
             for counter in counters:
                 if not values[counter]:

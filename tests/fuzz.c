@@ -729,10 +729,31 @@ static void look_up(void)
 	result = diag_lookup(3, &dump, one_in(2) ? AF_INET : AF_INET6, &id);
 	check_dump(&dump, result);
 	CHECK(result && dump.used <= dump.stride);
-	dump.used = 8;
+	dump.size = MPTCP_DIAG_ROOM - 8;
 	CHECK(diag_lookup(3, &dump, AF_INET, &id) == -EINVAL);
 	free(dump.datagram);
 	free(dump.records);
+}
+
+/* A subflow and its connection are looked up: each has a record at most. */
+static void look_up_both(void)
+{
+	const struct inet_diag_sockid id = {.idiag_if = chance()};
+	struct mptcp_diag_dump path = {.sequence = chance(), .single = 1, .size = MPTCP_DIAG_ROOM};
+	struct mptcp_diag_dump row = path;
+	int result;
+
+	path.records = calloc(1, path.size);
+	path.datagram = malloc(MPTCP_DIAG_DATAGRAM);
+	row.records = calloc(1, row.size);
+	row.used = 8;
+	received = &path;
+	result = diag_lookup_both(3, &path, &row, one_in(2) ? AF_INET : AF_INET6, &id);
+	CHECK(result && path.used <= path.stride && (!row.used || row.used == row.stride));
+	CHECK(path.used || !row.used);
+	free(path.datagram);
+	free(path.records);
+	free(row.records);
 }
 
 int main(int argc, char **argv)
@@ -760,6 +781,8 @@ int main(int argc, char **argv)
 			receive_one();
 		if (round_number % 16 == 0)
 			look_up();
+		if (round_number % 16 == 8)
+			look_up_both();
 	}
 	printf("seed %s: %lld answers, %lld read, %lld refused; %lld dumps, %lld records, %lld ended, %lld refused\n",
 	       argv[1], answers, good, refusals, dumps, records, ended, broken);

@@ -291,14 +291,14 @@ def child(work: Callable[[Child], object]) -> Iterator[Child]:
 
 # A refusal: a system call, its arguments by position, and the errno that it gets from now on.
 Refusal = tuple[str, Mapping[int, int], int]
-_NAMES = ("socket", "getsockname", "getpeername", "setsockopt", "getsockopt")
-_GENERIC = (198, 204, 205, 208, 209)
+_NAMES = ("socket", "getsockname", "getpeername", "setsockopt", "getsockopt", "ioctl", "seccomp")
+_GENERIC = (198, 204, 205, 208, 209, 29, 277)
 _CALLS = {  # by machine, and by the bits of the process
-    ("x86_64", 64): (41, 51, 52, 54, 55),
+    ("x86_64", 64): (41, 51, 52, 54, 55, 16, 317),
     ("aarch64", 64): _GENERIC,
     ("riscv64", 64): _GENERIC,
-    ("ppc64le", 64): (326, 331, 332, 339, 340),
-    ("armv7l", 32): (281, 286, 287, 294, 295),
+    ("ppc64le", 64): (326, 331, 332, 339, 340, 54, 358),
+    ("armv7l", 32): (281, 286, 287, 294, 295, 54, 383),
 }
 
 
@@ -312,16 +312,22 @@ def where_refused(refusals: list[Refusal], function: Callable[[], T]) -> T:
     return testing.in_child(inside)
 
 
-def _refuse(refusals: list[Refusal]) -> None:
+def calls() -> dict[str, int]:
+    """The numbers of some system calls."""
     numbers = _CALLS.get((platform.machine(), 8 * struct.calcsize("P")))
     if numbers is None:
         raise Missing(f"a table of system calls for {platform.machine()}")
-    calls = {**dict(zip(_NAMES, numbers, strict=True)), "pidfd_open": 434, "pidfd_getfd": 438}
+    everywhere = {"pidfd_open": 434, "close_range": 436, "pidfd_getfd": 438}
+    return {**dict(zip(_NAMES, numbers, strict=True)), **everywhere}
+
+
+def _refuse(refusals: list[Refusal]) -> None:
+    number_of = calls()
     load, jump_if_equal, give, allow, refuse = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
     program = b""
     for call, arguments, number in refusals:
         # Offsets of struct seccomp_data: the number of the call, then the low word of each argument.
-        words = {0: calls[call], **{16 + 8 * n: value for n, value in arguments.items()}}
+        words = {0: number_of[call], **{16 + 8 * n: value for n, value in arguments.items()}}
         for left, (offset, value) in zip(range(len(words), 0, -1), words.items(), strict=True):
             program += struct.pack("=HBBI", load, 0, 0, offset)
             program += struct.pack("=HBBI", jump_if_equal, 0, 2 * left - 1, value)

@@ -15,7 +15,7 @@ import pytest
 from _mptcp_sockopt import ffi, lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt._border import sock_diag, sockopt
+from mptcp_sockopt._border import lookups, sock_diag, sockopt
 
 from .support import (
     FUNCTIONS,
@@ -232,7 +232,8 @@ def test_free_lists_have_a_largest_length() -> None:
     """Whatever number of threads once read at a time."""
     lists = [value for name, value in vars(sockopt).items() if name.startswith("_free_")]
     lists += [sockopt._free["MPTCP_TCPINFO"], sockopt._free["another option"], sock_diag._free]
-    assert len(lists) == 5
+    lists.append(lookups._free)
+    assert len(lists) == 6
     assert all(buffers.maxlen <= 4 for buffers in lists)
 
 

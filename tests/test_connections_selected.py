@@ -190,7 +190,7 @@ def withhold(monkeypatch: pytest.MonkeyPatch) -> None:
         for at in range(0, len(rows), stride):
             row = bytearray(rows[at : at + 112 + min(length, whole)])
             row[72:112] = bytes(40)
-            if row[1] == State.LISTEN or int.from_bytes(row[68:72], "little") in set(inodes):
+            if row[1] == State.LISTEN or int.from_bytes(row[68:72], sys.byteorder) in set(inodes):
                 kept += row
         return memoryview(bytes(kept)), min(length, whole)
 

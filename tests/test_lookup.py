@@ -204,13 +204,13 @@ def test_any_path_where_the_kernel_withholds(family: int, monkeypatch: pytest.Mo
         with two_paths(family) as (client, _):
             ends = [(path.local, path.remote) for path in of(client).subflows]
             withhold(monkeypatch)
-            once = lookups.Asker.subflow
+            once = lookups.Asker.both
 
-            def subflow(*of: Any) -> bytes | None:
-                found = once(*of)
-                return found and found[:72] + bytes(40) + found[112 : 112 + 248]
+            def both(*of: Any) -> tuple[bytes | None, bytes | None]:
+                found, _ = once(*of)
+                return found and found[:72] + bytes(40) + found[112 : 112 + 248], None
 
-            monkeypatch.setattr(lookups.Asker, "subflow", subflow)
+            monkeypatch.setattr(lookups.Asker, "both", both)
             for local, remote in ends:
                 one = mp.mptcp_lookup(local, remote)
                 assert one is not None

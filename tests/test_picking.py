@@ -132,6 +132,30 @@ def test_addresses_are_known_from_the_last_call(mptcp: None) -> None:
     in_private_network(look)
 
 
+def test_what_has_not_changed_may_be_shared(mptcp: None) -> None:
+    """With shared, it is the same dict; but never an old one, whatever the field that changes."""
+
+    def look() -> None:
+        sharing = mp.ConnectionPicker(INFO[:2], shared=True)
+        ageing = mp.ConnectionPicker(tcp_info=["last_data_sent"], shared=True)
+        beside = mp.ConnectionPicker(subflow=["relwrite_seq"], shared=True)
+        with mptcp_pair(socket.AF_INET) as (client, accepted):
+            same(ageing, (), ["last_data_sent"])
+            exchange(client, accepted)
+            one, two = (sharing(mp.mptcp_diag(subflows=True)) for _ in range(2))
+            assert all(a is b for a, b in zip(one, two, strict=True))
+            until(lambda: mp.mptcp_tcpinfo(client)[0].last_data_sent > 5, "time passes")
+            same(ageing, (), ["last_data_sent"])
+            for _ in range(2):
+                same(sharing, INFO[:2], ())
+                same(beside, (), (), ["relwrite_seq"])
+                exchange(client, accepted)
+        until(lambda: sharing(mp.mptcp_diag(subflows=True)) == [], "the end of all")
+        assert sharing._made == {}
+
+    in_private_network(look)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import host, processes, testing
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 from .support import Missing, run
 
@@ -25,7 +25,16 @@ CHECKERS: dict[str, tuple[str, ...]] = {"mypy": ("--strict", RIGHT, WRONG), "pyr
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(mp, "mp"), (host, "host"), (processes, "processes"), (testing, "testing")]
+    ("module", "name"),
+    [
+        (mp, "mp"),
+        (aio, "aio"),
+        (asgi, "asgi"),
+        (host, "host"),
+        (processes, "processes"),
+        (testing, "testing"),
+        (wsgi, "wsgi"),
+    ],
 )
 @pytest.mark.parametrize("file", [RIGHT, WRONG])
 def test_every_public_name_is_used(file: str, module: ModuleType, name: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import host, processes, testing
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -123,6 +123,7 @@ def many(sock: socket.socket, fd: int, writer: asyncio.StreamWriter) -> None:
     connections = mp.mptcp_diag(subflows=True, port=443)
     assert_type(connections, mp.MPTCPConnections)
     assert_type(mp.ConnectionPicker(info=["token"], tcp_info=("rtt",))(connections), list[dict[str, Any]])
+    assert_type(mp.ConnectionPicker(["token"], shared=True)(connections), list[dict[str, Any]])
     assert_type(connections[:1], tuple[mp.MPTCPConnection, ...])
     for connection in connections:
         assert_type(connection.info, mp.MPTCPInfo | None)
@@ -186,6 +187,20 @@ def opened() -> None:
         assert_type(error.option, str)
     except mp.MPTCPError as error:
         assert_type(error.option, str)
+
+
+async def looped(accept: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> None:
+    assert_type(await aio.connect("::1", 443, happy_eyeballs_delay=0.25, fallback=False), socket.socket)
+    ends = await aio.open_connection("example.com", "https", ssl=True, limit=1 << 20)
+    assert_type(ends, tuple[asyncio.StreamReader, asyncio.StreamWriter])
+    transport, protocol = await aio.create_connection(asyncio.Protocol, "localhost", 80, nodelay=False)
+    assert_type(transport, asyncio.Transport)
+    assert_type(protocol, asyncio.Protocol)
+    assert_type(await aio.start_server(accept, ["10.0.0.1", "::1"], 80, backlog=5), asyncio.Server)
+    async with await aio.create_server(asyncio.Protocol, None, 80, fallback=False) as server:
+        assert_type(server.is_serving(), bool)
+    assert_type(aio.loop_class(), type[asyncio.SelectorEventLoop])
+    assert_type(aio.loop_class(asyncio.BaseEventLoop), type[asyncio.BaseEventLoop])
 
 
 def whose(inodes: list[int]) -> None:
@@ -254,3 +269,17 @@ def tested(sock: socket.socket) -> None:
         pass
     except (testing.UnavailableError, testing.ChildDiedError) as error:
         assert_type(error.errno, int | None)
+
+
+async def answer(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+) -> None:
+    await send({"type": "http.response.start", "status": 200})
+
+
+def served(environ: dict[str, Any]) -> None:
+    app = asgi.MPTCPMiddleware(asgi.MPTCPMiddleware(answer))
+    assert_type(app, asgi.MPTCPMiddleware)
+    assert_type(wsgi.client_status(environ), mp.Status | None)

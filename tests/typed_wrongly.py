@@ -9,10 +9,11 @@ Both checkers must find each line wrong: where one does not, it complains of the
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import host, processes, testing
+from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
@@ -106,6 +107,14 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.MPTCPError("no option").optoin  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     mp.NotMPTCPError("no MPTCP").option.name  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     mp.UnsupportedOptionError("no option").option = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    # For asyncio.
+    aio.connect("localhost", 80, fallbak=True)  # type: ignore[call-arg, unused-coroutine]  # pyright: ignore[reportCallIssue]
+    aio.open_connection("localhost", 80, limit="64K")  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
+    aio.create_connection(asyncio.Protocol(), "localhost", 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
+    aio.create_server(asyncio.Protocol, 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
+    aio.start_server("127.0.0.1", 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
+    aio.loop_class(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    aio.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     # Of other processes.
     processes.owners("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     processes.iter_sockets("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -149,4 +158,9 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     testing.UnavailableError(1, "").what  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     testing.ChildDiedError(1, "").signal  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     testing.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # For web servers.
+    asgi.MPTCPMiddleware(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    wsgi.client_status([])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    asgi.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    wsgi.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     print(no_socket, no_address, found, kept)

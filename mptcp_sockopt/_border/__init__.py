@@ -46,5 +46,6 @@ ROOMS = (
     "packets",
     "pm_events",
     "rows",
+    "seccomp",
     "sock_diag",
 )

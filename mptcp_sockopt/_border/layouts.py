@@ -158,6 +158,7 @@ _FAMILY_AT, _INTERFACE = DIAG_MSG["family"].offset, DIAG_MSG["ifindex"]
 _interface = packed(_INTERFACE).unpack_from
 #: Their value if the kernel does not report the cookie.
 NO_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
+_ANY_COOKIE = b"\xff" * _COOKIE.size
 
 
 def cookie(record: t.Raw) -> int | None:
@@ -213,18 +214,23 @@ def subflow_flags(record: t.Raw) -> int | None:
     return int(_flags_of_subflow(record, _FLAGS_OF_SUBFLOW.offset)[0])
 
 
-_ends, _token = struct.Struct("=2s2s16s16sIII").pack, struct.Struct("=40xII").pack
+_ports, _hosts = struct.Struct(">HH").pack, struct.Struct("=16s16sI").pack
+_token = struct.Struct("=40xII").pack
 
 
 def ident_of_ends(family: int, local: t.Address, remote: t.Address, interface: int = 0) -> bytes:
     """struct inet_diag_sockid of these addresses, with any cookie; bound to this interface, or their own."""
     try:
-        ports = local[1].to_bytes(2, "big"), remote[1].to_bytes(2, "big")
         hosts = [socket.inet_pton(family, end[0].partition("%")[0]) for end in (local, remote)]
-        scopes = [part for end in (local, remote) for part in end[3:] if part]
-        return _ends(*ports, *hosts, interface or next(iter(scopes), 0), *NO_COOKIE)
+        interface = interface or (local[3] if len(local) > 2 else 0) or (remote[3] if len(remote) > 2 else 0)
+        return _ports(local[1], remote[1]) + _hosts(*hosts, interface) + _ANY_COOKIE
     except (OSError, OverflowError, ValueError, struct.error) as error:
         raise ValueError(f"not a pair of addresses: {local!r} and {remote!r} ({error})") from None
+
+
+def ident_of_record(record: t.Raw) -> bytes:
+    """struct inet_diag_sockid of the ends of a socket, with any cookie."""
+    return bytes(record[_BOTH_ENDS.offset : _BOTH_ENDS.end]) + _ANY_COOKIE
 
 
 def ident_of_token(token: int) -> bytes:

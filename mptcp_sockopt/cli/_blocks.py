@@ -69,14 +69,17 @@ def totals(connections: Sequence[Record]) -> str:
 
 def troubled_first(connections: Iterable[Record]) -> list[Record]:
     """The same connections: those with the worst trouble first, else in their order."""
-    worst = {word: number for number, word in enumerate(TROUBLES)}
-    return sorted(
-        connections, key=lambda one: min((worst.get(word, 0) for word in one["troubles"]), default=len(worst))
-    )
+    return sorted(connections, key=_badness)
+
+
+def _badness(connection: Record) -> int:
+    troubles = connection["troubles"]
+    return min([_WORST.get(word, 0) for word in troubles]) if troubles else len(_WORST)
 
 
 #: What can be wrong with a connection, from bad to less bad.
 TROUBLES = ("no_path", "resending", "stalled", "fell_back")
+_WORST = {word: number for number, word in enumerate(TROUBLES)}
 
 _IN_TOTALS = {
     "mptcp": "MPTCP",
@@ -221,9 +224,12 @@ def _why(reason: str | None) -> str:
 
 def printable(text: object) -> str:
     """Text of a peer, a process or a file, with control and other unusual characters escaped."""
+    told = str(text)
+    if told.isascii() and told.isprintable():  # as nearly always
+        return told
     return "".join(
         character if " " <= character <= "~" else character.encode("unicode_escape").decode()
-        for character in str(text)
+        for character in told
     )
 
 

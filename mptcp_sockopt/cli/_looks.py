@@ -31,6 +31,11 @@ TCP_INFO_FIELDS = (
     *("notsent_bytes", "bytes_acked", "bytes_received", "bytes_retrans", "total_retrans"),
     *("last_ack_recv", "last_data_sent", "last_data_recv", "rcv_rtt"),
 )
+#: What blocks and rates need of them. No ages: an idle connection's numbers are those of the last look.
+_DRAWN = {
+    "info": ["bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans"],
+    "tcp_info": ["unacked", "rtt", "bytes_acked", "bytes_received"],
+}
 
 
 def fields(full: bool) -> dict[str, list[str]]:
@@ -57,16 +62,23 @@ class Looks:
     """Every look() is a Sample of the connections with a port, or of a process, or all of them.
 
     It remembers the last look: rates are since then, and a path can be seen to stall. Listeners, connections
-    that ended and subflows whose connection is gone come with all_states only. CannotRun if there is no such
-    process, or it may not be examined. Belongs to one thread.
+    that ended and subflows whose connection is gone come with all_states only. With drawn, records hold only
+    what is drawn, and one in which nothing changed is that of the last look: do not change it. CannotRun if
+    there is no such process, or it may not be examined. Belongs to one thread.
     """
 
     def __init__(
-        self, port: int = 0, pid: int | None = None, full: bool = False, all_states: bool = False
+        self,
+        port: int = 0,
+        pid: int | None = None,
+        full: bool = False,
+        all_states: bool = False,
+        *,
+        drawn: bool = False,
     ) -> None:
         self._port, self._pid, self._full, self._all = port, pid, full, all_states
-        names = fields(full)
-        self._pick = mp.ConnectionPicker(**names, subflow=_MAP if full else ())
+        names = _DRAWN if drawn else fields(full)
+        self._pick = mp.ConnectionPicker(**names, subflow=_MAP if full else (), shared=drawn)
         self._last = self._this = _Memory(_NONE)
         self._interfaces: dict[str, str] = {}
         self._owners = _Owners()
@@ -80,104 +92,119 @@ class Looks:
         found = mp.mptcp_diag(subflows=True, listening=self._all, port=self._port)
         at = time.time() - (time.monotonic_ns() - found.time) / 1e9
         missing = list(found.missing)
-        records = [
-            (number, record)
-            for number, record in enumerate(self._pick(found))
-            if self._all or _is_open(record)
-        ]
+        picked = [(number, one) for number, one in enumerate(self._pick(found)) if self._all or _is_open(one)]
         if self._pid is not None:
             try:
                 held = _inodes_of(self._pid)
             except CannotRun as ended:
                 held = set()
                 missing.append(f"{ended}")
-            records = [(number, record) for number, record in records if record["inode"] in held]
-        missing += self._owners.look([record["inode"] for _, record in records])
-        self._interfaces = _interfaces()
+            picked = [(number, one) for number, one in picked if one["inode"] in held]
+        missing += self._owners.look([one["inode"] for _, one in picked])
         self._last, self._this = self._this, _Memory(found)
-        for number, record in records:
-            self._finish(record, number)
-        return Sample(at, found.time, [record for _, record in records], missing)
+        interfaces = _interfaces()
+        self._moved, self._interfaces = interfaces != self._interfaces, interfaces
+        return Sample(at, found.time, [self._record(one, number) for number, one in picked], missing)
 
-    def _finish(self, record: dict[str, Any], number: int) -> None:
-        """Make a record of what the library tells of a connection."""
+    def _record(self, picked: dict[str, Any], number: int) -> dict[str, Any]:
+        """The record of a connection, from what the library tells of it."""
         last, this = self._last, self._this
-        token, info, paths, inode = record["token"], record["info"], record["subflows"], record["inode"]
-        key = token, *record["local"], *record["remote"]
+        token, info, inode, state = picked["token"], picked["info"], picked["inode"], picked["state"]
+        key = token, *picked["local"], *picked["remote"]
         before = last.connections.get(key)
-        this.connections[key] = record, number
-        troubles = record["troubles"] = ["no_path"] if record.pop("dead") else []
-        if before and self._resends(*before, record, number):
+        owners = self._owners[inode] if inode else _NOBODY
+        is_same = before is not None and before.picked is picked
+        if before and is_same and before.idle and not self._moved and before.record["processes"] is owners:
+            this.connections[key] = before if before.number == number else before._replace(number=number)
+            return before.record
+        troubles = ["no_path"] if picked["dead"] else []
+        if before and self._resends(before, info, number):
             troubles.append("resending")
+        paths, known = picked["subflows"], _Paths()
         # Of a path with nothing outstanding there is nothing to tell.
-        if [path for path in paths if self._finish_path(path, token)]:
-            for path, one in zip(paths, this.found[number].subflows, strict=True):
-                path["stalled"] = one.tcp_info and mp.is_stalled(one.tcp_info, path["stalled"])
-            if any(path["stalled"] for path in paths):
-                troubles.append("stalled")
-        if record["status"] == "fallback":
+        waiting = [path for path in paths if path["tcp_info"] and path["tcp_info"]["unacked"]]
+        views = this.found[number].subflows if waiting else [None] * len(paths)
+        was_known = before.paths if before else known
+        paths = [self._path(path, views[at], was_known, known) for at, path in enumerate(paths)]
+        if waiting and any(path["stalled"] for path in paths):
+            troubles.append("stalled")
+        if picked["status"] == "fallback":
             troubles.append("fell_back")
-        state = record["state"]
+        record = picked.copy()
+        del record["dead"]
         record["state"] = _STATES.get(state) or str(state)
         record["inode"] = inode or None
-        record["processes"] = self._owners[inode] if inode else []
-        record["rates"] = before and _rates(before[0], record, this.time - last.time)
+        record["subflows"] = paths
+        record["troubles"] = troubles
+        record["processes"] = owners
+        record["rates"] = before and _rates(before.record, record, this.time - last.time)
         if self._full and info:
             for name in _SEQUENCES:
                 info[name] = str(info[name])
+        this.connections[key] = _Known(number, picked, record, known, is_same and not waiting)
+        return record
 
-    def _finish_path(self, path: dict[str, Any], token: int | None) -> bool:
-        """The same of a path, but ``stalled`` is how long nothing was acknowledged: see is_stalled().
-
-        Whether anything is outstanding.
-        """
-        last, this = self._last, self._this
-        local, now, state = path["local"], path["tcp_info"], path["state"]
-        path["state"] = _STATES.get(state) or str(state)
-        path["interface"] = self._interfaces.get(local[0])
-        path["stalled"] = path["rates"] = None
-        if self._full and path["map_seq"] is not None:
-            path["map_seq"] = str(path["map_seq"])
+    def _path(
+        self, picked: dict[str, Any], view: mp.DiagSubflow | None, was_known: _Paths, known: _Paths
+    ) -> dict[str, Any]:
+        """The same of a path. view: of a connection with something outstanding."""
+        local, now, state = picked["local"], picked["tcp_info"], picked["state"]
+        record = picked.copy()
+        record["state"] = _STATES.get(state) or str(state)
+        record["interface"] = self._interfaces.get(local[0])
+        record["stalled"] = record["rates"] = None
+        if self._full and record["map_seq"] is not None:
+            record["map_seq"] = str(record["map_seq"])
         if now is None:
-            return False
-        key = token, *local, *path["remote"]
-        was, since = last.paths.get(key, _NEVER)
-        if not now["unacked"]:
-            since = None
-        elif since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
-            # It may have been outstanding for longer than since this look; no age: nothing ever was.
-            since = this.time - 1_000_000 * min(now["last_ack_recv"] or 0, now["last_data_sent"] or 0)
-        this.paths[key] = now, since
+            return record
+        at, key, since = self._this.time, (*local, *picked["remote"]), None
+        was, was_since = was_known.get(key, _NEVER)
+        if now["unacked"] and view and view.tcp_info:
+            since = was_since
+            if since is None or was is None or was["bytes_acked"] != now["bytes_acked"]:
+                # It may have been outstanding for longer than since this look.
+                since = at - 1_000_000 * min(_age(view.tcp_info, name) for name in _AGES)
+            record["stalled"] = mp.is_stalled(view.tcp_info, None if was is None else at - since)
+        known[key] = now, since
         if was is not None:
-            path["rates"] = _rates_of(was, now, _OF_PATHS, this.time - last.time)
-            if since is not None:
-                path["stalled"] = this.time - since
-        return since is not None
+            record["rates"] = _rates_of(was, now, _OF_PATHS, at - self._last.time)
+        return record
 
-    def _resends(
-        self, before: dict[str, Any], number_before: int, record: dict[str, Any], number: int
-    ) -> bool:
-        old, new = before["info"], record["info"]
+    def _resends(self, before: _Known, new: dict[str, Any] | None, number: int) -> bool:
+        old = before.record["info"]
         if not old or not new:
             return False
-        if "resending" in before["troubles"] and old["bytes_acked"] == new["bytes_acked"]:
+        if "resending" in before.record["troubles"] and old["bytes_acked"] == new["bytes_acked"]:
             return True  # until something is acknowledged: looks may come faster than the repetitions
         if old["bytes_retrans"] == new["bytes_retrans"]:
             return False  # as nearly always, and there is nothing to ask
-        was, now = self._last.found[number_before].info, self._this.found[number]
+        was, now = self._last.found[before.number].info, self._this.found[number]
         tcp_infos = [path.tcp_info for path in now.subflows if path.tcp_info]
         return bool(was and now.info and mp.is_resending(was, now.info, tcp_infos))
 
 
+#: Paths at a look, by addresses: tcp_info, and since when nothing was acknowledged.
+_Paths = dict[tuple[Any, ...], "tuple[dict[str, Any], int | None]"]
+
+
+class _Known(NamedTuple):
+    """A connection at a look, for the next one."""
+
+    number: int
+    """In what mptcp_diag() returned."""
+    picked: dict[str, Any]
+    record: dict[str, Any]
+    paths: _Paths
+    idle: bool
+    """Whether nothing has changed since the look before, and nothing is outstanding."""
+
+
 class _Memory:
-    """A look, for the next one: its connections and paths by token and addresses."""
+    """A look, for the next one: its connections by token and addresses."""
 
     def __init__(self, found: mp.MPTCPConnections) -> None:
         self.found, self.time = found, found.time
-        #: The record, and its number in found.
-        self.connections: dict[Any, tuple[dict[str, Any], int]] = {}
-        #: The record of tcp_info, and since when nothing was acknowledged.
-        self.paths: dict[Any, tuple[dict[str, Any], int | None]] = {}
+        self.connections: dict[Any, _Known] = {}
 
 
 _NONE = mp.MPTCPConnections(0, 0, b"", 0, b"", ())
@@ -185,12 +212,20 @@ _MAP = ("map_seq", "map_sfseq", "ssn_offset", "map_datalen", "relwrite_seq")
 _SEQUENCES = [name for name, field in mp.MPTCPInfo.fields.items() if field.kind == "sequence"]
 _STATES = {int(state): str(state) for state in mp.TCPState}  # an enum's own names take longer
 _NEVER: tuple[None, None] = None, None
+_NOBODY: list[dict[str, Any]] = []
+_AGES = "last_ack_recv", "last_data_sent"
 
 
-def _is_open(record: dict[str, Any]) -> bool:
-    if record["status"] in ("listening", "closing"):
+def _is_open(picked: dict[str, Any]) -> bool:
+    if picked["status"] in ("listening", "closing"):
         return False
-    return bool(record["subflows"]) or record["state"] != mp.TCPState.CLOSE
+    return bool(picked["subflows"]) or picked["state"] != mp.TCPState.CLOSE
+
+
+def _age(tcp_info: mp.TCPInfo, name: str) -> int:
+    """In ms; 0 if it never happened."""
+    age = getattr(tcp_info, name)
+    return 0 if mp.TCPInfo.fields[name].says_none(tcp_info, age) else age
 
 
 def _interfaces() -> dict[str, str]:

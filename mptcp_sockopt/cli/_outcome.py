@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -63,6 +62,8 @@ def ended_by(error: Exception, name: str) -> int:
             # If standard error is closed (None), print() would silently use standard output.
             print(f"{name}: cannot run here: {reason(error)}", file=sys.stderr or sys.stdout)
         else:
+            import traceback  # an expensive import, for an error that nobody should see
+
             traceback.print_exception(error)
     return CANNOT if missing else BUG
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shutil
 import sys
@@ -45,7 +46,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     need_streams("stdout")
     options = parsed(parser(), argv)
-    looks = Looks(options.port, options.pid, full=options.json, all_states=options.all_states)
+    looks = Looks(
+        options.port, options.pid, full=options.json, all_states=options.all_states, drawn=not options.json
+    )
     sample = looks.look()
     if options.json:
         print(_json(sample))
@@ -53,17 +56,16 @@ def main(argv: Sequence[str]) -> int:
         _print(sample, options)
         for sentence in sample.missing:
             print(f"mptcp-sockopt show: {sentence}", file=sys.stderr)
+    gc.freeze()  # this process ends now, and would go through everything that it made once more
     return PASS
 
 
 def _json(sample: Sample) -> str:
-    found = {
-        "schema": SCHEMA,
-        "time": round(sample.time, 6),
-        "missing": sample.missing,
-        "connections": sample.connections,
-    }
-    return json.dumps(found, separators=(",", ":"))
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    head = encode({"schema": SCHEMA, "time": round(sample.time, 6), "missing": sample.missing})
+    # Thousands of connections take a quarter longer in one piece.
+    connections = ",".join(map(encode, sample.connections))
+    return f'{head[:-1]},"connections":[{connections}]}}'
 
 
 def _print(sample: Sample, options: argparse.Namespace) -> None:

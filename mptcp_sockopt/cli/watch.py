@@ -259,7 +259,8 @@ class _Live(_Source):
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options.port)
-        self._looks, self._ticks = Looks(port=options.port), _Ticks(options.interval or 1.0)
+        self._looks = Looks(port=options.port, drawn=True)
+        self._ticks = _Ticks(options.interval or 1.0)
         self.pace = f"every {self._ticks.interval:g} s"
         self._shown: Sample | None = None
         self._source: mp.MPTCPEvents | None = None

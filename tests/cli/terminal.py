@@ -164,6 +164,7 @@ class Terminal:
         self.master, self._slave = pty.openpty()
         self.screen = Shown(rows, columns)
         self.raw = b""
+        self.seen = 0  # of raw: what came before keys were pressed
         self._has_ended = False
         self._set_size(rows, columns)
         self.before = self.modes
@@ -192,6 +193,7 @@ class Terminal:
         self._set_size(rows, columns)
 
     def press(self, keys: str) -> None:
+        self.seen = len(self.raw)
         os.write(self.master, keys.encode())
 
     def read(self, seconds: float = 0) -> None:
@@ -224,6 +226,10 @@ class Terminal:
             if time.monotonic() > deadline:
                 pytest.fail("the command neither ended nor stopped")
         return self._shell.stdout.readline().strip()
+
+    def answers(self, pattern: str) -> None:
+        """Wait until it fits what came since keys were pressed."""
+        self.until(lambda _: re.search(pattern, self.raw[self.seen :].decode(), re.DOTALL), pattern)
 
     def stopped(self) -> None:
         """Wait until the command is stopped."""

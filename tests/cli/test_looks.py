@@ -57,12 +57,13 @@ def test_a_record_has_the_keys_of_the_samples(mptcp: None) -> None:
     in_private_network(look)
 
 
-def test_rates_are_since_the_last_look(mptcp: None) -> None:
+@pytest.mark.parametrize("drawn", [False, True])
+def test_rates_are_since_the_last_look(drawn: bool, mptcp: None) -> None:
     """Null at the first; then what was sent in between, in bytes per second."""
 
     def look() -> None:
         with mptcp_pair(INET) as (client, accepted):
-            looks = Looks()
+            looks = Looks(drawn=drawn)
             first = looks.look()
             assert [row["rates"] for row in first.connections] == [None, None]
             assert first.connections[0]["subflows"][0]["rates"] is None
@@ -153,7 +154,10 @@ def test_a_path_that_is_cut_stalls(mptcp: None) -> None:
     in_private_network(look)
 
 
-def test_it_knows_how_long_nothing_was_acknowledged(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("drawn", [False, True])
+def test_it_knows_how_long_nothing_was_acknowledged(
+    drawn: bool, mptcp: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """is_stalled() is given the time for which bytes_acked stood still, from the second look on."""
     given: list[int | None] = []
 
@@ -172,7 +176,7 @@ def test_it_knows_how_long_nothing_was_acknowledged(mptcp: None, monkeypatch: py
                 address = paths.server_addresses[0], server.getsockname()[1]
                 with mp.create_connection(address, timeout=30, fallback=False) as client:
                     exchange(client, server.accept()[0])
-                    looks, new = Looks(), Looks()
+                    looks, new = Looks(drawn=drawn), Looks(drawn=drawn)
                     until(lambda: mp.mptcp_tcpinfo(client)[0].unacked == 0, "an ACK")
                     looks.look()
                     looks.look()
@@ -185,9 +189,18 @@ def test_it_knows_how_long_nothing_was_acknowledged(mptcp: None, monkeypatch: py
                     assert waited <= {1_000_000 * ms for ms in range(60_000)}
                     new.look()
                     assert given[-1] is None
+                    assert len(given) == 5
+                    paths.restore(0)
+                    until(lambda: mp.mptcp_tcpinfo(client)[0].unacked == 0, "an ACK")
+                    looks.look()
+                    paths.cut(0)
+                    sent = time.monotonic_ns()
+                    client.sendall(b"lost")
+                    times = [looks.look().monotonic for _ in range(2)]
+                    assert (given[-1] or 0) <= times[-1] - sent + 20_000_000  # ages count in ticks
                     return given
 
-    assert len(in_private_network(look)) == 5
+    assert len(in_private_network(look)) == 7
 
 
 def test_a_path_whose_join_is_not_answered_is_no_stall(mptcp: None) -> None:
@@ -359,9 +372,9 @@ def test_what_is_gone_is_forgotten(mptcp: None) -> None:
                     looks.look()
             until(lambda: len(looks.look().connections) == 10, "the end of the others")
             looks.look()
-            kept = looks._owners, looks._this.connections, looks._this.paths, looks._last.paths
+            kept = looks._owners, looks._this.connections, looks._last.connections, looks._pick._ends
             assert [len(memory) for memory in kept] == [10, 10, 10, 10]
-            assert len(looks._pick._ends) == 10
+            assert {len(known.paths) for known in looks._this.connections.values()} == {1}
 
     in_private_network(look)
 

@@ -2,8 +2,8 @@
 """Every reader under every lie of a kernel: ``python -m tests.lies`` prints the table.
 
     liar.c         preloaded, it changes the answers of getsockopt, getsockname and getpeername
-    liar_netlink.c the same library: those of sendmsg and recvmsg, which our C calls, and recv and recvfrom
-    told           what a lie is, and what a reader may believe of it; lies about one socket
+    liar_netlink.c the same library: those of sendmsg, recvmsg, recv and recvfrom
+    told           a lie: the errnos that it may cause, what a reader may believe; lies about one socket
     told_netlink   lies about sock_diag(7) and its datagrams
     told_rows      about one request of several, and about rows
     told_python    about netlink that Python reads

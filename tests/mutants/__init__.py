@@ -3,8 +3,10 @@
 
 of_c          mistakes in csrc
 of_border     in the modules that see the compiled one
+of_clients    in what a server knows of its clients, and the command listen
 of_paths      in the C and Python of connections with their paths
 of_events     in mptcp_events()
+of_aio        in the connections and servers of asyncio
 of_objects    in the modules above them
 of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table
@@ -12,6 +14,7 @@ of_host       in what reads the settings of a host, and in the commands check an
 of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings
+of_run        in the command run, and in its C
 __main__      applies them one by one
 """
 

@@ -35,6 +35,19 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if (dump->single)\n\t\t\t\treturn 1;", ""),
     ),
     *of(
+        "csrc/mptcp_diag.c",
+        "lookup fuzz",
+        ("dump->used = 0;\n\tdump->stride = dump->barren = 0;", ""),
+        ("|| !subflow.token_loc)", ")"),
+        ("row->used = 0;", ""),
+    ),
+    *of(
+        "mptcp_sockopt/_border/lookups.py",
+        "lookup bounds connections",
+        ("_free: deque[_Memory] = deque(maxlen=2)", "_free: deque[_Memory] = deque()"),
+        ("return self.subflow_of_any(diag_end(row", "return path  # (diag_end(row"),
+    ),
+    *of(
         "mptcp_sockopt/_joined.py",
         "connections connections_beside connections_selected lookup",
         ("if self._port and self._lacks_paths(now):", "if False:"),
@@ -70,7 +83,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/_diag.py",
         "lookup",
         ("if subflow._is_told:", "if False:"),
-        ("known = subflow.token_local", "known = None"),
+        ("return None if one.row is None and one.status is Status.TCP else one", "return one"),
         ("return _searched(*ends, port) if dump else None", "return None"),
     ),
 )

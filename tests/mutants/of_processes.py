@@ -61,7 +61,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
         ("        if not _has_ended(pid):\n            raise\n", ""),
         ("        if not _has_ended(pid):\n            raise\n", "        raise\n"),
-        ('for tid in _numbers(f"/proc/{pid}/task"):', "for tid in ():"),
+        ('for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):', "for tid in ():"),
         ("if tid != pid:", "if True:"),
         ('re.sub(r"[^ -~]", "?", file.read().rstrip("\\n"))', "file.read()"),
         ("if option := _hides_processes():", "if option := '':"),
@@ -83,7 +83,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             "    with ThreadPoolExecutor(1) as thread:\n        return thread.submit(inside).result()",
             "    return inside()",
         ),
-        ("    if _libc.setns(fd, _CLONE_NEWNET):", "    if False:"),
+        ("    if _libc().setns(fd, _CLONE_NEWNET):", "    if False:"),
         (
             "    for pid in pids:\n        try:\n            for owner in",
             "    for pid in pids[:1]:\n        try:\n            for owner in",

@@ -114,7 +114,8 @@ def exit_status(epilog: str) -> tuple[list[tuple[str, str]], str]:
     found = re.search(r"Exit status[^:\d]*:?\s*(\d.*?)\.(?:\s|$)", epilog, re.DOTALL)
     listed = " ".join(found[1].split()) if found else EXIT_STATUS
     meanings = dict(re.findall(r"(\d+):? (.*?)(?:[,;] (?=\d+:? )|$)", listed))
-    meanings.setdefault("2", "usage")  # argparse's own
+    if "125" not in meanings:  # of what becomes another program, whose status may be 2
+        meanings["2"] = "usage"  # argparse's own
     rest = epilog.replace(found[0], "") if found else epilog
     return sorted(meanings.items(), key=lambda item: int(item[0])), rest
 

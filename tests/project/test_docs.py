@@ -24,7 +24,7 @@ from reuseport.__main__ import COMMANDS
 
 from .. import test_diag_table
 from ..kernels import rows
-from ..support import in_private_network
+from ..support import Missing, in_private_network, run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -48,7 +48,8 @@ def test_the_first_screen_of_the_readme() -> None:
     assert re.findall(r"```(\w+)", screen) == ["sh", "pycon"]
     assert "pip install mptcp-sockopt\n" in screen
     assert "| I want to | use |" in screen
-    assert len(README.splitlines()) <= 200
+    text = [line for line in README.splitlines() if not re.match(r"\[\w+\]: ", line)]
+    assert len(text) <= 200
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
@@ -211,6 +212,25 @@ def test_the_glossary_explains_what_the_pages_say() -> None:
     assert [term for term in terms if term.lower() not in text] == []
     source = re.compile(r"RFC 8684, \d(\.\d)*|sysctl, `\w+`|kernel, MPTCP|[\w-]+\(\d\)|\[\w+\.md\]\(.*\)")
     assert [term for term, _, where in rows if not source.fullmatch(where)] == []
+
+
+def programs_of(page: str) -> list[tuple[str, str]]:
+    """Each program of a page, and what it prints, as shown below it."""
+    return re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL)
+
+
+PROGRAMS = programs_of((ROOT / "docs" / "asyncio.md").read_text())
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_the_programs_of_docs_asyncio(number: int, mptcp: None) -> None:
+    """Print what is shown, and nothing of a resource that is left open."""
+    assert (ROOT / "docs" / "asyncio.md").read_text().count("```python") == len(PROGRAMS) == 4
+    code, shown = PROGRAMS[number]
+    if "asyncio.Runner" in code and sys.version_info < (3, 11):
+        raise Missing("asyncio.Runner (Python 3.11)")
+    done = run(sys.executable, "-X", "dev", "-W", "error", "-c", code)
+    assert (done.stdout, done.stderr) == (shown, "")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from _mptcp_sockopt import lib
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import host, processes, testing
+from mptcp_sockopt import aio, host, processes, testing
 from mptcp_sockopt._border import abi
 from mptcp_sockopt._records import Record
 from mptcp_sockopt.selftest.__main__ import Plan
@@ -229,7 +229,12 @@ def test_public_names_are_documented() -> None:
             assert thing.__doc__
             assert thing.__module__ == "mptcp_sockopt"
     assert sorted(mp.__all__) == sorted(set(mp.__all__))
-    for room, file in ((host, "api.md"), (processes, "processes.md"), (testing, "testing.md")):
+    for room, file in (
+        (aio, "asyncio.md"),
+        (host, "api.md"),
+        (processes, "processes.md"),
+        (testing, "testing.md"),
+    ):
         page = (ROOT / "docs" / file).read_text()
         for name in room.__all__:
             assert re.search(rf"`{name}[`(]", page), name

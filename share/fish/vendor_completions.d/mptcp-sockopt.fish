@@ -50,8 +50,8 @@ function _shtab_mptcp_sockopt_using
   test "$_shtab_mptcp_sockopt_cmdpath" = "$argv"
 end
 
-set -g _shtab_mptcp_sockopt_commands show watch events check record plot doctor selftest
-set -g _shtab_mptcp_sockopt_opts_with_value --connection --for --interval --pid --port --samples --send --sort --to --wait -i -n -o
+set -g _shtab_mptcp_sockopt_commands show watch events check record plot doctor run listen selftest
+set -g _shtab_mptcp_sockopt_opts_with_value --backlog --connection --for --interval --pid --port --samples --send --sort --to --wait -i -n -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
@@ -102,6 +102,15 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l to -x -d 'ask for the routes to this IP address; by default, to the internet. Can be repeated'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l json -d 'print the result as JSON'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a run -d 'a program as it is, with MPTCP in the place of TCP'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using run' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using run' -l verbose -d 'at the end, print how many sockets were made or passed on'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using run' -l strict -d 'no TCP instead: CMD gets the kernel'"'"'s error where MPTCP is refused, and does not start where this command cannot work'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a listen -d 'a server with an MPTCP listener that it need not make'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using listen' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using listen' -l backlog -x -d 'connections that may wait to be accepted (default 2048; net.core.somaxconn bounds it)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using listen' -l reuse-port -d 'other listeners may share the port (SO_REUSEPORT)'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using listen' -l no-fallback -d 'end where MPTCP is refused, instead of listening with TCP'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a selftest -d 'test this kernel: its own checks and more'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using selftest' -s 4 -d 'test over 127.0.0.1 (default)'
