@@ -10,6 +10,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if (result == 1 && dump->met == met)\n\t\treturn -EPROTO;", ""),
         ("if (token != id->idiag_cookie[0])", "if (0)"),
         ("\treturn found->idiag_state == TCP_LISTEN ||\n", "\treturn 1 ||\n"),
+        ("if (token != id->idiag_cookie[0])\n\t\t\tdump->used = 0;", ""),
     ),
     *of(
         "csrc/mptcp_diag.c",
