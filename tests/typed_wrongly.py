@@ -109,11 +109,11 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     mp.UnsupportedOptionError("no option").option = 1  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     # For asyncio.
     aio.connect("localhost", 80, fallbak=True)  # type: ignore[call-arg, unused-coroutine]  # pyright: ignore[reportCallIssue]
-    aio.open_connection("localhost", 80, limit="64K")  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
-    aio.create_connection(asyncio.Protocol(), "localhost", 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
-    aio.create_server(asyncio.Protocol, 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
-    aio.start_server("127.0.0.1", 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType]
-    aio.loop_class(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    aio.open_connection("localhost", 80, limit="64K")  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+    aio.create_connection(asyncio.Protocol(), "localhost", 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+    aio.create_server(asyncio.Protocol, 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+    aio.start_server("127.0.0.1", 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+    aio.loop_class(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     aio.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     # Of other processes.
     processes.owners("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
