@@ -70,7 +70,7 @@ def get(client: http.client.HTTPConnection) -> None:
 
 
 def requests(scale: Scale) -> Measured:
-    """T25 and T25m: a keep-alive connection each, in turn; the median of each round's requests."""
+    """T27 and T27m: a keep-alive connection each, in turn; the median of each round's requests."""
     for name in ("fastapi", "uvicorn"):
         if importlib.util.find_spec(name) is None:
             raise Missing(f"{name} is not installed (pip install '.[bench]')")
@@ -106,7 +106,7 @@ def requests(scale: Scale) -> Measured:
                     found[name].append(statistics.median(times))
         for client in clients.values():
             client.close()
-    return Measured(Costs(found).table({"T25": "listen / tcp", "T25m": "told / listen"}))
+    return Measured(Costs(found).table({"T27": "listen / tcp", "T27m": "told / listen"}))
 
 
 async def _nothing(*_: object) -> None:
@@ -120,7 +120,7 @@ def ask(scope: dict[str, Any]) -> None:
 
 
 def unknown(scale: Scale) -> Measured:
-    """T25u, on a listener with many connections; a known client is told what it is."""
+    """T27u, on a listener with many connections; a known client is told what it is."""
     fixtures.allow_descriptors(2 * _CONNECTIONS)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(fixtures.listen())
@@ -140,4 +140,4 @@ def unknown(scale: Scale) -> Measured:
             if seen != [status]:
                 raise RuntimeError(f"the middleware says {seen} and not {status}")
         costs = interleave({"hit": repeated(ask, hit), "miss": repeated(ask, miss)}, scale.few)
-    return Measured(costs.table({"T25u": "miss / hit"}))
+    return Measured(costs.table({"T27u": "miss / hit"}))

@@ -122,6 +122,8 @@ static void serve(struct supervisor *self)
 			answer(self, &next.call);
 		else if (errno == ENOENT)
 			self->gone++;
+		else
+			return; /* it would be the same next time: better no answers than this loop for ever */
 	}
 }
 

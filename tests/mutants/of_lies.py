@@ -8,7 +8,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "csrc/mptcp_diag.c",
         "lies",
         ("if (result == 1 && dump->met == met)\n\t\treturn -EPROTO;", ""),
+        ("if (token != id->idiag_cookie[0])", "if (0)"),
         ("\treturn found->idiag_state == TCP_LISTEN ||\n", "\treturn 1 ||\n"),
+        ("if (token != id->idiag_cookie[0])\n\t\t\tdump->used = 0;", ""),
     ),
     *of(
         "csrc/mptcp_diag.c",
@@ -24,8 +26,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_border/lookups.py",
         "lies",
-        ("None if found is None or _token(found, _TOKEN_AT) != (token,) else found", "found"),
-        ("if result < 0 and result != -errno.ENOENT:", "if False:"),
+        ("if result < 0 and result != _NONE:", "if False:"),
     ),
     *of(
         "mptcp_sockopt/_border/sock_diag.py",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import fixtures, groups, measure, report
+from benchmarks import aio, fixtures, groups, measure, report
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
 from ..support import Missing, run
@@ -138,6 +139,15 @@ def test_calls_of_one_socket(mptcp: None) -> None:
     for key in ("S1", "S2", "T3", "T4", "T5", "info / C"):
         assert found.ratios[key].median > 1, key
     assert found.missing == []
+
+
+def test_asyncio(mptcp: None) -> None:
+    """Two small writes do not wait for an acknowledgement; uvloop is optional here."""
+    found = measured(lambda: aio.on_asyncio(LITTLE)).ratios
+    assert found.keys() == {"T25", "T26"}
+    assert found["T25"].median < 20  # without TCP_NODELAY it is 500
+    if importlib.util.find_spec("uvloop"):
+        assert measured(lambda: aio.on_uvloop(LITTLE)).ratios.keys() == {"T25u"}
 
 
 def test_one_socket_every_second(mptcp: None) -> None:
