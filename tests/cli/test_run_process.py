@@ -272,6 +272,21 @@ def test_exit_codes_are_the_programs_or_those_of_env(tmp_path: Path) -> None:
         assert done.stderr.endswith(f"mptcp-sockopt run: {said}\n" if said else "")
 
 
+def test_what_cannot_be_said_changes_nothing() -> None:
+    """Standard error on a full disk, or a pipe that nobody reads: the exit code is the same."""
+    inward, outward = os.pipe()
+    os.close(inward)
+    with open("/dev/full", "w") as full, open(outward, "w") as broken:
+        for stderr in full, broken:
+            done = subprocess.run([*RUN, "--", "no-such"], stderr=stderr, timeout=30, check=False)
+            assert done.returncode == 127
+
+
+def test_a_dash_is_no_option() -> None:
+    """But a program, which is not there."""
+    assert run(*RUN, "-", "true").returncode == 127
+
+
 @pytest.mark.parametrize("words", [[], ["--"], ["--verbose"], ["--no-such", "--", "true"]])
 def test_a_usage_error_is_125(words: list[str]) -> None:
     """2 may be the program's own."""
