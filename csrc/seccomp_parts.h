@@ -42,9 +42,9 @@ int seccomp_filter(void);
  * seccomp_run_begin(): RUN_LISTENER also if this is a nested run. */
 int seccomp_probe(void);
 
-/* Become the supervisor. pair is an end of a socket pair: the result goes out, 0 or as seccomp_run_begin(), and then
- * the listener comes in. */
-_Noreturn void seccomp_supervise(int pair, int strict, int report);
+/* Become the supervisor of this program. pair is an end of a socket pair: the result goes out, 0 or as
+ * seccomp_run_begin(), and then the listener comes in. */
+_Noreturn void seccomp_supervise(int pair, pid_t program, int strict, int report);
 
 /* A descriptor in a message on a socket pair. */
 struct letter {

@@ -6,6 +6,7 @@
 #include "seccomp_parts.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 /* Whether an ancestor's supervisor makes MPTCP sockets for this process; or would, if there were MPTCP here. */
@@ -33,18 +34,49 @@ static int send_descriptor(int to, int fd)
 	return sendmsg(to, message, MSG_NOSIGNAL) == 1 ? 0 : errno;
 }
 
+/* Whether a process whose parent ends becomes a child of this one: it is an init, or a subreaper. */
+static int adopts(void)
+{
+	int subreaper = 0;
+
+	prctl(PR_GET_CHILD_SUBREAPER, &subreaper, 0UL, 0UL, 0UL);
+	return subreaper || getpid() == 1;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+		;
+}
+
+/* The child's part. A supervisor that stayed a child would keep who waits with __WALL until there is none, as strace
+ * does, for ever. But as an orphan of an init, wait() would return it. */
+static _Noreturn void start(int pair, pid_t program, int is_child, int strict, int report)
+{
+	pid_t pid = is_child ? 0 : fork_unseen();
+	int problem = failed(RUN_CLONE, errno);
+
+	if (!pid)
+		seccomp_supervise(pair, program, strict, report);
+	_exit(pid > 0 || write(pair, &problem, sizeof(problem)) < 0);
+}
+
 /* Start a supervisor and give it the listener of this thread's new filter. */
 static int begin(int pair[2], int strict, int report)
 {
+	const pid_t program = getpid();
+	const int is_child = adopts();
 	pid_t pid = fork_unseen();
 	int problem, listener;
 	ssize_t length;
 
 	if (!pid)
-		seccomp_supervise(pair[0], strict, report);
+		start(pair[0], program, is_child, strict, report);
 	close(pair[0]);
 	if (pid < 0)
 		return failed(RUN_CLONE, errno);
+	if (!is_child)
+		reap(pid);
 	do
 		length = read(pair[1], &problem, sizeof(problem));
 	while (length < 0 && errno == EINTR);
@@ -60,8 +92,8 @@ static int begin(int pair[2], int strict, int report)
 	}
 	if (problem) {
 		shutdown(pair[1], SHUT_RDWR);
-		while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
-			;
+		if (is_child)
+			reap(pid);
 	}
 	return problem;
 }

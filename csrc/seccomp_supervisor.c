@@ -128,7 +128,7 @@ static void serve(struct supervisor *self)
 }
 
 /* What ps shows. With the words of the command, pkill -f would find this process in the program's place. */
-static void name(void)
+static void name(pid_t program)
 {
 	char words[4096];
 	int fd = open("self/cmdline", O_RDONLY);
@@ -136,15 +136,15 @@ static void name(void)
 
 	close(fd);
 	prctl(PR_SET_NAME, "mptcp-run");
-	if (length < (ssize_t)sizeof("mptcp-run") || memcmp(program_invocation_name, words, (size_t)length))
+	if (length <= 0 || memcmp(program_invocation_name, words, (size_t)length))
 		return; /* it was not started with these words */
 	memset(program_invocation_name, 0, (size_t)length);
-	strcpy(program_invocation_name, "mptcp-run");
+	snprintf(program_invocation_name, (size_t)length, "mptcp-run %d", (int)program);
 }
 
 /* Leave everything of the caller's: session, signals, descriptors, folder. *pair gets another number. Returns 0 or as
  * seccomp_run_begin(). */
-static int settle(struct supervisor *self, int *pair, int report)
+static int settle(struct supervisor *self, int *pair, pid_t program, int report)
 {
 	char number[16] = "";
 	int i, high, null = open("/dev/null", O_RDWR);
@@ -169,7 +169,7 @@ static int settle(struct supervisor *self, int *pair, int report)
 		return failed(RUN_PROC, errno);
 	if (atoi(number) != syscall(__NR_getpid)) /* getpid() of an old glibc remembers the parent's */
 		return failed(RUN_PROC, ESRCH);
-	name();
+	name(program);
 	self->uid = geteuid();
 	return 0;
 }
@@ -187,10 +187,10 @@ static int receive_descriptor(int from)
 	return fd;
 }
 
-_Noreturn void seccomp_supervise(int pair, int strict, int report)
+_Noreturn void seccomp_supervise(int pair, pid_t program, int strict, int report)
 {
 	struct supervisor self = {.strict = strict};
-	int problem = settle(&self, &pair, report);
+	int problem = settle(&self, &pair, program, report);
 
 	if (write(pair, &problem, sizeof(problem)) != sizeof(problem) || problem)
 		_exit(1);

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
@@ -32,9 +33,10 @@ def become(name: str, command: Sequence[str]) -> int:
 
 
 def say(name: str, text: str) -> None:
-    """On standard error, if it is open; control characters escaped."""
+    """On standard error, if somebody reads it; control characters escaped."""
     if sys.stderr:
-        print(f"{name}: {_printable(text)}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a full disk does not keep the program from its work
+            print(f"{name}: {_printable(text)}", file=sys.stderr, flush=True)
 
 
 def _printable(text: str) -> str:

@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    at = next((at for at, word in enumerate(argv) if word == "--" or not word.startswith("-")), len(argv))
+    at = next((at for at, word in enumerate(argv) if word in ("-", "--") or word[:1] != "-"), len(argv))
     made = parser()
     options = parsed(made, argv[:at])
     command = argv[at + (argv[at : at + 1] == ["--"]) :]

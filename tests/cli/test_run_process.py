@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -45,12 +46,12 @@ def works(mptcp: None) -> None:
 
 
 def test_the_program_replaces_the_command(works: None) -> None:
-    """PID, parent, process group and session; no child of ours is to be waited for."""
+    """PID, parent, process group and session; no child of ours is to be waited for, as strace does it."""
     code = """
 import os
 print(os.getpid(), os.getppid(), os.getpgid(0), os.getsid(0))
 try:
-    os.waitpid(-1, os.WNOHANG)
+    os.waitpid(-1, os.WNOHANG | 0x40000000)  # __WALL
 except ChildProcessError:
     print("no child")
 """
@@ -80,6 +81,25 @@ except ChildProcessError:
     without = run(*unshare, *command)
     assert without.returncode == 125
     assert "the /proc of this PID namespace is needed" in without.stderr
+
+
+def test_a_program_that_adopts_orphans(works: None) -> None:
+    """A subreaper, as a user's systemd: the supervisor is no orphan that comes to it."""
+    code = """
+import os
+try:
+    os.waitpid(-1, 0)
+except ChildProcessError:
+    print("no child")
+"""
+    prctl = ctypes.CDLL(None).prctl
+    with started(
+        *(*RUN, "--", PYTHON, "-c", code),
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: prctl(36, 1, 0, 0, 0),  # PR_SET_CHILD_SUBREAPER
+    ) as process:
+        out, _ = process.communicate(timeout=30)
+    assert out == "no child\n"
 
 
 def test_signals_are_as_they_were(works: None) -> None:
@@ -200,7 +220,7 @@ def test_the_supervisor_has_nothing_of_the_callers(works: None) -> None:
         null, listener = "/dev/null", "anon_inode:seccomp notify"
         assert [*descriptors(supervisor).values()] == [null, null, null, null, listener]
         assert os.getsid(supervisor) == supervisor
-        assert Path(f"/proc/{supervisor}/cmdline").read_bytes().strip(b"\0") == b"mptcp-run"
+        assert status_of(supervisor)["PPid"] != str(process.pid)
         assert os.readlink(f"/proc/{supervisor}/cwd") == "/proc"
         process.kill()
         process.wait(30)
@@ -250,6 +270,21 @@ def test_exit_codes_are_the_programs_or_those_of_env(tmp_path: Path) -> None:
         done = under_run(*command, env={**os.environ, "PATH": "/usr/bin:/bin"})
         assert done.returncode == code, done
         assert done.stderr.endswith(f"mptcp-sockopt run: {said}\n" if said else "")
+
+
+def test_what_cannot_be_said_changes_nothing() -> None:
+    """Standard error on a full disk, or a pipe that nobody reads: the exit code is the same."""
+    inward, outward = os.pipe()
+    os.close(inward)
+    with open("/dev/full", "w") as full, open(outward, "w") as broken:
+        for stderr in full, broken:
+            done = subprocess.run([*RUN, "--", "no-such"], stderr=stderr, timeout=30, check=False)
+            assert done.returncode == 127
+
+
+def test_a_dash_is_no_option() -> None:
+    """But a program, which is not there."""
+    assert run(*RUN, "-", "true").returncode == 127
 
 
 @pytest.mark.parametrize("words", [[], ["--"], ["--verbose"], ["--no-such", "--", "true"]])
