@@ -113,7 +113,7 @@ def under_load(code: str, *words: int) -> dict[str, int]:
     first, second = sizes
     assert second.threads == 1
     assert second.rss <= first.rss + 64
-    assert second.rss <= 8192
+    assert second.rss <= 8192 or "libasan" in os.environ.get("LD_PRELOAD", "")
     assert not os.path.exists(f"/proc/{process.pid}")
     return counted(said)
 
