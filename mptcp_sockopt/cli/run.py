@@ -25,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
         "processes, makes the sockets.",
         epilog="Limits: unless you are root, setuid programs that CMD starts gain nothing (no_new_privs). "
         "socket() may fail with EINTR. If the supervisor is killed, socket() fails with ENOSYS. Sockets have "
-        "the supervisor's cgroup and security label. 32-bit programs on a 64-bit kernel, sockets of io_uring "
+        "the supervisor's cgroup and security label, and Landlock's rules for TCP do not hold for them. CMD "
+        "cannot have a seccomp listener. 32-bit programs on a 64-bit kernel, sockets of io_uring "
         "and other network namespaces stay TCP. Exit status: 125 usage, or this command cannot work, 126 CMD "
         "cannot be executed, 127 CMD was not found; any other is that of CMD.",
     )

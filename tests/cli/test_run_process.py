@@ -308,5 +308,15 @@ def test_help_fits_the_screen() -> None:
     assert found.code == 0
     assert fits(found.out)
     text = " ".join(found.out.split())
-    for limit in ("no_new_privs", "EINTR", "ENOSYS", "cgroup", "io_uring", "/proc", "Linux 5.14"):
+    for limit in (
+        "no_new_privs",
+        "EINTR",
+        "ENOSYS",
+        "cgroup",
+        "Landlock",
+        "seccomp listener",
+        "io_uring",
+        "/proc",
+        "Linux 5.14",
+    ):
         assert limit in text
