@@ -151,7 +151,7 @@ def churned(base: Loop, work: Callable[[], Coroutine[Any, Any, None]]) -> int:
         await work()
 
     before = descriptors()
-    run(base, slowly)
+    run(base, slowly, within=900)
     gc.collect()
     return descriptors() - before
 

@@ -32,7 +32,7 @@ def loop_of(name: str) -> Loop:
     return importlib.import_module("uvloop").Loop  # type: ignore[no-any-return]
 
 
-def run(base: Loop, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run(base: Loop, main: Callable[[], Coroutine[Any, Any, T]], within: float = DEADLINE / 2) -> T:
     """What main() returns, on a loop of this class. It leaves no task and no descriptor behind."""
     loop = base()
 
@@ -44,7 +44,7 @@ def run(base: Loop, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return result
 
     try:
-        return loop.run_until_complete(asyncio.wait_for(inside(), DEADLINE / 2))
+        return loop.run_until_complete(asyncio.wait_for(inside(), within))
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
