@@ -130,16 +130,21 @@ static void serve(struct supervisor *self)
 /* What ps shows. With the words of the command, pkill -f would find this process in the program's place. */
 static void name(pid_t program)
 {
-	char words[4096];
-	int fd = open("self/cmdline", O_RDONLY);
-	ssize_t length = read(fd, words, sizeof(words));
+	char *title = program_invocation_name, words[4096];
+	int fd = open("self/cmdline", O_RDONLY), same = 1;
+	ssize_t length;
+	size_t size = 0;
 
+	while (same && (length = read(fd, words, sizeof(words))) > 0) {
+		same = !memcmp(title + size, words, (size_t)length);
+		size += (size_t)length;
+	}
 	close(fd);
 	prctl(PR_SET_NAME, "mptcp-run");
-	if (length <= 0 || memcmp(program_invocation_name, words, (size_t)length))
+	if (!same || !size)
 		return; /* it was not started with these words */
-	memset(program_invocation_name, 0, (size_t)length);
-	snprintf(program_invocation_name, (size_t)length, "mptcp-run %d", (int)program);
+	memset(title, 0, size);
+	snprintf(title, size, "mptcp-run %d", (int)program);
 }
 
 /* Leave everything of the caller's: session, signals, descriptors, folder. *pair gets another number. Returns 0 or as

@@ -230,6 +230,16 @@ def test_the_supervisor_has_nothing_of_the_callers(works: None) -> None:
     os.close(outward)
 
 
+def test_a_long_command_is_not_in_the_name_of_the_supervisor(works: None) -> None:
+    """As Java's often are: pkill -f with its last word finds the program alone."""
+    with started(*RUN, "--", "sh", "-c", "read line", "x" * 10_000, stdin=subprocess.PIPE) as process:
+        until(lambda: status_of(process.pid)["Name"] == "sh", "the program")
+        supervisor = supervisor_of(process.pid)
+        assert b"x" not in Path(f"/proc/{supervisor}/cmdline").read_bytes()
+        process.communicate("\n", timeout=30)
+    gone(supervisor)
+
+
 def test_without_the_supervisor_sockets_fail(works: None) -> None:
     """As the page says: ENOSYS."""
     code = """
