@@ -60,8 +60,9 @@ _TARGETS = (
     Target(I686, "manylinux_2_17", "x86-linux-gnu.2.17 -mcpu=i686"),
     Target(ARMV7L, "manylinux_2_17", "arm-linux-gnueabihf.2.17"),
     Target(S390X, "manylinux_2_17", "s390x-linux-gnu.2.17"),
-    # zig has no headers of 2.17 for this one; auditwheel is asked for that tag all the same.
-    Target(PPC64LE, "manylinux_2_17", "powerpc64le-linux-gnu.2.19"),
+    # zig has no headers of 2.17 for this one; auditwheel is asked for that tag all the same. With the other
+    # kind of long double, snprintf() would be one of glibc 2.32.
+    Target(PPC64LE, "manylinux_2_17", "powerpc64le-linux-gnu.2.19 -mabi=ibmlongdouble"),
     # There is no older tag for this one.
     Target(RISCV64, "manylinux_2_31", "riscv64-linux-gnu.2.31"),
     Target(X86_64, "musllinux_1_2", "x86_64-linux-musl", "libc.musl-x86_64.so.1"),

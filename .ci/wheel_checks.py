@@ -25,10 +25,12 @@ LIBC = set(
     "__errno_location bcmp getpeername getsockname getsockopt memcmp memcpy memmove memset recvmsg sendmsg "
     "sendto".split()  # bcmp: clang's memcmp where nobody asks which is less; on RISC-V it is a call
 )
-# Of `run`, which makes a process of its own and lives in it: csrc/seccomp_*.c. (__xstat is stat of an old glibc.)
+# Of `run`, which makes a process of its own and lives in it: csrc/seccomp_*.c. (atoi is strtol in glibc;
+# __xstat is stat of an old glibc, and __stat_time64 of musl.)
 LIBC_OF_RUN = set(
-    "__xstat _exit chdir close dprintf dup2 execvp fcntl geteuid getpid open poll prctl program_invocation_name read "
-    "readlink setfsuid setsid shutdown signal snprintf socket socketpair stat strtol syscall waitpid write".split()
+    "__stat_time64 __xstat _exit atoi chdir close dprintf dup2 execvp fcntl geteuid getpid open poll "
+    "prctl program_invocation_name read readlink setfsuid setsid shutdown signal snprintf socket "
+    "socketpair stat strtol syscall waitpid write".split()
 )
 STABLE_ABI = {symbol.name for symbol in (*FUNCTIONS, *DATAS)}
 

@@ -18,8 +18,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("is_nested(strict))", "0)"),
         ("mptcp < 0 ? !strict :", ""),
         ("tcp_protocol(plain) == IPPROTO_MPTCP", "1"),
-        ("is_child ? 0 : fork_unseen()", "0"),
-        ("return subreaper || getpid() == 1;", "return 0;"),
         ("{SIGPIPE, SIGXFSZ}", "{SIGXFSZ, SIGXFSZ}"),
     ),
     *of(
