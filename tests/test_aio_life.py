@@ -17,6 +17,7 @@ from mptcp_sockopt import aio
 from . import support
 from .loops import LOOPS, descriptors, echo, loop_of, run
 from .support import rounds
+from .tls import contexts
 
 
 def churned(loop: str, case: str, times: int) -> None:
@@ -135,12 +136,13 @@ def test_a_protocol_that_is_not_made_leaves_no_socket(mptcp: None) -> None:
 
 def test_a_timeout_that_tls_refuses_leaves_no_socket(mptcp: None) -> None:
     """asyncio looks at it after it has asked for the protocol, and before it has a transport."""
+    _, trusting = contexts()
 
     async def main() -> None:
         with mp.create_server(("127.0.0.1", 0)) as server:
             before = descriptors()
             with pytest.raises(ValueError, match="positive"):
-                await aio.open_connection(*server.getsockname(), ssl=True, ssl_handshake_timeout=-1)
+                await aio.open_connection(*server.getsockname(), ssl=trusting, ssl_handshake_timeout=-1)
             assert descriptors() == before
 
     run(asyncio.SelectorEventLoop, main)

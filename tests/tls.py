@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
-import ssl
 import tempfile
+from typing import TYPE_CHECKING
+
+from .support import Missing
+
+if TYPE_CHECKING:
+    import ssl
 
 _PEM = """\
 -----BEGIN PRIVATE KEY-----
@@ -28,6 +33,10 @@ DPJvaStKHK98RV6xS8k=
 
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Of a server that has the certificate, and of a client that trusts it."""
+    try:
+        import ssl
+    except ImportError as error:  # a Python without OpenSSL is as good for all else
+        raise Missing(f"ssl of this Python ({error})") from None
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile("w") as file:  # ssl reads a key from files only
         file.write(_PEM)

@@ -25,6 +25,7 @@ MAY_LACK = (
     r"the program nft \(nftables\)",
     r"paths between network namespaces: a veth interface: .*",  # a module that is not in the image
     r"no C compiler",
+    r"ssl of this Python .*",  # a library that is not in the image
     # 6.19 to 7.1: Debian has no package of their modules any more
     r"this kernel has no (mp)?tcp_diag( \(CONFIG_INET_MPTCP_DIAG\))?",
     r"this kernel has no blackhole detection \(Linux 6\.12\)",
