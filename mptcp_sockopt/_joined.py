@@ -32,6 +32,9 @@ _LISTEN, _CLOSE = int(TCPState.LISTEN), int(TCPState.CLOSE)
 #: In seconds. A connection that was reset, or closed by MP_FASTCLOSE, loses its path before its own state
 #: changes: 7 ms before, on a busy machine.
 _WAITS = (0, 0.001, 0.002, 0.004, 0.008, 0.016)
+#: The same for one that was used in the last second: on a machine with much to do, it takes longer.
+_LONGER_WAITS = (*_WAITS, 0.032, 0.064)
+_RECENTLY = 1000  # milliseconds
 _ENDING = (TCPState.LAST_ACK, TCPState.CLOSING, TCPState.CLOSE)
 _ANY = bytes(16)
 _KEYS = ("family", "state", "sport", "dport", "src", "inode", "token_loc", "flags", "told", "privileged")
@@ -217,10 +220,11 @@ class Joined:
                 start = row * now.stride
                 doubtful.append(MPTCPDiagMsg._trusted(now.rows[start : start + _INFO_AT + now.info_length]))
                 del paths[row]
-        for wait in _WAITS if doubtful else ():
+        waits = _LONGER_WAITS if any(map(_was_used, doubtful)) else _WAITS
+        for wait in waits if doubtful else ():
             time.sleep(wait)
             # The path of a connection to a link-local address is bound to an interface that its row lacks.
-            ask = asker.subflow_of_any if wait == _WAITS[-1] else asker.subflow
+            ask = asker.subflow_of_any if wait == waits[-1] else asker.subflow
             answers = [
                 self._found(asker, one, ask(one.local, one.remote, one.ifindex), paths) for one in doubtful
             ]
@@ -270,6 +274,12 @@ class Joined:
         self._more_rows.append(bytes(found))
         stride = sock_diag.stride_of(self.info_length)
         return len(self.rows) // stride + len(self._more_rows) - 1
+
+
+def _was_used(msg: MPTCPDiagMsg) -> bool:
+    """Whether a connection sent or received something just now, if this kernel tells (Linux 6.10)."""
+    ages = msg.info.last_data_sent, msg.info.last_data_recv, msg.info.last_ack_recv
+    return any(age is not None and age < _RECENTLY for age in ages)
 
 
 def belongs(path: DiagSubflow, msg: MPTCPDiagMsg) -> bool:

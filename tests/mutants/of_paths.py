@@ -60,7 +60,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             "for number, token in enumerate(now.tokens())}",
         ),
         ("if self._is_wanted(found):", "if True:"),
-        ("asker.subflow_of_any if wait == _WAITS[-1] else asker.subflow", "asker.subflow"),
+        ("asker.subflow_of_any if wait == waits[-1] else asker.subflow", "asker.subflow"),
         ("exact = listeners.get((family, port, src))", "exact = None"),
     ),
     *of(
