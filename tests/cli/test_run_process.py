@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -175,15 +176,19 @@ print(socket.socket().getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL), flush=T
     gone(supervisor)
 
 
-def test_a_service_manager_hears_the_program(works: None, tmp_path: Path) -> None:
+def test_a_service_manager_hears_the_program(works: None) -> None:
     """As sd_notify(3): the message comes from the PID that was started."""
     code = """
 import os, socket
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
     sock.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
 """
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    # In a short path: that of a socket has at most 107 bytes.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        path = f"{folder}/notify"
         manager.settimeout(30)
         manager.bind(path)
         manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -283,7 +288,13 @@ def test_exit_codes_are_the_programs_or_those_of_env(tmp_path: Path) -> None:
         assert done.stderr.endswith(f"mptcp-sockopt run: {said}\n" if said else "")
 
 
-def test_what_cannot_be_said_changes_nothing() -> None:
+@pytest.fixture
+def open_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only folders that everybody may search: in another one, what is not found may be there (EACCES)."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+def test_what_cannot_be_said_changes_nothing(open_path: None) -> None:
     """Standard error on a full disk, or a pipe that nobody reads: the exit code is the same."""
     inward, outward = os.pipe()
     os.close(inward)
@@ -293,7 +304,7 @@ def test_what_cannot_be_said_changes_nothing() -> None:
             assert done.returncode == 127
 
 
-def test_a_dash_is_no_option() -> None:
+def test_a_dash_is_no_option(open_path: None) -> None:
     """But a program, which is not there."""
     assert run(*RUN, "-", "true").returncode == 127
 
