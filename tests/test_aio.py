@@ -17,7 +17,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import aio
 
 from .loops import LOOPS, Loop, descriptors, echo, loop_of, run
-from .support import LOOPBACK, Missing, in_private_network, where_refused
+from .support import LOOPBACK, in_private_network, where_refused
 from .test_sockets import SWITCH, nodelay
 from .tls import contexts
 
@@ -258,7 +258,7 @@ def test_loop_class_by_a_runner(mptcp: None) -> None:
             return (await exchanged(*await asyncio.open_connection("127.0.0.1", port_of(server))))[0]
 
     if sys.version_info < (3, 11):
-        raise Missing("asyncio.Runner (Python 3.11)")
+        pytest.skip("asyncio.Runner (Python 3.11)")
     with asyncio.Runner(loop_factory=aio.loop_class()) as runner:
         assert runner.run(main()) is mp.Status.MPTCP
 

@@ -22,7 +22,7 @@ from .tls import contexts
 
 def churned(loop: str, case: str, times: int) -> None:
     """By a program of its own, which says how many sockets are left."""
-    loop_of(loop)
+    loop_of(loop), contexts()
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.aio_life", loop, case, str(times)]
     done = support.run(*command, timeout=900)
     assert (done.stdout, done.stderr) == ("0\n", "")
