@@ -7,6 +7,8 @@ import contextlib
 import functools
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +78,7 @@ def commands() -> dict[str, int]:
     """The exit codes of commands, as root."""
     with tempfile.TemporaryDirectory() as folder:
         recording, page = Path(folder) / "r.jsonl", Path(folder) / "r.html"
-        return {
+        found = {
             command.split()[0]: testing.in_child(functools.partial(_run, command))
             for command in (
                 "show",
@@ -88,6 +90,14 @@ def commands() -> dict[str, int]:
                 "doctor",
             )
         }
+        return {**found, "run": _under_run()}
+
+
+def _under_run() -> int:
+    """0 if a socket of a program under `run` is MPTCP."""
+    code = "import socket; raise SystemExit(socket.socket().getsockopt(socket.SOL_SOCKET, 38) != 262)"
+    command = [sys.executable, "-m", "mptcp_sockopt", "run", "--strict", "--", sys.executable, "-c", code]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode
 
 
 def _run(command: str) -> int:
