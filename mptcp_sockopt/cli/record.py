@@ -13,6 +13,7 @@ import signal
 import stat
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -95,7 +96,8 @@ class _Recorder:
         self._looks, self._events, self._file, self._options = looks, events, file, options
         self._writer = Writer(file.write, compress=options.file.endswith(".gz"))
         self._wanted = _Wanted(options.port) if options.port or options.pid is not None else None
-        self._waiting: list[Any] = []
+        self._waiting: list[Any] = []  # events
+        self._gaps: deque[tuple[int, int]] = deque()  # when how many samples were missed
         self._begun = self._last = 0
         self._samples = self._missed = self._told_events = self._connections = 0
 
@@ -135,7 +137,7 @@ class _Recorder:
 
     def _miss(self, samples: int) -> None:
         self._missed += samples
-        self._writer.missed(time.monotonic_ns(), samples)
+        self._gaps.append((time.monotonic_ns(), samples))
 
     def _wait(self, until: float, stop: _Stop) -> bool:
         """Collect events until then; False if it is time to stop."""
@@ -158,15 +160,22 @@ class _Recorder:
         self._connections = len(sample.connections)
 
     def _write_events(self, before: float = math.inf) -> None:
-        """Those of the connections that are recorded. They are known only after the sample."""
+        """Those of the connections that are recorded, which are known only after the sample. And, in their
+        place among them, what was missed."""
         later = []
         for event in self._waiting:
             if event.time >= before:
                 later.append(event)
             elif not self._wanted or event in self._wanted:
+                self._write_gaps(event.time)
                 self._writer.event(event_record(event))
                 self._told_events += 1
         self._waiting = later
+        self._write_gaps(before)
+
+    def _write_gaps(self, before: float) -> None:
+        while self._gaps and self._gaps[0][0] < before:
+            self._writer.missed(*self._gaps.popleft())
 
     def told(self) -> str:
         """What was recorded so far, in a sentence."""

@@ -121,7 +121,7 @@ def test_samples_are_at_fixed_times(tmp_path: Path, mptcp: None) -> None:
 
 
 def test_a_stopped_recorder_says_what_it_missed(tmp_path: Path, mptcp: None) -> None:
-    """And goes on at the next of its times."""
+    """And goes on at the next of its times. What it hears of then stands in its order."""
     path = tmp_path / "r"
 
     def look() -> None:
@@ -129,6 +129,8 @@ def test_a_stopped_recorder_says_what_it_missed(tmp_path: Path, mptcp: None) -> 
             until(has_samples(path, 1), "a sample")
             process.send_signal(signal.SIGSTOP)
             begun, count = time.monotonic(), len(lines(path))
+            with mptcp_pair(INET) as (client, accepted):
+                exchange(client, accepted, 1000)
             until(lambda: time.monotonic() > begun + 0.4, "time")
             process.send_signal(signal.SIGCONT)
             until(has_samples(path, count + 2), "another sample")
@@ -136,6 +138,9 @@ def test_a_stopped_recorder_says_what_it_missed(tmp_path: Path, mptcp: None) -> 
             ended(process)
         missed = [record["samples"] for record in lines(path, "missed")]
         assert max(missed) >= 6
+        assert "CLOSED" in {line["event"] for line in lines(path, "event")}
+        times = [record["monotonic"] for record in read_recording(path)[1]]
+        assert times == sorted(times)
 
     in_private_network(look)
 
