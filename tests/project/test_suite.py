@@ -83,7 +83,7 @@ def test_a_test_that_hangs_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_thread_that_is_left_does_not_keep_the_suite(tmp_path: Path) -> None:
     """Python would wait for it at its end."""
-    code, out = pytest_of(tmp_path, LEAVES_A_THREAD, options=("--limit", "0.3"))
+    code, out = pytest_of(tmp_path, LEAVES_A_THREAD, options=("--limit", "1.5"))
     assert code == 1
     assert "1 passed" in out
     assert "Timeout" in out
