@@ -8,20 +8,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "csrc/mptcp_diag.c",
         "lies",
         ("if (result == 1 && dump->met == met)\n\t\treturn -EPROTO;", ""),
-        ("if (token != id->idiag_cookie[0])", "if (0)"),
         ("\treturn found->idiag_state == TCP_LISTEN ||\n", "\treturn 1 ||\n"),
-        ("if (token != id->idiag_cookie[0])\n\t\t\tdump->used = 0;", ""),
     ),
     *of(
         "csrc/mptcp_diag.c",
         "lookup",
         ("map_address(mapped[1], asked_family, asked);", "map_address(mapped[1], family, asked);"),
-    ),
-    *of(
-        "csrc/mptcp_diag_tcp.c",
-        "lies",
-        ("if (info_length < LEAST_SUBFLOW_TCP_INFO ||", "if ("),
-        ("if ((uint32_t)info_length != dump->info_length)\n\t\treturn -EPROTO;", ""),
     ),
     *of(
         "mptcp_sockopt/_border/lookups.py",
@@ -38,10 +30,5 @@ MUTATIONS: tuple[Mutation, ...] = (
         "lies",
         ("return None if flags & lib.NLM_F_DUMP_INTR else answers", "return answers"),
         ("is_errno = 0 < -error <= lib.MOST_ERRNO", "is_errno = error < 0"),
-    ),
-    *of(
-        "mptcp_sockopt/_events.py",
-        "lies",
-        ("if barren > _BARREN:", "if False:"),
     ),
 )
