@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import random
 import socket
 import statistics
 import time
@@ -15,7 +14,7 @@ from typing import Any
 import mptcp_sockopt as mp
 from mptcp_sockopt import aio
 
-from .measure import Costs, Measured, Missing, Scale, interleave
+from .measure import Costs, Measured, Missing, Scale, in_turns, interleave
 
 _EXCHANGES, _CONNECTIONS = 100, 200
 _WARM = 20
@@ -84,15 +83,11 @@ async def _connects(
 
 def _connecting(loop: asyncio.AbstractEventLoop, scale: Scale) -> Costs:
     with mp.create_server(("127.0.0.1", 0)) as mptcp, socket.create_server(("127.0.0.1", 0)) as tcp:
-        ways: dict[str, tuple[Any, socket.socket]] = {
-            "mptcp": (aio.create_connection, mptcp),
-            "tcp": (loop.create_connection, tcp),
+        ways = {
+            "mptcp": lambda: loop.run_until_complete(_connects(aio.create_connection, mptcp)),
+            "tcp": lambda: loop.run_until_complete(_connects(loop.create_connection, tcp)),
         }
-        found: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(scale.rounds):
-            for name in random.sample(list(ways), len(ways)):
-                found[name].append(loop.run_until_complete(_connects(*ways[name])))
-    return Costs(found)
+        return in_turns(ways, scale.rounds)
 
 
 def on_asyncio(scale: Scale) -> Measured:

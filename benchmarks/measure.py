@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 BLOCK = 5_000_000  # ns of one variant in one round
@@ -136,16 +137,25 @@ class Costs:
         return {key: self.ratios(name, base) for key, (name, base) in pairs.items()}
 
 
+def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> Costs:
+    """What each measures, once a round, shuffled."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name in random.sample(list(ways), len(ways)):
+            found[name].append(ways[name]())
+    return Costs(found)
+
+
 def interleave(variants: Mapping[str, Variant], rounds: int, clock: Clock = time.thread_time_ns) -> Costs:
     """Every variant once a round, shuffled. The clock is this thread's CPU, for all that has one thread."""
     times = {name: calibrate(variant, clock) for name, variant in variants.items()}
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name in random.sample(list(variants), len(variants)):
-            begun = clock()
-            variants[name](times[name])
-            found[name].append((clock() - begun) / times[name])
-    return Costs(found)
+
+    def once(name: str) -> float:
+        begun = clock()
+        variants[name](times[name])
+        return (clock() - begun) / times[name]
+
+    return in_turns({name: partial(once, name) for name in variants}, rounds)
 
 
 # ----------------------------------------------------------------------------------------------- targets

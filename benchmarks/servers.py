@@ -8,20 +8,20 @@ import contextlib
 import http.client
 import importlib
 import importlib.util
-import random
 import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import asgi
 
 from . import fixtures
-from .measure import Costs, Measured, Missing, Scale, interleave, repeated
+from .measure import Measured, Missing, Scale, in_turns, interleave, repeated
 
 _REQUESTS = 100  # of a round
 _CONNECTIONS = 1000
@@ -69,6 +69,16 @@ def get(client: http.client.HTTPConnection) -> None:
         raise RuntimeError("uvicorn answered something else")
 
 
+def usual(client: http.client.HTTPConnection) -> float:
+    """The median of many requests, in ns."""
+    times = []
+    for _ in range(_REQUESTS):
+        begun = time.perf_counter_ns()
+        get(client)
+        times.append(time.perf_counter_ns() - begun)
+    return statistics.median(times)
+
+
 def requests(scale: Scale) -> Measured:
     """T27 and T27m: a keep-alive connection each, in turn; the median of each round's requests."""
     for name in ("fastapi", "uvicorn"):
@@ -94,19 +104,12 @@ def requests(scale: Scale) -> Measured:
         statuses = [mp.status(client.sock).value for client in clients.values()]
         if statuses != ["tcp", "mptcp", "mptcp"]:
             raise RuntimeError(f"the connections are {statuses}")
-        found: dict[str, list[float]] = {name: [] for name in clients}
-        for turn in range(scale.few + 1):
-            for name in random.sample(list(clients), len(clients)):
-                times = []
-                for _ in range(_REQUESTS):
-                    begun = time.perf_counter_ns()
-                    get(clients[name])
-                    times.append(time.perf_counter_ns() - begun)
-                if turn:  # the first is cold
-                    found[name].append(statistics.median(times))
+        ways = {name: partial(usual, client) for name, client in clients.items()}
+        in_turns(ways, 1)  # cold
+        costs = in_turns(ways, scale.few)
         for client in clients.values():
             client.close()
-    return Measured(Costs(found).table({"T27": "listen / tcp", "T27m": "told / listen"}))
+    return Measured(costs.table({"T27": "listen / tcp", "T27m": "told / listen"}))
 
 
 async def _nothing(*_: object) -> None:
