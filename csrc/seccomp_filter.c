@@ -83,11 +83,12 @@ static int tried(void)
 
 int seccomp_probe(void)
 {
-	pid_t pid = RUN_WORKS ? fork_unseen() : 0;
 	int status = 0, code;
+	pid_t pid;
 
 	if (!RUN_WORKS)
 		return failed(RUN_MACHINE, ENOSYS);
+	pid = fork_unseen();
 	if (pid < 0)
 		return failed(RUN_CLONE, errno);
 	if (!pid)
