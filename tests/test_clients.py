@@ -34,7 +34,7 @@ from .support import (
     until,
 )
 from .test_connections import of, two_paths
-from .test_lookup import no_dump
+from .test_lookup import link_local_pair, no_dump
 
 
 @pytest.fixture(autouse=True)
@@ -200,17 +200,9 @@ def test_a_link_local_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection is bound to an interface, which host and port do not name."""
 
     def look() -> None:
-        testing.add_address("fe80::9", "lo")
-        scope = socket.if_nametoindex("lo")
-        server = mp.create_server(("::", 0), family=socket.AF_INET6, fallback=False)
-        client = mp.create_socket(socket.AF_INET6, fallback=False)
-        with server, client:
-            client.settimeout(5)
-            there = "fe80::9", server.getsockname()[1], 0, scope
-            until(lambda: client.connect_ex(there) == 0, "a route to the new address")
-            with server.accept()[0] as accepted:
-                no_dump(monkeypatch)
-                assert by_addresses(accepted) is mp.status(accepted) is mp.Status.MPTCP
+        with link_local_pair() as (_, accepted, _):
+            no_dump(monkeypatch)
+            assert by_addresses(accepted) is mp.status(accepted) is mp.Status.MPTCP
 
     in_private_network(look)
 

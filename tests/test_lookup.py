@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -161,38 +163,45 @@ def test_what_is_bound_to_an_interface(family: int) -> None:
     in_private_network(look)
 
 
+@contextlib.contextmanager
+def link_local_pair() -> Iterator[tuple[socket.socket, socket.socket, int]]:
+    """A connection to a link-local address of this private network, and the number of its interface."""
+    testing.add_address("fe80::9", "lo")
+    scope = socket.if_nametoindex("lo")
+    server = mp.create_server(("::", 0), family=socket.AF_INET6, fallback=False)
+    client = mp.create_socket(socket.AF_INET6, fallback=False)
+    with server, client:
+        client.settimeout(5)
+        there = "fe80::9", server.getsockname()[1], 0, scope
+        until(lambda: client.connect_ex(there) == 0, "a route to the new address")
+        with server.accept()[0] as accepted:
+            yield client, accepted, scope
+
+
 def test_a_link_local_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its path is bound to an interface, its connection is not. Found all the same, and not called dead."""
 
     def look() -> None:
-        testing.add_address("fe80::9", "lo")
-        scope = socket.if_nametoindex("lo")
-        server = mp.create_server(("::", 0), family=socket.AF_INET6, fallback=False)
-        client = mp.create_socket(socket.AF_INET6, fallback=False)
-        with server, client:
-            client.settimeout(5)
-            there = "fe80::9", server.getsockname()[1], 0, scope
-            until(lambda: client.connect_ex(there) == 0, "a route to the new address")
-            with server.accept()[0] as accepted:
-                for sock in (client, accepted):
-                    row = of(sock)
-                    assert row.row is not None
-                    assert (row.row.ifindex, [path.ifindex for path in row.subflows]) == (0, [scope])
-                    for one in (
-                        mp.mptcp_lookup(token=row.token, dump=False),
-                        mp.mptcp_lookup(sock.getsockname(), sock.getpeername(), dump=False),
-                        mp.mptcp_lookup(row.subflows[0].local, row.subflows[0].remote, dump=False),
-                    ):
-                        assert one is not None
-                        assert (one.token, len(one.subflows)) == (row.token, 1)
-                # As if they had come after TCP's table was read.
-                monkeypatch.setattr(sock_diag, "dump_subflows", lambda *_: (memoryview(b""), 0))
-                for sock in (client, accepted):
-                    later = of(sock)
-                    assert (later.dead, [path.ifindex for path in later.subflows]) == (False, [scope])
-                    tcp_info = later.subflows[0].tcp_info
-                    assert tcp_info is not None
-                    assert (tcp_info.state, later.subflows[0].local[:2]) == (1, sock.getsockname()[:2])
+        with link_local_pair() as (client, accepted, scope):
+            for sock in (client, accepted):
+                row = of(sock)
+                assert row.row is not None
+                assert (row.row.ifindex, [path.ifindex for path in row.subflows]) == (0, [scope])
+                for one in (
+                    mp.mptcp_lookup(token=row.token, dump=False),
+                    mp.mptcp_lookup(sock.getsockname(), sock.getpeername(), dump=False),
+                    mp.mptcp_lookup(row.subflows[0].local, row.subflows[0].remote, dump=False),
+                ):
+                    assert one is not None
+                    assert (one.token, len(one.subflows)) == (row.token, 1)
+            # As if they had come after TCP's table was read.
+            monkeypatch.setattr(sock_diag, "dump_subflows", lambda *_: (memoryview(b""), 0))
+            for sock in (client, accepted):
+                later = of(sock)
+                assert (later.dead, [path.ifindex for path in later.subflows]) == (False, [scope])
+                tcp_info = later.subflows[0].tcp_info
+                assert tcp_info is not None
+                assert (tcp_info.state, later.subflows[0].local[:2]) == (1, sock.getsockname()[:2])
 
     in_private_network(look)
 
