@@ -21,6 +21,8 @@ def is_stalled(tcp_info: TCPInfo, standing: int | None = None) -> bool | None:
     data may be sent again meanwhile, history tells more: standing is the time, in ns, for which
     ``bytes_acked`` has not changed while ``unacked`` was above 0 at every look. It counts only while no ACK
     comes: where one packet is lost and those after it arrive, ``bytes_acked`` stands still on a sound path.
+    While the peer's window is closed (``snd_wnd`` is 0, known from Linux 5.4), it drops what is sent, and an
+    ACK that came after the last sending shows that the path is sound.
 
     None if nothing is outstanding (``unacked`` is 0), in a state without a complete handshake, and if the
     answer is too short to tell. A path that is idle or only receives shows nothing when it dies: None.
@@ -32,6 +34,9 @@ def is_stalled(tcp_info: TCPInfo, standing: int | None = None) -> bool | None:
     # last_ack_recv alone also runs on while nothing is sent.
     waited = max(tcp_info.last_data_sent * 1000, (standing or 0) // 1000)
     silent = min(tcp_info.last_ack_recv * 1000, waited)
+    if tcp_info.snd_wnd == 0:
+        answered = tcp_info.last_ack_recv <= tcp_info.last_data_sent
+        silent = 0 if answered else tcp_info.last_data_sent * 1000
     return tcp_info.retransmits > 0 or silent > max(_PATIENCE, 2 * tcp_info.rtt)
 
 

@@ -17,7 +17,14 @@ MS = 1_000_000  # ns
 def tcp_info(**fields: int) -> mp.TCPInfo:
     """One that has sent and waits for an acknowledgement, in time; with other values of these fields."""
     raw = bytearray(280)
-    for name, value in {"state": 1, "unacked": 3, "rtt": 20_000, "last_ack_recv": 15, **fields}.items():
+    for name, value in {
+        "state": 1,
+        "unacked": 3,
+        "rtt": 20_000,
+        "last_ack_recv": 15,
+        "snd_wnd": 9000,
+        **fields,
+    }.items():
         at, size = {row[0]: row[1:3] for row in TCP_INFO}[name]
         raw[at : at + size] = value.to_bytes(size, sys.byteorder)
     return mp.TCPInfo(bytes(raw))
@@ -61,6 +68,17 @@ def test_a_path_from_its_history() -> None:
     assert mp.is_stalled(tcp_info(**silent, rtt=600_000), standing=1201 * MS) is True
     assert mp.is_stalled(tcp_info(**silent, unacked=0), standing=5000 * MS) is None
     assert mp.is_stalled(tcp_info(last_ack_recv=150), standing=5000 * MS) is False
+
+
+@pytest.mark.parametrize(
+    ("last_ack_recv", "last_data_sent", "stalled"),
+    [(1204, 1224, False), (204, 0, False), (700, 200, False), (701, 201, True), (300, 300, False)],
+)
+def test_a_closed_window(last_ack_recv: int, last_data_sent: int, stalled: bool) -> None:
+    """What is outstanding is dropped each time that it is sent, and answered: as seen on Linux 6.18."""
+    silent = {"snd_wnd": 0, "last_ack_recv": last_ack_recv, "last_data_sent": last_data_sent}
+    assert mp.is_stalled(tcp_info(**silent), standing=5000 * MS) is stalled
+    assert mp.is_stalled(tcp_info(**silent)) is stalled
 
 
 @pytest.mark.parametrize("length", range(0, 104, 4))
