@@ -106,6 +106,20 @@ def test_sockets_of_a_port(mptcp: None, family: int, pair: Callable[[int], Any])
     in_private_network(look)
 
 
+def test_the_kernel_is_asked_for_one_port(family: socket.AddressFamily) -> None:
+    """It does not report the others, of which a busy machine has many: they would only be dropped later."""
+
+    def look() -> None:
+        host = LOOPBACK[family]
+        with listen((host, 0)) as one, listen((host, 0)):
+            port = one.getsockname()[1]
+            rows = sock_diag.tcp_sockets(1 << mp.TCPState.LISTEN, port)
+            assert [row["local"][1] for row in rows] == [port]
+            assert len(sock_diag.tcp_sockets(1 << mp.TCPState.LISTEN, 0)) == 2
+
+    in_private_network(look)
+
+
 def test_sockets_that_are_only_bound() -> None:
     """In state CLOSE, if it is asked for as well as if none is, and of that port alone; listed since 6.8."""
 

@@ -17,14 +17,8 @@ MS = 1_000_000  # ns
 def tcp_info(**fields: int) -> mp.TCPInfo:
     """One that has sent and waits for an acknowledgement, in time; with other values of these fields."""
     raw = bytearray(280)
-    for name, value in {
-        "state": 1,
-        "unacked": 3,
-        "rtt": 20_000,
-        "last_ack_recv": 15,
-        "snd_wnd": 9000,
-        **fields,
-    }.items():
+    usual = {"state": 1, "unacked": 3, "rtt": 20_000, "last_ack_recv": 15, "snd_wnd": 9000}
+    for name, value in {**usual, **fields}.items():
         at, size = {row[0]: row[1:3] for row in TCP_INFO}[name]
         raw[at : at + size] = value.to_bytes(size, sys.byteorder)
     return mp.TCPInfo(bytes(raw))

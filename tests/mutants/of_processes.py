@@ -23,14 +23,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "csrc/mptcp_diag.c",
         "sock_diag_tcp ports",
+        (".id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},", ""),
         (".idiag_states = dump->tcp,", ".idiag_states = 1,"),
-    ),
-    Mutation(
-        "csrc/mptcp_diag.c",
-        "sock_diag_tcp ports",
-        ".id.idiag_sport = {(uint8_t)(port >> 8), (uint8_t)port},",
-        "",
-        equivalent="the rows are filtered again; only the time differs",
     ),
     *of(
         "mptcp_sockopt/_border/sockopt.py",
