@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Break the code on purpose, one place at a time, and check that the tests notice:
 
-    python -m tests.mutants [--only REGEX] [--half WORD] [--jobs N] [--list]
+    python -m tests.mutants [--only REGEX] [--quarter WORD] [--jobs N] [--list]
 
 Each mutation is applied to a copy of the checkout. If it is in C, the module is compiled again. Then the test
 files that it names are run. A failed test, a signal or the time limit kills the mutant. One that lives is a
@@ -261,7 +261,7 @@ def parser() -> argparse.ArgumentParser:
         "--only", metavar="REGEX", default="", help="only mutations whose file or text matches"
     )
     parser.add_argument(
-        "--half", metavar="WORD", help="only half of them: which, is drawn by this word, such as a commit"
+        "--quarter", metavar="WORD", help="only a quarter of them, drawn by this word, such as a commit"
     )
     parser.add_argument(
         "--jobs",
@@ -274,16 +274,16 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def half(mutations: Sequence[Mutation], word: str) -> list[Mutation]:
-    """The same half for the same word, in the same order."""
-    return random.Random(word).sample(mutations, (len(mutations) + 1) // 2)
+def quarter(mutations: Sequence[Mutation], word: str) -> list[Mutation]:
+    """The same quarter for the same word, in the same order."""
+    return random.Random(word).sample(mutations, (len(mutations) + 3) // 4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     chosen = [m for m in MUTATIONS if re.search(options.only, f"{m.file}: {m.old} -> {m.new}")]
-    if options.half:
-        chosen = half(chosen, options.half)
+    if options.quarter:
+        chosen = quarter(chosen, options.quarter)
     if not chosen or options.jobs < 1:
         print("tests.mutants: nothing to do", file=sys.stderr)
         return 2
