@@ -2,7 +2,7 @@
 """PID 1 of the namespaces of a command: it starts, adopts and reaps processes, and answers the auditor.
 
     auditor      asks through a socket; it has its own mounts
-      launcher   makes the namespaces, and waits; it exists because the child of unshare(CLONE_NEWPID) is PID 1
+      launcher   makes the namespaces, and waits: after unshare(CLONE_NEWPID), a child is PID 1
         PID 1    does the mounts, then serves requests until the socket ends
           CMD    and all that it starts
 
@@ -51,8 +51,8 @@ class Orders(NamedTuple):
     protected: bool
     ids: Ids | None
     """None: there is privilege enough, and no new user namespace."""
-    directories: tuple[str, ...]
-    """Those with overlays."""
+    directories: list[_mounts.Wanted]
+    """Those to get overlays."""
     directory: str
     """The working directory."""
 

@@ -35,6 +35,14 @@ class Mount(NamedTuple):
     kind: str
 
 
+class Wanted(NamedTuple):
+    """A directory in which the command should be able to write."""
+
+    path: str
+    since: str
+    """An overlay here or below, on the way to path, gives the same as one of its own."""
+
+
 class Overlay(NamedTuple):
     """A directory over which an overlay was mounted."""
 
@@ -65,17 +73,47 @@ def mounts() -> list[Mount]:
     return found
 
 
-def wanted(directories: Iterable[str]) -> list[str]:
-    """Those that exist and may be entered, without symbolic links and repetitions, outer ones first."""
-    found = {os.path.realpath(directory) for directory in directories if directory}
-    usable = (path for path in found - {"/"} if os.path.isdir(path) and os.access(path, os.X_OK))
-    return sorted(usable, key=lambda path: (path.count("/"), path))
+def wanted(directories: Iterable[str], *, privileged: bool) -> list[Wanted]:
+    """Directories in which the command should be able to write, without symbolic links, outer ones first.
+
+    They exist, and with them come the mounts below. Without privilege, they are those in which the user may
+    write, and an overlay copies nothing that belongs to somebody else: neither a file nor a directory on the
+    way to one. To be called before there is a new user namespace, where owners cannot be told any more.
+    """
+    outer = {os.path.realpath(directory) for directory in directories if directory} - {"/"}
+    found = {*outer, *(mount.point for path in outer for mount in _below(path) if mount.kind not in _PSEUDO)}
+    if not privileged:
+        found |= {path for directory in outer for path in _writable_below(directory, 2)}
+    rights = os.X_OK if privileged else os.X_OK | os.W_OK
+    usable = (path for path in found if os.path.isdir(path) and os.access(path, rights))
+    ordered = sorted(usable, key=lambda path: (path.count("/"), path))
+    return [Wanted(path, "/" if privileged else _owned_from(path)) for path in ordered]
 
 
-def protect(directories: Iterable[str]) -> tuple[Mounted, int]:
+def _writable_below(directory: str, depth: int) -> Iterator[str]:
+    if os.access(directory, os.W_OK):
+        yield directory
+    elif depth:
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _writable_below(entry.path, depth - 1)
+
+
+def _owned_from(path: str) -> str:
+    """The outermost directory from which on everything down to path is the user's own."""
+    while path != "/":
+        found = os.stat(path)
+        if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
+            break
+        path = os.path.dirname(path)
+    return path
+
+
+def protect(directories: Iterable[Wanted]) -> tuple[Mounted, int]:
     """Make everything read-only but the directories, whose changes go to memory. Mount a new /proc.
 
-    Returns what was done, and a descriptor of the tmpfs that has the changes. OSError if there can be no /proc.
+    Returns what was done, and a descriptor of the tmpfs with the changes. OSError if there can be no /proc.
     """
     _syscalls.mount("none", "/", flags=_syscalls.MS_REC | _syscalls.MS_PRIVATE)
     unsealed = ""
@@ -83,7 +121,7 @@ def protect(directories: Iterable[str]) -> tuple[Mounted, int]:
         _syscalls.make_read_only("/")
     except OSError as error:
         unsealed = _why_unsealed(error)
-    layers = _Layers(wanted(directories))
+    layers = _Layers(list(directories))
     layers.cover_all()
     # /proc comes last: so far, the old one had the descriptors of this process.
     flags = _syscalls.MS_NOSUID | _syscalls.MS_NODEV | _syscalls.MS_NOEXEC
@@ -94,40 +132,44 @@ def protect(directories: Iterable[str]) -> tuple[Mounted, int]:
 class _Layers:
     """Overlays on one tmpfs."""
 
-    def __init__(self, directories: list[str]) -> None:
+    def __init__(self, directories: list[Wanted]) -> None:
         self.directories = directories
         self.overlays: list[Overlay] = []
         self.refused: list[tuple[str, str]] = []
-        self._numbers: set[int] = set()  # of the mounts made here
+        self._points: dict[int, str] = {}  # of the overlays made here, by the number of the mount
 
     def cover_all(self) -> None:
-        scratch = _scratch(self.directories)
-        _syscalls.mount("tmpfs", scratch, "tmpfs", _syscalls.MS_NOSUID | _syscalls.MS_NODEV, "mode=0755")
-        self._scratch = scratch
-        self.memory = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
-        for directory in self.directories:
-            if why := self._cover(directory):
-                self.refused.append((directory, why))
-        _syscalls.detach(scratch)  # the overlays, and the descriptor, keep it
+        self._scratch = _scratch([directory.path for directory in self.directories])
+        flags = _syscalls.MS_NOSUID | _syscalls.MS_NODEV
+        _syscalls.mount("tmpfs", self._scratch, "tmpfs", flags, "mode=0755")
+        self.memory = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.ExitStack() as stack:
+            # Before the first overlay, which would be below the next one.
+            opened = [(each, stack.enter_context(_opened(each.path))) for each in self.directories]
+            for each, fd in opened:
+                if why := self._cover(each, fd):
+                    self.refused.append((each.path, why))
+        _syscalls.detach(self._scratch)  # the overlays, and the descriptor, keep it
 
-    def _cover(self, directory: str) -> str:
+    def _cover(self, directory: Wanted, fd: int) -> str:
         """Mount an overlay over a directory, and put back what was mounted below it. Returns why not."""
         with contextlib.ExitStack() as stack:
-            here = stack.enter_context(_opened(directory))
-            if _mount_number(here) in self._numbers:
-                return ""  # part of an overlay
-            inside = [(mount, fd) for mount in _below(directory) for fd in [stack.enter_context(_opened(mount.point))]]
-            inside = [(mount, fd) for mount, fd in inside if _mount_number(fd) == mount.number]
+            here = stack.enter_context(_opened(directory.path))
+            point = self._points.get(_mount_number(here))
+            if point is not None and len(point) >= len(directory.since):
+                return ""  # an overlay has it
+            inside = []
+            for mount in _below(directory.path):
+                with contextlib.suppress(OSError):  # a mount that is covered by another
+                    inside.append((mount, stack.enter_context(_opened(mount.point))))
+            inside = [(mount, each) for mount, each in inside if _mount_number(each) == mount.number]
             try:
-                self._overlay(here, directory)
+                self._overlay(fd, directory.path)
             except OSError as error:
                 # Without privilege, the kernel reveals nothing that is below a mount.
-                for mount, _ in inside:
-                    if mount.kind not in _PSEUDO:
-                        self._cover(mount.point)
                 return _why_no_overlay(error, bool(inside))
-            for mount, fd in inside:
-                self._put_back(mount, fd)
+            for mount, each in inside:
+                self._put_back(mount, each)
         return ""
 
     def _put_back(self, mount: Mount, fd: int) -> None:
@@ -135,7 +177,9 @@ class _Layers:
             with contextlib.suppress(OSError):
                 return self._overlay(fd, mount.point)
         with contextlib.suppress(OSError):  # not seen by the command, then
-            _syscalls.mount(f"/proc/self/fd/{fd}", mount.point, flags=_syscalls.MS_BIND)  # as it is: read-only
+            _syscalls.mount(
+                f"/proc/self/fd/{fd}", mount.point, flags=_syscalls.MS_BIND
+            )  # as it is: read-only
         return None
 
     def _overlay(self, lower: int, point: str) -> None:
@@ -151,19 +195,21 @@ class _Layers:
         # By descriptor: a path may have any character.
         options = f"lowerdir=/proc/self/fd/{lower},upperdir={upper},workdir={work}"
         try:
-            _syscalls.mount("overlay", point, "overlay", 0, f"{options},userxattr" * _in_user_namespace() or options)
+            _syscalls.mount("overlay", point, "overlay", 0, options + ",userxattr" * _in_user_namespace())
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno != errno.EINVAL or not _in_user_namespace():
                 raise
             _syscalls.mount("overlay", point, "overlay", 0, options)
         self.overlays.append(Overlay(point, f"{name}/upper"))
         with _opened(point) as fd:
-            self._numbers.add(_mount_number(fd))
+            self._points[_mount_number(fd)] = point
 
 
 def _scratch(directories: list[str]) -> str:
     for path in _SCRATCH:
-        if os.path.isdir(path) and not any(f"{directory}/".startswith(f"{path}/") for directory in directories):
+        if os.path.isdir(path) and not any(
+            f"{directory}/".startswith(f"{path}/") for directory in directories
+        ):
             return path
     raise OSError(errno.ENOENT, f"none of {', '.join(_SCRATCH)} exists")
 

@@ -10,14 +10,12 @@ This guards against accidents, not against malice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import select
 import signal
 import socket
-import stat
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,13 +23,16 @@ from typing import Any, NamedTuple
 
 from mptcp_sockopt.cli import CannotRun
 
-from . import _init
+from . import _init, _mounts
+from ._written import Written, written
 
 UNKNOWN = _init.UNKNOWN
 UNPROTECTED_HELP = (
     "let CMD write to the live system's files, and see its processes, where they cannot be protected"
 )
 _CAP_SYS_ADMIN = 21
+# Without privilege, an overlay does not copy a file of another user or group: EOVERFLOW.
+_REFUSALS = (errno.EROFS, errno.EOVERFLOW)
 _COVERED = ("/run", "/var", "/tmp", "/dev/shm")
 
 
@@ -40,26 +41,6 @@ class GuardDiedError(OSError):
 
     Thread rule: for the thread that caught it.
     """
-
-
-class Change(NamedTuple):
-    """A file, directory, link or socket that the command wrote."""
-
-    path: str
-    what: str
-    """created, changed (or opened for writing), or removed."""
-
-
-class Written(NamedTuple):
-    """What the command wrote."""
-
-    changes: list[Change]
-    more: int
-    """How many more there were."""
-
-    def asdict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"changes": [change._asdict() for change in self.changes], "more": self.more}
 
 
 class Protection(NamedTuple):
@@ -78,8 +59,14 @@ class Protection(NamedTuple):
         """For a report."""
         if not self.protected:
             return "CMD was unprotected: what it wrote is in the live system's files"
-        elsewhere = f"; elsewhere to files, for {self.unsealed}" if self.unsealed else "; all else was read-only"
-        inside = f"CMD wrote to memory in {', '.join(self.overlays)}" if self.overlays else "CMD could write nothing"
+        elsewhere = (
+            f"; elsewhere to files, for {self.unsealed}" if self.unsealed else "; all else was read-only"
+        )
+        inside = (
+            f"CMD wrote to memory in {', '.join(self.overlays)}"
+            if self.overlays
+            else "CMD could write nothing"
+        )
         return f"{inside}{elsewhere}"
 
     def asdict(self) -> dict[str, Any]:
@@ -89,13 +76,11 @@ class Protection(NamedTuple):
 
 def refusal(words: str, protection: Protection) -> str:
     """Why the command met a read-only file, if its last words say that it did; else nothing."""
-    if not protection.protected or os.strerror(30) not in words:
+    if not protection.protected or not any(os.strerror(number) in words for number in _REFUSALS):
         return ""
     where = ", ".join(protection.overlays) or "no directory"
     why = "".join(f"; {path} is read-only: {reason}" for path, reason in protection.read_only)
-    return (
-        f"CMD may write in {where} only, so that the live system is unharmed{why}. --unprotected lets it write"
-    )
+    return f"CMD may write in {where} only, so that live files are unharmed{why}. --unprotected lets it write"
 
 
 class Process:
@@ -161,7 +146,9 @@ class Guard:
     reach() returned.
     """
 
-    def __init__(self, *, unprotected: bool = False, directory: str | None = None, home: str | None = None) -> None:
+    def __init__(
+        self, *, unprotected: bool = False, directory: str | None = None, home: str | None = None
+    ) -> None:
         self._fds: list[int] = []
         self._processes: dict[int, Process] = {}
         self._reached: dict[str, str] = {}
@@ -172,7 +159,8 @@ class Guard:
         directory = directory or _working_directory()
         home = os.environ.get("HOME", "") if home is None else home
         covered = (*_COVERED, os.environ.get("TMPDIR", ""), home, directory)
-        orders = _init.Orders(not unprotected, ids, covered, directory)
+        wanted = [] if unprotected else _mounts.wanted(covered, privileged=ids is None)
+        orders = _init.Orders(not unprotected, ids, wanted, directory)
         self._launcher, self._control = _init.launch(orders)
         try:
             self._control.settimeout(60)
@@ -187,8 +175,8 @@ class Guard:
         except BaseException:
             self.close()
             raise
-        self._init = ready.pid
-        self._mounted: _init.Ready = ready
+        self._ready: _init.Ready = ready
+        self._output = self._new_output()  # of the command that was started last
         #: Where to look at the command's processes; valid in this process and those that it forks.
         self.proc = "/proc" if unprotected else f"/proc/self/fd/{fds[0]}"
 
@@ -225,8 +213,7 @@ class Guard:
         It gets a session of its own, no input, and the default action of every signal. main=False is for a
         command that restarts the other one.
         """
-        output = os.memfd_create("output")
-        self._fds.append(output)
+        output = self._new_output()
         try:
             pid, fds = self._ask("start", list(words), {**os.environ, **(environment or {})}, fds=[output])
         except GuardDiedError:
@@ -235,8 +222,13 @@ class Guard:
             raise CannotRun(f"{words[0]}: {error.strerror}") from None
         process = self._known(pid, fds[0], output)
         if main:
-            self._main = process
+            self._main, self._output = process, output
         return process
+
+    def _new_output(self) -> int:
+        output = os.memfd_create("output")
+        self._fds.append(output)
+        return output
 
     def main(self) -> Process | None:
         """The command if it lives, else the oldest of the daemons that it left."""
@@ -258,7 +250,7 @@ class Guard:
         if known and known.poll() is None:
             return known
         _, fds = self._ask("process", pid)
-        return self._known(pid, fds[0], self._main._output if self._main else os.open(os.devnull, os.O_RDONLY))
+        return self._known(pid, fds[0], self._output)
 
     def _known(self, pid: int, fd: int, output: int) -> Process:
         if pid in self._processes and self._processes[pid] is not self._main:
@@ -270,7 +262,7 @@ class Guard:
         """The pids, inside, of all processes of the command."""
         if self.protection.protected:
             return sorted(int(name) for name in os.listdir(self.proc) if name.isdecimal() and name != "1")
-        return sorted(_descendants(self._init))
+        return sorted(_descendants(self._ready.pid))
 
     def status_of(self, pid: int) -> int:
         """How a process ended."""
@@ -296,16 +288,12 @@ class Guard:
 
     def written(self, limit: int = 1000) -> Written:
         """What the command wrote to memory so far, sorted by path."""
-        mounted = self._mounted.mounted
+        mounted = self._ready.mounted
         if not mounted:
             return Written([], 0)
         memory = f"/proc/self/fd/{self._fds[1]}"
-        found = sorted(
-            change
-            for overlay in mounted.overlays
-            for change in _changes(f"{memory}/{overlay.upper}", overlay.directory)
-        )
-        return Written(found[:limit], max(0, len(found) - limit))
+        layers = ((f"{memory}/{overlay.upper}", overlay.directory) for overlay in mounted.overlays)
+        return written(layers, limit)
 
     # ------------------------------------------------------------------------------------------- questions
 
@@ -319,7 +307,7 @@ class Guard:
     def _hear(self) -> tuple[Any, list[int]]:
         packet, fds, _, _ = socket.recv_fds(self._control, _init.PACKET, 4, socket.MSG_CMSG_CLOEXEC)
         if not packet:
-            raise GuardDiedError(104, "PID 1 of the command's namespaces has ended")
+            raise GuardDiedError(errno.ECHILD, "PID 1 of the command's namespaces has ended")
         answer = pickle.loads(packet)
         if isinstance(answer, Exception):
             raise answer
@@ -362,7 +350,9 @@ def _working_directory() -> str:
 
 
 def _cannot(why: str) -> CannotRun:
-    return CannotRun(f"the live system cannot be protected from CMD here: {why}; --unprotected runs CMD all the same")
+    return CannotRun(
+        f"the live system cannot be protected from CMD here: {why}; --unprotected runs CMD all the same"
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -378,7 +368,9 @@ def _protection(ready: _init.Ready) -> Protection:
     if not mounted:
         return Protection(protected=False, overlays=(), read_only=(), unsealed="")
     if mounted.unsealed and mounted.refused:
-        raise _cannot(", and ".join([mounted.unsealed, *(f"{path}: {why}" for path, why in mounted.refused[:1])]))
+        raise _cannot(
+            ", and ".join([mounted.unsealed, *(f"{path}: {why}" for path, why in mounted.refused[:1])])
+        )
     overlays = tuple(overlay.directory for overlay in mounted.overlays)
     return Protection(True, overlays, mounted.refused, mounted.unsealed)
 
@@ -398,20 +390,3 @@ def _descendants(pid: int) -> Iterator[int]:
     for child in children:
         yield child
         yield from _descendants(child)
-
-
-def _changes(upper: str, directory: str) -> Iterator[Change]:
-    """The contents of an upper directory, compared with the live one."""
-    with contextlib.suppress(OSError), os.scandir(upper) as entries:
-        for entry in entries:
-            path = os.path.join(directory, entry.name)
-            found = entry.stat(follow_symlinks=False)
-            exists = os.path.lexists(path)
-            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
-                yield Change(path, "removed")
-            elif not exists:
-                yield Change(path, "created")
-            elif not stat.S_ISDIR(found.st_mode):
-                yield Change(path, "changed")
-            if stat.S_ISDIR(found.st_mode):
-                yield from _changes(entry.path, path)
