@@ -31,7 +31,7 @@ from . import _mounts, _syscalls
 #: How a process ended whose parent is inside, so that nobody else was told.
 UNKNOWN = -1000
 
-PACKET = 1 << 16
+PACKET = 1 << 18
 KEPT = 1 << 24  # bytes of an output: beyond that, only its end
 _TAIL = 1 << 16
 _REMEMBERED = 1000  # ends of adopted processes
@@ -188,7 +188,7 @@ class _Server:
             self._poll.register(fd, select.POLLIN)
         while True:
             ready = [fd for fd, _ in self._poll.poll()]
-            if wake in ready and set(os.read(wake, PACKET)) - {signal.SIGCHLD}:
+            if wake in ready and set(os.read(wake, 1000)) - {signal.SIGCHLD}:
                 return
             self._reap()
             for pipe in self._outputs.keys() & set(ready):
@@ -244,7 +244,7 @@ class _Server:
             pid = os.posix_spawnp(
                 words[0],
                 words,
-                environment,
+                {**os.environ, **environment},
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((null, writer, writer))],
                 setsid=True,
                 # With nohup's ignored SIGHUP nothing would restart.

@@ -37,7 +37,7 @@ def written(layers: Iterable[tuple[str, str]], limit: int) -> Written:
 
 
 def _changes(upper: str, directory: str) -> Iterator[Change]:
-        with contextlib.suppress(OSError), os.scandir(upper) as entries:
+    with contextlib.suppress(OSError), os.scandir(upper) as entries:
         for entry in entries:
             path = os.path.join(directory, entry.name)
             found = entry.stat(follow_symlinks=False)

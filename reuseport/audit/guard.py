@@ -215,7 +215,7 @@ class Guard:
         """
         output = self._new_output()
         try:
-            pid, fds = self._ask("start", list(words), {**os.environ, **(environment or {})}, fds=[output])
+            pid, fds = self._ask("start", list(words), dict(environment or {}), fds=[output])
         except GuardDiedError:
             raise
         except OSError as error:
@@ -300,14 +300,17 @@ class Guard:
     def _ask(self, question: str, *arguments: object, fds: Sequence[int] = ()) -> tuple[Any, list[int]]:
         try:
             socket.send_fds(self._control, [pickle.dumps((question, *arguments))], fds)
-        except (BrokenPipeError, ConnectionError) as error:
-            raise GuardDiedError(error.errno, "PID 1 of the command's namespaces has ended") from None
+        except ConnectionError:
+            raise _died() from None
         return self._hear()
 
     def _hear(self) -> tuple[Any, list[int]]:
-        packet, fds, _, _ = socket.recv_fds(self._control, _init.PACKET, 4, socket.MSG_CMSG_CLOEXEC)
+        try:
+            packet, fds, _, _ = socket.recv_fds(self._control, _init.PACKET, 4, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
+            raise _died() from None
         if not packet:
-            raise GuardDiedError(errno.ECHILD, "PID 1 of the command's namespaces has ended")
+            raise _died()
         answer = pickle.loads(packet)
         if isinstance(answer, Exception):
             raise answer
@@ -347,6 +350,10 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:  # removed
         return "/"
+
+
+def _died() -> GuardDiedError:
+    return GuardDiedError(errno.ECHILD, "PID 1 of the command's namespaces has ended, and everything inside")
 
 
 def _cannot(why: str) -> CannotRun:
