@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import gc
 import heapq
 import itertools
-import resource
 import select
 import time
 from collections import Counter
@@ -299,8 +297,6 @@ class Engine:
 
     def run(self) -> Report:
         """Until orders.stop, or until every plan is complete."""
-        allow_descriptors()
-        gc.freeze()  # what the parent had is not looked at again
         cpu = time.process_time()
         swept = self.begun
         stopped = 0
@@ -358,9 +354,3 @@ class Engine:
         oldest = now - self.patience
         for exchange in [one for one in self.open.values() if one.progress < oldest]:
             exchange.lose(Outcome.STALLED, now)
-
-
-def allow_descriptors() -> None:
-    """As many as this process may have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +14,9 @@ from typing import NamedTuple
 from mptcp_sockopt import testing
 
 from .._net import drop_tcp_sockets
-from .clients import Plan, Target
+from .clients import Plan
 from .engine import Engine, Orders, Report
-from .outcomes import PATIENCE, SLOW, Tally
+from .outcomes import PATIENCE, SLOW
 
 STOP, LEARNED, FAILED, DONE, BEAT, HEADER = range(6)  # places in shared memory, 8 bytes each
 
@@ -97,6 +99,8 @@ class Loader:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops it
             drop_tcp_sockets()
             os.nice(nice)
+            gc.freeze()  # what the parent had is not looked at again
+            allow_descriptors()
             try:
                 engine = Engine(self.plans, self._shared, patience=patience, slow_after=slow_after)
                 report = engine.run()
@@ -147,10 +151,11 @@ class Loader:
 
 
 def run_here(plans: Sequence[Plan], *, patience: float = PATIENCE, slow_after: float = SLOW) -> Report:
-    """Run plans that have a count in this process, to the end."""
+    """Run plans in this process, until all that they have in mind is over: each has a total."""
     return Engine(plans, Orders(), patience=patience, slow_after=slow_after).run()
 
 
-def attempt(target: Target, plan: Plan) -> Tally:
-    """One connection, in this process."""
-    return run_here([plan._replace(targets=(target,), rate=None, at_once=1, total=1)]).tally
+def allow_descriptors() -> None:
+    """As many as this process may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
