@@ -28,7 +28,8 @@ def add_sockets(parser: argparse.ArgumentParser) -> None:
 
 
 def add_numbers(
-    parser: argparse.ArgumentParser, *options: tuple[str, Callable[[str], float], float, str, str]
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    *options: tuple[str, Callable[[str], float], float, str, str]
 ) -> None:
     """Options that take a number: flag, parser, default, unit or N, help."""
     for flag, kind, default, unit, words in options:

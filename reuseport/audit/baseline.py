@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Before the first restart, every client must get good answers, as fast as it asks; or else why not."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from ..load import Live, Outcome, Plan, Report, speaks_tls
+
+PATIENCE = 10.0  # seconds until answers must be good
+GOOD = 0.99  # the share of good answers
+KEEPS_UP = 0.9  # of what is begun, the share that must end
+HALF = 0.5  # of the rate that was asked for: what a loader must reach
+_SURE = 50  # answers, of which none is good: no need to wait for more
+
+
+class Verdict(enum.Enum):
+    """What a window of the load shows."""
+
+    GOOD = enum.auto()
+    BAD = enum.auto()
+    """It may become better: programs warm up."""
+    HOPELESS = enum.auto()
+
+
+def judge(plans: Sequence[Plan], before: Sequence[Live], now: Sequence[Live], seconds: float) -> Verdict:
+    """Whether the answers of a window were good, for each client."""
+    verdict = Verdict.GOOD
+    for plan, old, new in zip(plans, before, now, strict=True):
+        good, bad = new.good - old.good, new.other - old.other + new.lost - old.lost
+        started, ended = new.started - old.started, new.ended - old.ended
+        if not new.good and new.other > _SURE:
+            return Verdict.HOPELESS
+        behind = started - ended
+        slack = max(5.0, (1 - KEEPS_UP) * started) + (plan.rate or 0.0) * _longest(plan)
+        if not good or good < GOOD * (good + bad) or behind > slack:
+            verdict = Verdict.BAD
+        if plan.rate and started < HALF * plan.rate * seconds - 5:
+            verdict = Verdict.BAD
+    return verdict
+
+
+def _longest(plan: Plan) -> float:
+    """How many seconds a connection of this client takes by itself."""
+    return plan.wait if plan.client.value in ("late", "slow") else 0.0
+
+
+def reason(
+    plans: Sequence[Plan], before: Sequence[Live], now: Sequence[Live], seconds: float, report: Report
+) -> str:
+    """Why there is no baseline, as a sentence."""
+    tally = report.tally
+    outcomes = {kind: count for kind, count in tally.outcomes.items() if count and kind is not Outcome.SERVED}
+    target = plans[0].targets[0]
+    if not target.tls and (outcomes.get(Outcome.TLS) or (not tally.good and speaks_tls(target))):
+        return "no good answer before the first restart: this port speaks TLS: --tls"
+    if outcomes.get(Outcome.NO_TLS) and not tally.good:
+        return "no good answer before the first restart: this port does not speak TLS"
+    came = [f"{count:,} x status {status}" for status, count in sorted(tally.statuses.items())]
+    came += [f"{count:,} {kind.value}" for kind, count in outcomes.items()]
+    heard = ", ".join(came) or "nothing"
+    wanted = "status 200 to 399" if plans[0].expect is None else f"status {plans[0].expect}"
+    for plan, old, new in zip(plans, before, now, strict=True):
+        if plan.rate and new.started - old.started < HALF * plan.rate * seconds - 5:
+            rate = (new.started - old.started) / seconds
+            return f"the load comes to {rate:,.0f}/s of {plan.rate:,.0f}/s: the loader is starved; see --rate"
+    if tally.good < GOOD * (tally.total or 1):
+        sentence = f"no good baseline before the first restart ({wanted} is good): {heard}"
+        return f"{sentence}; see --path and --expect" if tally.other else sentence
+    good = sum(new.good - old.good for old, new in zip(before, now, strict=True)) / seconds
+    asked = sum(plan.rate or 0.0 for plan in plans)
+    return f"CMD falls behind without any restart: it answers {good:,.0f}/s of {asked:,.0f}/s; see --rate"
