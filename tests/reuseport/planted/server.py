@@ -61,28 +61,43 @@ class Worker:
     def __init__(self, server: Server, listener: socket.socket) -> None:
         self.server, self.listener = server, listener
         self.clients: set[Client] = set()
+        self.adopting: set[asyncio.Task[None]] = set()
         self.leaving = False
         self.begun = time.monotonic()
 
     def answer(self, client: Client, keeps: bool) -> None:
         self.server.answer(self, client, keeps)
 
+    def accept(self) -> None:
+        """All that wait."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock, _ = self.listener.accept()
+                task = asyncio.get_running_loop().create_task(self.adopt(sock))
+                self.adopting.add(task)
+                task.add_done_callback(self.adopting.discard)
+
+    async def adopt(self, sock: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Client(self), sock)
+
     async def work(self, ready: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        told = asyncio.Event()
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, told.set)
-        server = await loop.create_server(lambda: Client(self), sock=self.listener, backlog=1024)
+        self.listener.setblocking(False)
+        loop.add_reader(self.listener, self.accept)
         ready()
         await told.wait()
+        loop.remove_reader(self.listener)
         self.leaving = True
+        while self.adopting:
+            await asyncio.sleep(0)
         self.server.leave(self)
-        server.close()
+        self.listener.close()
         for client in [*self.clients]:
             if not client.asked:
                 self.server.dismiss(client)
         deadline = time.monotonic() + 3
-        await asyncio.sleep(0.05)  # asyncio has accepted some that it has not told of yet
-        while self.clients and time.monotonic() < deadline:
+        while (self.clients or self.adopting) and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
 
 
@@ -172,6 +187,13 @@ class Server:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+
+
+class Anywhere(Server):
+    """careful, at every address."""
+
+    name = "careful_anywhere"
+    hosts = ("0.0.0.0",)
 
 
 # --------------------------------------------------------------------------------- what restarts may lose
@@ -297,15 +319,8 @@ class Handshakes(Server):
         await super().work(ready)
 
     def leave(self, worker: Worker) -> None:
-        """What is in the queue is served by hand."""
-        worker.listener.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sock, _ = worker.listener.accept()
-                asyncio.get_running_loop().create_task(self.serve(worker, sock))
-
-    async def serve(self, worker: Worker, sock: socket.socket) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: Client(worker), sock)
+        """Accept what is in the queue."""
+        worker.accept()
 
 
 class Lossy6(Server):
@@ -432,7 +447,7 @@ class Never(Server):
 
 
 class Missing(Server):
-    """Answers 404 to everything."""
+    """careful, and answers 404 to everything."""
 
     name = "missing_404"
 
