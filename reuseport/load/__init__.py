@@ -7,7 +7,6 @@ from .http import Answer, NotHTTPError, Request
 from .loader import Live, Loader, run_here
 from .outcomes import CUT, PATIENCE, SLOW, Loss, Outcome, Tally, Where, attribute
 from .servers import answer_as, be_patient
-from .streams import speaks_tls
 
 __all__ = [
     "CUT",
@@ -31,5 +30,4 @@ __all__ = [
     "attribute",
     "be_patient",
     "run_here",
-    "speaks_tls",
 ]

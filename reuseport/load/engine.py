@@ -192,17 +192,17 @@ class Run:
         for _ in range(BURST):
             if self._due > now or self._is_complete():
                 break
+            now = now_ns()
+            self._late(self._due, now)
             late = now - self._due
             if late > LATEST:
                 skipped = (late - LATEST) // self._interval + 1
                 self.skipped += skipped
                 self._due += skipped * self._interval
-            if self.under_way >= plan.at_once:
-                self.held += 1
-            else:
-                now = now_ns()
-                self._late(self._due, now)
+            if self.under_way < plan.at_once:
                 self._begin(kind(self), now)
+            else:
+                self.held += 1
             self._due += self._interval
         return self._due
 

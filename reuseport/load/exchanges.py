@@ -387,13 +387,17 @@ class KeepAlive(Plain):
 
     def ended(self, now: int) -> None:
         if self._is_cut():
-            self.lose(Outcome.DROPPED if self._arrived() else Outcome.CROSSED, now)
+            # The end acknowledges all that came before it.
+            acked = self.stream.acknowledged()
+            dropped = acked is None or acked >= self.stream.written
+            self.lose(Outcome.DROPPED if dropped else Outcome.CROSSED, now)
         else:
             super().ended(now)
 
     def fail(self, error: Exception, now: int) -> None:
         if self._is_cut() and isinstance(error, OSError) and OUTCOMES.get(error.errno or 0) is Outcome.RESET:
-            self.lose(Outcome.UNREAD if self._arrived() else Outcome.CROSSED, now)
+            # If it could not even be sent, the reset was there before.
+            self.lose(Outcome.CROSSED if self.stream.waits_to_write else Outcome.UNREAD, now)
         else:
             super().fail(error, now)
 
@@ -401,16 +405,11 @@ class KeepAlive(Plain):
         """Whether the connection has served before, and not a byte of this answer has come."""
         return bool(self._served) and not self.answer.begun
 
-    def _arrived(self) -> bool:
-        """Whether the server's kernel has acknowledged the request."""
-        acked = self.stream.acknowledged()
-        return not self.stream.waits_to_write and (acked is None or acked >= self.stream.written)
-
     def lose(self, outcome: Outcome, now: int) -> None:
         loss = self.loss(outcome, now)
         self.close()
-        if outcome is Outcome.CROSSED:
-            loss = loss._replace(where=None)
+        if outcome in CUT:
+            loss = loss._replace(where=None if outcome is Outcome.CROSSED else Where.QUEUE)
         if outcome in CUT and self.run.plan.request.idempotent:
             # Ask again at once on a new connection, as clients do.
             self._cut = loss

@@ -18,7 +18,7 @@ from .clients import Plan
 from .engine import Engine, Orders, Report
 from .outcomes import PATIENCE, SLOW
 
-STOP, LEARNED, FAILED, DONE, BEAT, HEADER = range(6)  # places in shared memory, 8 bytes each
+STOP, LEARNED, FAILED, DONE, BEAT, PID, HEADER = range(7)  # places in shared memory, 8 bytes each
 
 
 class Live(NamedTuple):
@@ -97,6 +97,7 @@ class Loader:
 
         def work() -> Report:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops it
+            self._shared.page[PID] = os.getpid()
             drop_tcp_sockets()
             os.nice(nice)
             gc.freeze()  # what the parent had is not looked at again
@@ -122,6 +123,11 @@ class Loader:
             place = Live._fields.index(name)
             found[place] = max(row[place] for row in rows)
         return Live(*found)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that loads, as it sees itself; 0 before it has begun."""
+        return int(self._shared.page[PID])
 
     @property
     def failed(self) -> bool:

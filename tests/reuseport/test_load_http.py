@@ -17,8 +17,7 @@ WHOLE = {
     "a length in the body": OK + b"Content-Length: 22\r\n\r\n\r\nContent-Length: 99\r\n",
     "newlines alone": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     "no reason": b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
-    "chunks": OK
-    + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n10\r\n0\r\n\r\n4567890abcd\r\n0\r\n\r\n",
+    "chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n10\r\n0\r\n\r\n4567890abcd\r\n0\r\n\r\n",
     "chunk extensions": OK + b"transfer-encoding: gzip, chunked\r\n\r\n5;a=b; c\r\nhello\r\n0;last\r\n\r\n",
     "trailers": OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nExpires: never\r\nA: b\r\n\r\n",
     "chunks beside a length": OK
