@@ -6,7 +6,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from ..load import Live, Outcome, Plan, Report, speaks_tls
+from ..load import Client, Live, Outcome, Plan, Report
+from ..load.tls import speaks_tls
 
 PATIENCE = 10.0  # seconds until answers must be good
 GOOD = 0.99  # the share of good answers
@@ -43,7 +44,7 @@ def judge(plans: Sequence[Plan], before: Sequence[Live], now: Sequence[Live], se
 
 def _longest(plan: Plan) -> float:
     """How many seconds a connection of this client takes by itself."""
-    return plan.wait if plan.client.value in ("late", "slow") else 0.0
+    return plan.wait if plan.client in (Client.LATE, Client.SLOW) else 0.0
 
 
 def reason(
@@ -61,6 +62,9 @@ def reason(
     came += [f"{count:,} {kind.value}" for kind, count in outcomes.items()]
     heard = ", ".join(came) or "nothing"
     wanted = "status 200 to 399" if plans[0].expect is None else f"status {plans[0].expect}"
+    for plan, done in zip(plans, report.plans, strict=True):
+        if plan.client is Client.KEEPALIVE and done.tally.good and not done.tally.reused:
+            return "CMD ends each connection after one answer: nothing is kept alive; leave --keepalive out"
     for plan, old, new in zip(plans, before, now, strict=True):
         if plan.rate and new.started - old.started < HALF * plan.rate * seconds - 5:
             rate = (new.started - old.started) / seconds

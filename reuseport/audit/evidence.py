@@ -15,13 +15,14 @@ better than the time of restarts, the losses are the server's or the machine's, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 MS = 1_000_000
 AFTER = 100 * MS  # after the last sign of the old generation: what it still does as it ends
 SLACK = 250 * MS  # before a signal: a connection without progress since then is waiting for the same thing
-BLIND = 50 * MS  # after a signal: if nothing was begun in this time, the loader has not seen the restart
+FIRST = 50 * MS  # after a signal: if too little is begun in this time, the load has not seen the restart
+BIN = 10 * MS  # of the counts of what was begun
 ODDS = 0.01  # that chance alone makes restarts look worse than quiet time
 
 
@@ -64,8 +65,10 @@ class Run(NamedTuple):
     events: tuple[Event, ...]
     died: int | None = None
     """When the server was last seen alive, if it ended."""
-    pauses: tuple[tuple[int, int], ...] = ()
-    """When the loader got no CPU."""
+    begun_at: Mapping[int, int] = {}
+    """How many were begun in each BIN (its number)."""
+    rate: float = 0.0
+    """How many should have been, per second."""
     respawned: bool = False
     """Whether nobody listens for a while in each restart: only what began before the signal is judged."""
 
@@ -86,7 +89,7 @@ class Evidence(NamedTuple):
     unheard: int
     """How many found nobody in that time."""
     blind: int
-    """How many restarts the loader did not see, because it got no CPU."""
+    """How many restarts the load did not see, because its process got no CPU."""
     blamed: bool
     """Whether the losses in restarts are the restarts' doing, as far as quiet time tells."""
 
@@ -108,7 +111,7 @@ def weigh(run: Run) -> Evidence:
             refused[number].append(event)
         else:
             losses[number].append(event)
-    blind = {number for number, restart in enumerate(run.restarts) if _is_blind(restart, run.pauses)}
+    blind = {number for number, restart in enumerate(run.restarts) if _is_blind(restart, run)}
     judged = tuple(
         number
         for number, restart in enumerate(run.restarts)
@@ -141,9 +144,11 @@ def _restart_of(event: Event, restarts: Sequence[Restart]) -> int | None:
     return found if event.at >= restarts[found].signal - SLACK else None
 
 
-def _is_blind(restart: Restart, pauses: Iterable[tuple[int, int]]) -> bool:
-    """Whether the loader got no CPU when the signal came, and for a while after it."""
-    return any(begin <= restart.signal and restart.signal + BLIND <= end for begin, end in pauses)
+def _is_blind(restart: Restart, run: Run) -> bool:
+    """Whether less than a quarter of what should be was begun when the signal came."""
+    first, last = restart.signal // BIN, (restart.signal + FIRST) // BIN
+    begun = sum(run.begun_at.get(number, 0) for number in range(first, last + 1))
+    return begun < run.rate * FIRST / 1e9 / 4 - 1
 
 
 def _spans(refused: Sequence[Sequence[Event]], restarts: Sequence[Restart]) -> Iterable[float]:

@@ -15,7 +15,7 @@ from mptcp_sockopt import __version__
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS
 
 from .._statistics import Restarts
-from ..load import Outcome, PlanReport
+from ..load import Client, Outcome, PlanReport
 from .baseline import HALF
 from .evidence import Event, Evidence, Run, weigh
 from .options import Options
@@ -45,7 +45,8 @@ def judge(options: Options, found: Found) -> Judged:
         restarts=found.restarts,
         events=tuple(events),
         died=found.died,
-        pauses=found.load.pauses,
+        begun_at=sum((Counter(plan.begun_at) for plan in found.load.plans), Counter[int]()),
+        rate=sum(plan.plan.rate or 0.0 for plan in found.load.plans),
         respawned=options.respawn,
     )
     evidence = weigh(run)
@@ -204,6 +205,8 @@ def _plan_words(plan: PlanReport, evidence: Evidence) -> str:
     if events:
         words.append(_counted(event.kind for event in events))
     words.append(f"{tally.slow:,} took over {tally.slow_after:g} s, the slowest {tally.slowest:.2f} s")
+    if plan.plan.client is Client.KEEPALIVE and not tally.reused:
+        words.append("CMD ended each connection after one answer, so nothing was kept alive")
     if tally.idle_ended:
         words.append(f"{tally.idle_ended:,} ended in order while idle")
     if tally.retried:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``python -m tests.reuseport.planted [TIMES [WORD]]``: audit each planted server so often; those with WORD."""
+"""``python -m tests.reuseport.planted [TIMES [WORD]]``: audit each planted server whose name has WORD."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ def main(times: int = 1, word: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*[int(text) for text in sys.argv[1:2]], *sys.argv[2:3]))
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1, *sys.argv[2:3]))
