@@ -194,7 +194,10 @@ def _texts(judged: Judged) -> Iterator[str]:
     if found.died is not None:
         yield f"CMD's end: {found.ending}"
     yield f"{found.sentence}{_written(found)}"
-    if not options.rtt and not judged.restarts.losing:
+    if options.rtt:
+        flying = found.load.plans[0].rate * options.rtt / 1000
+        yield f"handshakes in flight at a signal: {flying:.0f} (rate x round trip)"
+    elif not judged.restarts.losing:
         yield "handshakes in flight were not tested: there are none without --rtt"
 
 
@@ -204,7 +207,8 @@ def _plan_words(plan: PlanReport, evidence: Evidence) -> str:
     words = [f"{len(events):,} of {tally.total:,} lost in restarts"]
     if events:
         words.append(_counted(event.kind for event in events))
-    words.append(f"{tally.slow:,} took over {tally.slow_after:g} s, the slowest {tally.slowest:.2f} s")
+    if plan.plan.client not in (Client.LATE, Client.SLOW):  # they take their time
+        words.append(f"{tally.slow:,} took over {tally.slow_after:g} s, the slowest {tally.slowest:.2f} s")
     if plan.plan.client is Client.KEEPALIVE and not tally.reused:
         words.append("CMD ended each connection after one answer, so nothing was kept alive")
     if tally.idle_ended:

@@ -52,16 +52,16 @@ class Helper:
                 raise GoneError from None
 
     def is_done(self) -> bool:
-        """Whether all has been asked for. CannotRun if the command fails."""
+        """Whether all has been asked for. Not to be called again, then. CannotRun if the command fails."""
         if self._process:
             code = self._process.poll()
             if code:
                 said = self._process.last_words()
                 raise CannotRun(f"--restart-with ended with status {code}{': ' if said else ''}{said}")
             return code is not None
-        if self._way.respawn and self._master.poll() is None:
-            return False
-        if self._way.respawn and self._guard.main() is None:
+        if self._way.respawn:
+            if self._master.poll() is None:
+                return False
             self._guard.start(self._words)
         return True
 

@@ -177,16 +177,21 @@ class Server:
         self.old = new
 
     def run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGCHLD})
+        told = {signal.SIGHUP, signal.SIGCHLD, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, told)
         self.listeners = self.listen()
         self.old = self.fork()
-        while True:
-            if signal.sigwait({signal.SIGHUP, signal.SIGCHLD}) == signal.SIGHUP:
+        while (number := signal.sigwait(told)) != signal.SIGTERM:
+            if number == signal.SIGHUP:
                 self.restarted, self.restarts = time.monotonic(), self.restarts + 1
                 self.hear()
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+        for listener in self.listeners:
+            listener.close()
+        os.kill(self.old, signal.SIGTERM)
+        os.waitpid(self.old, 0)
 
 
 class Anywhere(Server):
