@@ -37,9 +37,15 @@ def judge(plans: Sequence[Plan], before: Sequence[Live], now: Sequence[Live], se
         slack = max(5.0, (1 - KEEPS_UP) * started) + (plan.rate or 0.0) * _longest(plan)
         if not good or good < GOOD * (good + bad) or behind > slack:
             verdict = Verdict.BAD
-        if plan.rate and started < HALF * plan.rate * seconds - 5:
+        if _is_starved(plan, started, seconds):
             verdict = Verdict.BAD
     return verdict
+
+
+def _is_starved(plan: Plan, started: int, seconds: float) -> bool:
+    """Whether less than half is begun. (How much is asked on connections kept alive depends on the server.)"""
+    wanted = 0.0 if plan.client is Client.KEEPALIVE else (plan.rate or 0.0) * seconds
+    return started < HALF * wanted - 5
 
 
 def _longest(plan: Plan) -> float:
@@ -65,8 +71,8 @@ def reason(
     for plan, done in zip(plans, report.plans, strict=True):
         if plan.client is Client.KEEPALIVE and done.tally.good and not done.tally.reused:
             return "CMD ends each connection after one answer: nothing is kept alive; leave --keepalive out"
-    for plan, old, new in zip(plans, before, now, strict=True):
-        if plan.rate and new.started - old.started < HALF * plan.rate * seconds - 5:
+    for plan, old, new, done in zip(plans, before, now, report.plans, strict=True):
+        if _is_starved(plan, new.started - old.started, seconds) and done.skipped >= done.held:
             rate = (new.started - old.started) / seconds
             return f"the load comes to {rate:,.0f}/s of {plan.rate:,.0f}/s: the loader is starved; see --rate"
     if tally.good < GOOD * (tally.total or 1):

@@ -125,7 +125,7 @@ def weigh(run: Run) -> Evidence:
         nobody=tuple(_spans(refused, run.restarts)) if run.respawned else (),
         unheard=sum(map(len, refused)),
         blind=len(blind - set(judged)),
-        blamed=_is_worse(sum(map(len, losses)), len(quiet), run),
+        blamed=_is_worse([event for events in losses for event in events], quiet, run),
     )
 
 
@@ -159,18 +159,21 @@ def _spans(refused: Sequence[Sequence[Event]], restarts: Sequence[Restart]) -> I
             yield 0.0 if first is None or last is None else (last - first) / 1e9
 
 
-def _is_worse(in_restarts: int, in_quiet: int, run: Run) -> bool:
+def _is_worse(in_restarts: Sequence[Event], in_quiet: Sequence[Event], run: Run) -> bool:
     """Whether restarts lose more than quiet time does, in proportion to their time."""
     if not in_restarts or not in_quiet:
         return bool(in_restarts)
-    end = run.ended if run.died is None else min(run.ended, run.died)
+    both = [*in_restarts, *in_quiet]
+    # A window catches what began so long before it.
+    reach = sum(SLACK if event.stalled else event.at - event.begun for event in both) / len(both)
+    end = float(run.ended if run.died is None else min(run.ended, run.died))
     busy, last = 0.0, float(run.begun)
     for restart in run.restarts:
-        begin = max(float(restart.signal), last)
-        last = max(begin, min(restart.end, float(end)))
+        begin = min(max(restart.signal - reach, last), end)
+        last = max(begin, min(restart.end, end))
         busy += last - begin
     share = min(1.0, busy / max(1.0, end - run.begun))
-    return _at_least(in_restarts, in_restarts + in_quiet, share) < ODDS
+    return _at_least(len(in_restarts), len(both), share) < ODDS
 
 
 def _at_least(hits: int, trials: int, odds: float) -> float:

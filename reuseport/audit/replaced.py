@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """When a restart is complete: once nobody who was there at the signal accepts any more.
 
+That is so if probes in a row were accepted by new processes only. It also is if a new process accepts from a
+listener that it holds, and no old one holds a listener but its ancestors, which were never seen to accept.
+
 Pure: it is told who accepted, and who was there. A control without a signal comes first. If processes that
 accepted in it are gone at its end, then such processes come and go by themselves, and are no evidence; but
 their parents may be, or the parents of those.
@@ -63,6 +66,28 @@ class Watch:
         """Whether anybody new has accepted since the signal."""
         return any(self._is_new(probe) for probe in self._after)
 
+    @property
+    def still(self) -> bool:
+        """Whether somebody old was among the last that accepted."""
+        last = [probe for probe in self._after if probe.chain][-ENOUGH:]
+        return any(not self._is_new(probe) for probe in last)
+
+    @property
+    def rivals(self) -> frozenset[Identity] | None:
+        """The old processes that could accept, if they hold a listener, and none but they could.
+
+        None if that is not known: nobody new has accepted; or parents count, and not who accepts.
+        """
+        new = [probe.chain for probe in self._after if self._is_new(probe)]
+        ancestors = {one for chain in new if chain for one in chain[1:]} - self._acceptors
+        return None if self.level or not new else self._old - ancestors
+
+    @property
+    def newest(self) -> Identity | None:
+        """Who accepted last, of the new ones."""
+        new = [probe.chain[0] for probe in self._after if probe.chain and self._is_new(probe)]
+        return new[-1] if new else None
+
     def complete(self) -> int | None:
         """When the last probe was accepted that it takes; None if it is not complete, as far as seen."""
         row = 0
@@ -74,7 +99,7 @@ class Watch:
                 row = 0
                 continue
             row += 1
-            acceptors.update(probe.chain[:1] if probe.chain else ())
+            acceptors.update(probe.chain[self.level : self.level + 1] if probe.chain else ())
             if row >= max(ENOUGH, min(200, _PER_ACCEPTOR * len(acceptors))):
                 return probe.ended
         return None

@@ -141,6 +141,8 @@ def _statuses(judged: Judged) -> str:
 def _starved(judged: Judged) -> str:
     """Whether the loader, and not the server, was too slow."""
     for plan in judged.found.load.plans:
+        if plan.plan.client is Client.KEEPALIVE:  # it depends on the server how much is asked there
+            continue
         if plan.plan.rate and plan.rate < HALF * plan.plan.rate and plan.skipped >= plan.held:
             return f"the loader was starved: {plan.rate:,.0f}/s of {plan.plan.rate:,.0f}/s"
     return ""
@@ -211,6 +213,8 @@ def _plan_words(plan: PlanReport, evidence: Evidence) -> str:
         words.append(f"{tally.slow:,} took over {tally.slow_after:g} s, the slowest {tally.slowest:.2f} s")
     if plan.plan.client is Client.KEEPALIVE and not tally.reused:
         words.append("CMD ended each connection after one answer, so nothing was kept alive")
+    if plan.plan.rate and plan.rate < 0.9 * plan.plan.rate:
+        words.append(f"{plan.rate:,.0f}/s of {plan.plan.rate:,.0f}/s")
     if tally.idle_ended:
         words.append(f"{tally.idle_ended:,} ended in order while idle")
     if tally.retried:

@@ -32,6 +32,7 @@ LONGER = 6.0  # seconds after the last one, if somebody was lost: one that is st
 TRUSTED = 1.0  # seconds that a restart takes if nothing shows when it is complete
 GONE = 0.2  # seconds without a process of CMD: it has ended
 TURN = 0.005
+LOOK = 20_000_000  # ns between two looks for listeners of the old generation
 _QUICK, _STEADY, _IDLE = 4, 20, 50  # ms from one probe to the next
 
 
@@ -129,6 +130,7 @@ class _Course:
         self._helper: Helper | None = None
         self._alive_at = time.monotonic_ns()
         self._longest_control = 0.0
+        self._look_at = 0
         self.restarts: list[Restart] = []
         self.died: int | None = None
         self.harmed = False
@@ -237,9 +239,21 @@ class _Course:
 
     def _completed(self, seconds: float) -> int | None:
         complete = self._watch.complete()
-        if complete is None and self._options.trust_restart and seconds > TRUSTED:
+        if complete is None and (self._none_left() or (self._options.trust_restart and seconds > TRUSTED)):
             return time.monotonic_ns()
         return complete
+
+    def _none_left(self) -> bool:
+        """Whether somebody new accepts from a listener, and no old process could."""
+        rivals, newest, now = self._watch.rivals, self._watch.newest, time.monotonic_ns()
+        if rivals is None or newest is None or now < self._look_at:
+            return False
+        self._look_at = now + LOOK
+        rivals &= self._identities()
+        holders = family.holders(
+            self._guard.proc, [newest.pid, *(rival.pid for rival in rivals)], self._place.inodes()
+        )
+        return holders == {newest.pid}
 
     def _incomplete(self) -> str:
         number, way = len(self.restarts), self._way
@@ -250,8 +264,10 @@ class _Course:
         if self._watch.nobody_accepts and not self._watch.acceptors & self._identities():
             self.harmed = True
             return f"nobody accepts {within}"
-        if self._watch.begun:
+        if self._watch.still and self._watch.begun:
             return f"processes that were there before still accept {within}"
+        if self._watch.begun:
+            return f"too few connections were seen to be accepted by somebody new {within}"
         if self._watch.nobody_accepts:
             return f"CMD accepts nobody any more {within}, which it ignored"
         return f"{way} replaced nobody who accepts, {within}"
