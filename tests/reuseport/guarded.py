@@ -101,7 +101,7 @@ def wait_in_a_guard(mark: str, user: str, directory: str, unprotected: bool) -> 
 
     def work(cage: guard.Guard) -> None:
         daemon = f"(setsid sh -c 'sleep 600; : {mark}' &)"
-        script = f"touch /tmp/{mark} ~/{mark}; {daemon}; echo up; sleep 600; : {mark}"
+        script = f"touch /tmp/{mark} ~/{mark}; {daemon}; trap exit INT HUP QUIT; sleep 600 & echo up; wait"
         server = cage.start(["sh", "-c", script], {"HOME": directory})
         while b"up" not in server.output():
             signal.sigtimedwait((), 0.01)

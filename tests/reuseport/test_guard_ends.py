@@ -19,7 +19,7 @@ from reuseport import _net
 from reuseport.audit import guard
 
 from ..support import DEADLINE, started, until
-from .guarded import guarded, home_of
+from .guarded import USERS, guarded, home_of
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("pid", "mnt", "ipc", "net", "user")
@@ -71,15 +71,13 @@ def end(user: str, who: str, number: int, *, unprotected: bool = False) -> None:
             assert line, "the auditor ended by itself"
             pids = json.loads(line)
             own = {name for pid in pids.values() for name in namespaces(pid)} - namespaces("self")
-            expected = {
-                "net",
-                *(() if unprotected else ("pid", "mnt", "ipc")),
-                *(("user",) * (user == "user")),
-            }
+            expected = {"net"} | (set() if unprotected else {"pid", "mnt", "ipc"})
+            if user == "user":
+                expected.add("user")
             assert {name.partition(":")[0] for name in own} == expected
             inside = members(own)
-            assert len(processes(mark)) >= 5
-            assert len(inside) >= 6
+            assert len(processes(mark)) >= 4
+            assert len(inside) >= 5
             os.kill(pids[who], number)
             auditor.wait(DEADLINE)
         until(lambda: not any(map(is_there, {*inside, *pids.values()})), "all in its namespaces to end")
@@ -106,17 +104,20 @@ def test_nothing_is_left_after_ctrl_c() -> None:
     end("user", "auditor", signal.SIGINT)
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
+# The keeper, of mptcp_sockopt.testing, blocks the others; PID 1 of a namespace is not even told.
+HEARD = {"keeper": (signal.SIGTERM, signal.SIGKILL), "init": (signal.SIGKILL,)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("unprotected", [False, True], ids=["guarded", "unprotected"])
-@pytest.mark.parametrize("user", ["root", "user"])
+@pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL]
+    ("who", "number"),
+    [(who, number) for who in ("auditor", *OTHERS) for number in HEARD.get(who, SIGNALS)],
 )
-@pytest.mark.parametrize("who", ["auditor", *OTHERS])
 def test_nothing_is_left_after_any_end(user: str, who: str, number: int, unprotected: bool) -> None:
-    """Any signal, to any process. PID 1 of a namespace gets none but SIGKILL; a shell as CMD ignores some."""
-    if who == "init" and number != signal.SIGKILL and not unprotected:
-        pytest.skip("PID 1 gets no such signal")
+    """Any signal, to any process."""
     end(user, who, number, unprotected=unprotected)
 
 
