@@ -36,6 +36,7 @@ def become(user: str) -> None:
         become_nobody()
         # Else /proc/self is root's, as it is not for somebody who logged in.
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        _syscalls.die_with_parent(signal.SIGKILL)  # as Child has it; other ids reset it
 
 
 def guarded(
