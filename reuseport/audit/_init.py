@@ -99,7 +99,6 @@ def _launcher(orders: Orders, control: socket.socket, auditor: int) -> NoReturn:
             _new_namespaces(
                 orders.ids, _syscalls.CLONE_NEWNS | _syscalls.CLONE_NEWPID | _syscalls.CLONE_NEWIPC
             )
-            # Now, for new credentials reset it.
             _syscalls.die_with_parent(signal.SIGKILL)
             if os.getppid() == auditor:
                 _wait_for_init(orders, control)

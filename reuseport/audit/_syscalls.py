@@ -57,7 +57,7 @@ def make_read_only(directory: str) -> None:
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """This process gets the signal when the thread that forked it ends. A new user namespace resets it."""
+    """This process gets the signal when the thread that forked it ends. Other credentials reset it."""
     _checked("prctl", _libc().prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number)))
 
 

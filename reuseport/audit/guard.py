@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 from mptcp_sockopt.cli import CannotRun
 
 from . import _init, _mounts
-from ._written import Written, written
+from ._written import Change as Change
+from ._written import Written as Written
+from ._written import written
 
 UNKNOWN = _init.UNKNOWN
 UNPROTECTED_HELP = (
@@ -161,7 +163,8 @@ class Guard:
         covered = (*_COVERED, os.environ.get("TMPDIR", ""), home, directory)
         wanted = [] if unprotected else _mounts.wanted(covered, privileged=ids is None)
         orders = _init.Orders(not unprotected, ids, wanted, directory)
-        self._launcher, self._control = _init.launch(orders)
+        #: The pid, as seen here, of the process whose descendants all of them are.
+        self.launcher, self._control = _init.launch(orders)
         try:
             self._control.settimeout(60)
             try:
@@ -190,7 +193,7 @@ class Guard:
 
     def close(self) -> None:
         """End everything inside, and wait for that. May be called again."""
-        launcher, self._launcher = self._launcher, 0
+        launcher, self.launcher = self.launcher, 0
         if not launcher:
             return
         with contextlib.suppress(OSError):  # it has ended
