@@ -2,10 +2,12 @@
 """One loader for roll, fair and audit: many clients of several kinds, and what became of each."""
 
 from .clients import Client, Plan, Target
-from .engine import PlanReport, Report
+from .engine import Report
 from .http import Answer, NotHTTPError, Request
 from .loader import Live, Loader, run_here
+from .opening import speaks_tls
 from .outcomes import CUT, PATIENCE, SLOW, Loss, Outcome, Tally, Where, attribute
+from .run import PlanReport
 from .servers import answer_as, be_patient
 
 __all__ = [
@@ -30,4 +32,5 @@ __all__ = [
     "attribute",
     "be_patient",
     "run_here",
+    "speaks_tls",
 ]

@@ -39,14 +39,19 @@ class Target(NamedTuple):
     tls: bool = False
     """Who answers is not verified."""
 
+    @property
+    def inet(self) -> tuple[str, int]:
+        """Host and port. ValueError: it is a unix socket."""
+        if isinstance(self.address, str):
+            raise ValueError(f"{self} has no port")
+        return self.address
+
     def __str__(self) -> str:
         return f"unix:{self.address}" if isinstance(self.address, str) else url(*self.address)
 
     def listen(self, reuse: Reuse = Reuse.PORT) -> socket.socket:
         """A listener of a server that no silent client can block."""
-        if isinstance(self.address, str):
-            raise ValueError("roll and fair have no unix sockets")
-        return be_patient(listen(self.address, reuse, family=self.family, mptcp=self.mptcp))
+        return be_patient(listen(self.inet, reuse, family=self.family, mptcp=self.mptcp))
 
 
 class Plan(NamedTuple):
@@ -77,5 +82,6 @@ class Plan(NamedTuple):
     @property
     def population(self) -> int:
         """How many connections are kept alive, for the rate."""
-        rate = self.rate or 0.0
-        return min(self.at_once, max(1, round(rate * self.wait)))
+        if self.rate is None:
+            return self.at_once
+        return min(self.at_once, max(1, round(self.rate * self.wait)))

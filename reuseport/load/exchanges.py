@@ -3,26 +3,22 @@
 
 from __future__ import annotations
 
-import random
 import select
 import socket
 import struct
-from typing import TYPE_CHECKING
 
 import mptcp_sockopt
 
-from .clients import Client, Target
+from .clients import Target
 from .http import NotHTTPError
-from .outcomes import CUT, OUTCOMES, Loss, Outcome, Where
+from .opening import open_stream
+from .outcomes import OUTCOMES, Loss, Outcome, Where
+from .run import Run
 from .servers import REPLY, REQUEST
-from .streams import NoTLSError, Stream, open_stream
-
-if TYPE_CHECKING:
-    from .engine import Run
+from .streams import NoTLSError, Stream
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 AGAIN = 1_000_000  # ns until a full unix listener is asked again
-NEVER = 1 << 62  # ns: an idle connection may be silent as long as it likes
 SMALL = 4096  # bytes: a receive buffer that leaves a long answer with its server
 RESET_AT_CLOSE = struct.pack("@ii", 1, 0)  # SO_LINGER
 
@@ -30,7 +26,7 @@ RESET_AT_CLOSE = struct.pack("@ii", 1, 0)  # SO_LINGER
 class Exchange:
     """A client on one connection, from connect(2) on.
 
-    The engine calls begin(), then ready() when its socket is, and wake() at the time that it asked for.
+    begin() comes first. The loop calls ready() when the socket is, and wake() at the time that was asked for.
     """
 
     __slots__ = ("alarm", "begun", "place", "progress", "run", "stream")
@@ -42,9 +38,9 @@ class Exchange:
         #: The target's place in the plan.
         self.place = run.next_place()
         self.begun = 0
-        #: When something last happened; the engine ends what makes none for too long.
+        #: When something last happened.
         self.progress = 0
-        #: When the engine shall call wake().
+        #: When the loop shall call wake().
         self.alarm = 0
 
     @property
@@ -77,7 +73,7 @@ class Exchange:
     def begin(self, now: int) -> None:
         self.begun = self.progress = now
         self.stream = stream = open_stream(self.target)
-        self.run.engine.open[stream.sock.fileno()] = self
+        self.run.loop.open[stream.sock.fileno()] = self
         self.prepare(stream.sock)
         self._connect(now)
 
@@ -90,15 +86,15 @@ class Exchange:
             self.speak(now)
             self.watch()
         else:
-            self.run.engine.wake_at(now + AGAIN, self)
+            self.run.loop.wake_at(now + AGAIN, self)
 
     def watch(self) -> None:
-        self.run.engine.watch(self, IN | OUT if self.stream.waits_to_write else IN)
+        self.run.loop.watch(self, IN | OUT if self.stream.waits_to_write else IN)
 
     def wake(self, now: int) -> None:
         if not self.stream.connecting:
             self.woken(now)
-        elif now - self.begun > self.run.engine.patience:  # the queue of a unix listener is still full
+        elif now - self.begun > self.run.loop.patience:  # the queue of a unix listener is still full
             self.lose(Outcome.STALLED, now)
         else:
             self._connect(now)
@@ -154,7 +150,7 @@ class Exchange:
         acked = self.stream.acknowledged()
         if acked is None:
             return None if self.stream.written else Where.HANDSHAKE
-        if acked < 0 or (self.stream.written and not acked):
+        if acked < 0 or (not acked and (self.stream.written or self.stream.waits_to_write)):
             return Where.HANDSHAKE
         return Where.ASKING if self.asking() else Where.QUEUE
 
@@ -176,10 +172,10 @@ class Exchange:
         else:
             self.alarm = 0
             self.close()
-            self.run.serve(self, status, now)
+            self.run.serve(self.begun, self.place, status, now)
 
     def close(self) -> None:
-        del self.run.engine.open[self.stream.sock.fileno()]
+        del self.run.loop.open[self.stream.sock.fileno()]
         self.stream.watched = 0
         self.stream.close()
 
@@ -264,7 +260,7 @@ class Late(Plain):
         self.progress = now + self.run.wait
         if self.target.tls:
             self.stream.send(b"")
-        self.run.engine.wake_at(self.progress, self)
+        self.run.loop.wake_at(self.progress, self)
 
     def woken(self, now: int) -> None:
         self._silent = False
@@ -294,7 +290,7 @@ class Slow(Plain):
         self._asking, self._reading = True, False
         self.stream.send(self.run.wire[:-1])
         self.progress = now + self.run.wait // 2
-        self.run.engine.wake_at(self.progress, self)
+        self.run.loop.wake_at(self.progress, self)
 
     def woken(self, now: int) -> None:
         self.progress = now
@@ -319,138 +315,5 @@ class Slow(Plain):
             # The rest is left for a while: the kernel takes no more than SMALL of it.
             self._reading = True
             self.progress = now + self.run.wait // 2
-            self.run.engine.unwatch(self)
-            self.run.engine.wake_at(self.progress, self)
-
-
-class KeepAlive(Plain):
-    """Asks many times on one connection, and is silent between.
-
-    A connection that ended in order while it was idle is no loss, as long as the client sees that before it
-    asks. If it could not see it, the kernel tells whether the request arrived.
-    """
-
-    __slots__ = ("_busy", "_cut", "_served", "idle")
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
-        #: Whether there is a connection, and nothing asked on it.
-        self.idle = False
-        self._busy = False
-        #: How many requests this connection has served.
-        self._served = 0
-        #: What happened to this request on the connection before.
-        self._cut: Loss | None = None
-
-    def wake(self, now: int) -> None:
-        if self._busy:
-            super().wake(now)
-            return
-        if self.idle:
-            self._look(now)  # the end may have come meanwhile
-        self.run.ask(self, now)
-
-    def ask(self, now: int) -> None:
-        """The next request, on the connection that there is or a new one."""
-        self._busy = True
-        if self.idle:
-            self.idle = False
-            self.run.tally.reused += 1
-            self.begun = now
-            self.speak(now)
-            self.watch()
-        else:
-            self._served = 0
-            self.begin(now)
-
-    def speak(self, now: int) -> None:
-        self.answer = self.run.new_answer()
-        self.progress = now
-        super().speak(now)
-
-    def read(self, now: int) -> None:
-        if self.idle:
-            self._look(now)
-        else:
-            super().read(now)
-
-    def _look(self, now: int) -> None:
-        """Whether an idle connection has ended. Data that nobody asked for announces the end, as 408 does."""
-        try:
-            over = self.stream.receive() is not None
-        except OSError:
-            over = True
-        if over:
-            self.run.tally.idle_ended += 1
-            self.idle = False
-            self.close()
-
-    def ended(self, now: int) -> None:
-        if self._is_cut():
-            # The end acknowledges all that came before it.
-            acked = self.stream.acknowledged()
-            dropped = acked is None or acked >= self.stream.written
-            self.lose(Outcome.DROPPED if dropped else Outcome.CROSSED, now)
-        else:
-            super().ended(now)
-
-    def fail(self, error: Exception, now: int) -> None:
-        if self._is_cut() and isinstance(error, OSError) and OUTCOMES.get(error.errno or 0) is Outcome.RESET:
-            # If it could not even be sent, the reset was there before.
-            self.lose(Outcome.CROSSED if self.stream.waits_to_write else Outcome.UNREAD, now)
-        else:
-            super().fail(error, now)
-
-    def _is_cut(self) -> bool:
-        """Whether the connection has served before, and not a byte of this answer has come."""
-        return bool(self._served) and not self.answer.begun
-
-    def lose(self, outcome: Outcome, now: int) -> None:
-        loss = self.loss(outcome, now)
-        self.close()
-        if outcome in CUT:
-            loss = loss._replace(where=None if outcome is Outcome.CROSSED else Where.QUEUE)
-        if outcome in CUT and self.run.plan.request.idempotent:
-            # Ask again at once on a new connection, as clients do.
-            self._cut = loss
-            self._served = 0
-            self.run.engine.guarded(self.begin, self, now)
-            return
-        if self._cut:
-            loss = self._cut._replace(retried=False)
-        self.run.lose(loss)
-        self._rest(now)
-
-    def finish(self, now: int) -> None:
-        if self.target.mptcp and not mptcp_sockopt.is_mptcp(self.stream.sock):
-            self.lose(Outcome.FELL_BACK, now)
-            return
-        self._served += 1
-        answer = self.answer
-        if self._cut:
-            good = self.run.plan.is_good(answer.status or 0)
-            self.run.lose(self._cut._replace(retried=good, lost=not good))
-        else:
-            self.run.serve(self, answer.status, now)
-        if answer.keep and not answer.excess and self._served < self.run.plan.most:
-            self.idle = True
-            self.progress = NEVER
-        else:
-            self.close()
-        self._rest(now)
-
-    def _rest(self, now: int) -> None:
-        """Until the next request."""
-        self._busy = False
-        self._cut = None
-        self.run.engine.wake_at(now + round(self.run.wait * random.uniform(0.5, 1.5)), self)
-
-
-KINDS: dict[Client, type[Exchange]] = {
-    Client.WHO: Who,
-    Client.PLAIN: Plain,
-    Client.RAW: Raw,
-    Client.LATE: Late,
-    Client.SLOW: Slow,
-    Client.KEEPALIVE: KeepAlive,
-}
+            self.run.loop.unwatch(self)
+            self.run.loop.wake_at(self.progress, self)

@@ -17,6 +17,7 @@ from .._net import drop_tcp_sockets
 from .clients import Plan
 from .engine import Engine, Orders, Report
 from .outcomes import PATIENCE, SLOW
+from .run import Run
 
 STOP, LEARNED, FAILED, DONE, BEAT, PID, HEADER = range(7)  # places in shared memory, 8 bytes each
 
@@ -52,16 +53,16 @@ class Shared(Orders):
         self.page = memoryview(mmap.mmap(-1, 8 * (HEADER + FIELDS * plans))).cast("Q")
 
     @property
-    def stop(self) -> bool:  # type: ignore[override]
+    def stop(self) -> bool:
         return bool(self.page[STOP])
 
     @property
-    def learned(self) -> bool:  # type: ignore[override]
+    def learned(self) -> bool:
         return bool(self.page[LEARNED])
 
-    def publish(self, engine: Engine, now: int) -> None:
+    def publish(self, runs: Sequence[Run], now: int) -> None:
         page, place = self.page, HEADER
-        for run in engine.runs:
+        for run in runs:
             tally = run.tally
             page[place] = tally.started
             page[place + 1] = run.ended

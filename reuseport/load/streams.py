@@ -87,14 +87,6 @@ class Stream:
         return None if acked is None else acked - SYN
 
 
-def open_stream(target: Target) -> Stream:
-    if target.tls:
-        from .tls import TLSStream  # not every Python has ssl
-
-        return TLSStream(target)
-    return Stream(target)
-
-
 def open_nonblocking(target: Target) -> socket.socket:
     """A socket that never waits."""
     if target.mptcp or target.family == socket.AF_UNIX:

@@ -92,8 +92,8 @@ def context() -> ssl.SSLContext:
     return made
 
 
-def speaks_tls(target: Target, within: float = 1.0) -> bool:
-    """Whether it takes part in a handshake of TLS: an explanation for answers that nobody expects."""
+def handshakes(target: Target, within: float) -> bool:
+    """Whether it takes part in a handshake of TLS, and be it to refuse ours."""
     deadline = time.monotonic() + within
     kind = socket.AddressFamily(target.family)
     with socket.socket(kind, socket.SOCK_STREAM) as sock:

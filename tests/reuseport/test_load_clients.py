@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reuseport._net import listen, name
-from reuseport.load import Client, Loader, Outcome, Plan, PlanReport, Request, Target, Where
+from reuseport.load import Client, Loader, Outcome, Plan, PlanReport, Request, Target, Where, speaks_tls
 
 from .. import tls
 from ..support import DEADLINE, at_work, until
@@ -204,9 +204,9 @@ def test_the_first_request_is_one_like_any() -> None:
 
 def test_a_request_that_crosses_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client is blind here until it has asked. The kernel tells: it was not acknowledged."""
-    from reuseport.load import exchanges
+    from reuseport.load import keepalive
 
-    monkeypatch.setattr(exchanges.KeepAlive, "_look", lambda *_: None)
+    monkeypatch.setattr(keepalive.KeepAlive, "_look", lambda *_: None)
 
     found = kept(answering(1), answering(1), requests=2)
     assert cases(found) == [(Outcome.CROSSED, None, True, False)]
@@ -293,8 +293,6 @@ def test_no_tls_where_tls_is_asked_for() -> None:
 
 def test_who_speaks_tls() -> None:
     """An explanation for answers of 400."""
-    from reuseport.load.tls import speaks_tls
-
     with listen(("127.0.0.1", 0)) as listener:
         target = Target(name(listener), V4)
         with served(listener, [secure(saying(OK))]):
