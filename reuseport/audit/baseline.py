@@ -6,14 +6,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from ..load import Client, Live, Outcome, Plan, Report
-from ..load.tls import speaks_tls
+from ..load import Client, Live, Outcome, Plan, Report, speaks_tls
 
 PATIENCE = 10.0  # seconds until answers must be good
 GOOD = 0.99  # the share of good answers
 KEEPS_UP = 0.9  # of what is begun, the share that must end
 HALF = 0.5  # of the rate that was asked for: what a loader must reach
-_SURE = 50  # answers, of which none is good: no need to wait for more
+_SURE = 50  # answers or losses, of which none is good: no need to wait for more
 
 
 class Verdict(enum.Enum):
@@ -31,7 +30,7 @@ def judge(plans: Sequence[Plan], before: Sequence[Live], now: Sequence[Live], se
     for plan, old, new in zip(plans, before, now, strict=True):
         good, bad = new.good - old.good, new.other - old.other + new.lost - old.lost
         started, ended = new.started - old.started, new.ended - old.ended
-        if not new.good and new.other > _SURE:
+        if not new.good and new.other + new.lost > _SURE:
             return Verdict.HOPELESS
         behind = started - ended
         slack = max(5.0, (1 - KEEPS_UP) * started) + (plan.rate or 0.0) * _longest(plan)
@@ -43,7 +42,7 @@ def judge(plans: Sequence[Plan], before: Sequence[Live], now: Sequence[Live], se
 
 
 def _is_starved(plan: Plan, started: int, seconds: float) -> bool:
-    """Whether less than half is begun. (How much is asked on connections kept alive depends on the server.)"""
+    """Whether less than half is begun. (How much KEEPALIVE asks depends on the server.)"""
     wanted = 0.0 if plan.client is Client.KEEPALIVE else (plan.rate or 0.0) * seconds
     return started < HALF * wanted - 5
 

@@ -91,7 +91,8 @@ class Options(NamedTuple):
         if self.keepalive:
             plans.append(plan(Client.KEEPALIVE, self.rate / 2, self.idle / 1000))
         if self.slow or self.slow_path:
-            plans.append(plan(Client.SLOW, min(RARE, self.rate), SLOW / 1000, self.slow_path))
+            wait = 0.0 if self.slow_path else SLOW / 1000  # that path takes its time
+            plans.append(plan(Client.SLOW, min(RARE, self.rate), wait, self.slow_path))
         return tuple(plans)
 
     def mistake(self) -> str:
@@ -173,7 +174,10 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         "--slow", action="store_true", help=f"take {SLOW:g} ms to ask and read; at most {RARE:g} per second"
     )
     clients.add_argument(
-        "--slow-path", type=_word, metavar="PATH", help="--slow, asking for another path (default: --path)"
+        "--slow-path",
+        type=_word,
+        metavar="PATH",
+        help="--slow, but by asking for a path whose answer takes long",
     )
     clients.add_argument(
         "--rtt",

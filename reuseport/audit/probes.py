@@ -10,12 +10,12 @@ answer; that process counts.
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import pickle
 import signal
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -112,9 +112,6 @@ class _Looker:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._likely: list[int] = []
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._tls.check_hostname = False
-        self._tls.verify_mode = ssl.CERT_NONE
 
     def ask(self, target: Target, wire: bytes) -> tuple[int | None, bool, dict[int, family.Member]]:
         """Who accepts, or None; whether it was accepted by somebody unseen; and all processes."""
@@ -132,10 +129,7 @@ class _Looker:
     ) -> tuple[int | None, bool, dict[int, family.Member]]:
         sock.connect(target.address)
         if target.tls:
-            inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self._tls.wrap_bio(inward, outward).do_handshake()
-            wire = outward.read()
+            wire = _client_hello()
         sock.sendall(wire[: len(wire) // 2])
         ends = sock.getpeername(), sock.getsockname()
         inode = self._accepted(*ends)
@@ -198,3 +192,17 @@ class _Looker:
                     pid = family.inside(pid) if self._guard.protection.protected else pid
                     return pid, pid not in people, people
         return None, True, people
+
+
+@functools.cache
+def _client_hello() -> bytes:
+    """What a TLS client says first."""
+    import ssl  # not every Python has it
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(inward, outward).do_handshake()
+    return outward.read()

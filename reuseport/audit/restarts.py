@@ -78,6 +78,10 @@ def master(guard: Guard, place: Place) -> Process:
     people = family.members(guard.proc, guard.processes())
     listening = family.holders(guard.proc, people, place.inodes())
     pid = main.pid
+    if not _subtree(people, pid) & listening:
+        # A daemon whose parent stays.
+        daemons = [one.pid for one in guard.daemons() if _subtree(people, one.pid) & listening]
+        pid = daemons[0] if len(daemons) == 1 else pid
     while pid not in listening:
         children = [child for child in family.below(people, pid) if _subtree(people, child) & listening]
         program = family.executable(guard.proc, pid)

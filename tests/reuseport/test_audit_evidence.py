@@ -89,7 +89,7 @@ def test_with_respawn_who_comes_after_the_signal_is_apart() -> None:
 
 
 def test_losses_of_quiet_time_acquit_restarts() -> None:
-    """A server that loses as often without a restart is sick; one in quiet time weighs little against many."""
+    """A server that loses as often without a restart is sick; one in quiet time is little against many."""
     everywhere = [lost(second / 10, second / 10 + 0.01) for second in range(140)]
     found = weighed(*everywhere)
     assert sum(map(len, found.losses)) > 20

@@ -201,6 +201,18 @@ class Anywhere(Server):
     hosts = ("0.0.0.0",)
 
 
+class Unix(Server):
+    """careful, at a unix socket: its path is the third word."""
+
+    name = "unix"
+
+    def listen(self) -> list[socket.socket]:
+        found = socket.socket(socket.AF_UNIX)
+        found.bind(sys.argv[3])
+        found.listen(1024)
+        return [found]
+
+
 # --------------------------------------------------------------------------------- what restarts may lose
 
 
@@ -411,8 +423,8 @@ class Daemon(Server):
 
     def fork(self) -> int:
         pid = super().fork()
-        with contextlib.suppress(OSError):
-            os.close(self.write)
+        if not self.restarts:
+            os.write(self.write, b"!")
         return pid
 
 
