@@ -45,15 +45,16 @@ def guarded(
     directory: str,
     *,
     before: Callable[[], object] = lambda: None,
+    home: str | None = None,
     unprotected: bool = False,
 ) -> T:
-    """Call work in another process, with a guard whose HOME and working directory this is."""
+    """Call work in another process, with a guard whose working directory, and HOME, this is."""
 
     def trial() -> T:
         before()
         become(user)
         _net.enter_private_network()
-        with guard.Guard(directory=directory, home=directory, unprotected=unprotected) as cage:
+        with guard.Guard(directory=directory, home=home or directory, unprotected=unprotected) as cage:
             return work(cage)
 
     return testing.in_child(trial, within=DEADLINE)
