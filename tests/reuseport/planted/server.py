@@ -80,9 +80,8 @@ class Worker:
     async def adopt(self, sock: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: Client(self), sock)
 
-    async def work(self, ready: Callable[[], None]) -> None:
-        loop, told = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, told.set)
+    async def work(self, ready: Callable[[], None], told: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
         self.listener.setblocking(False)
         loop.add_reader(self.listener, self.accept)
         ready()
@@ -161,7 +160,8 @@ class Server:
             os._exit(0)
 
     async def work(self, ready: Callable[[], None]) -> None:
-        left = len(self.listeners)
+        told, left = asyncio.Event(), len(self.listeners)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
 
         def one_is_ready() -> None:
             nonlocal left
@@ -169,7 +169,7 @@ class Server:
             if not left:
                 ready()
 
-        await asyncio.gather(*[Worker(self, one).work(one_is_ready) for one in self.listeners])
+        await asyncio.gather(*[Worker(self, one).work(one_is_ready, told) for one in self.listeners])
 
     def replace(self) -> None:
         new = self.fork()
@@ -441,9 +441,9 @@ class Reexecs(Server):
 
         async def serve() -> None:
             loop = asyncio.get_running_loop()
-            worker = Worker(self, listener)
-            loop.add_signal_handler(signal.SIGHUP, lambda: os.kill(os.getpid(), signal.SIGTERM))
-            await worker.work(lambda: None)
+            told = asyncio.Event()
+            loop.add_signal_handler(signal.SIGHUP, told.set)
+            await Worker(self, listener).work(lambda: None, told)
 
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         asyncio.run(serve())
