@@ -99,11 +99,9 @@ def verdict(judged: Judged) -> tuple[str, int]:
     if len(evidence.quiet) > QUIET * max(1, found.load.tally.total):
         return f"CMD lost {len(evidence.quiet):,} while nothing was restarted; {figures}", CANNOT
     if restarts.judged < LEAST:
-        stopped = f"; {found.stopped}" if found.stopped else ""
-        return (
-            f"only {restarts.judged} of {restarts.asked} restarts can be judged{stopped}; it takes {LEAST}",
-            CANNOT,
-        )
+        why = found.stopped or "see --seconds"
+        few = f"only {restarts.judged} of {restarts.asked} restarts can be judged, and it takes {LEAST}"
+        return f"{few}: {why}", CANNOT
     return figures, PASS
 
 

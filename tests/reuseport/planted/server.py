@@ -33,6 +33,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, worker: Worker) -> None:
         self.worker, self.asked, self.transport = worker, b"", asyncio.Transport()
+        self.since = time.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -47,6 +48,7 @@ class Client(asyncio.Protocol):
         while b"\r\n\r\n" in self.asked:
             head, _, self.asked = self.asked.partition(b"\r\n\r\n")
             keeps = b"connection: close" not in head.lower() and not self.worker.leaving
+            self.since = time.monotonic()
             self.worker.answer(self, keeps)
 
     def finish(self, answer: bytes, keeps: bool) -> None:
@@ -354,12 +356,13 @@ class Lossy6(Server):
 
 
 class Impatient(Server):
-    """At a restart it closes, in order, those that have asked nothing yet: late clients get an end."""
+    """At a restart it closes, in order, those that were silent for 50 ms: late clients get an end."""
 
     name = "impatient"
 
     def dismiss(self, client: Client) -> None:
-        client.transport.close()
+        if time.monotonic() - client.since > 0.05:
+            client.transport.close()
 
 
 class IdleClosed(Server):
