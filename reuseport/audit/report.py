@@ -164,7 +164,7 @@ def _wrapped(text: str) -> list[str]:
 
 def _texts(judged: Judged) -> Iterator[str]:
     options, found, evidence = judged.options, judged.found, judged.evidence
-    yield f"asked: {', '.join(map(str, found.targets))}"
+    yield f"asked: {', '.join(_targets(found))}"
     complete = [restart.complete - restart.signal for restart in found.restarts if restart.complete]
     if complete:
         middle = sorted(complete)[len(complete) // 2] / 1e9
@@ -201,6 +201,11 @@ def _texts(judged: Judged) -> Iterator[str]:
         yield "handshakes in flight were not tested: there are none without --rtt"
 
 
+def _targets(found: Found) -> list[str]:
+    """As the command sees them."""
+    return [f"unix:{found.place.path}"] if found.place.path else [str(target) for target in found.targets]
+
+
 def _plan_words(plan: PlanReport, evidence: Evidence) -> str:
     tally = plan.tally
     events = [e for events in evidence.losses for e in events if e.client == plan.plan.client.value]
@@ -232,7 +237,8 @@ def _written(found: Found) -> str:
     if not count:
         return ""
     paths = ", ".join(change["path"] for change in changes[:5])
-    return f". It wrote {count} files: {paths}{', ...' if count > 5 else ''}"
+    files = "1 file" if count == 1 else f"{count:,} files"
+    return f". It wrote {files}: {paths}{', ...' if count > 5 else ''}"
 
 
 # ----------------------------------------------------------------------------------------------- JSON
@@ -249,7 +255,7 @@ def for_json(judged: Judged) -> dict[str, Any]:
         "ports": sorted(
             {target.address[1] for target in found.targets if not isinstance(target.address, str)}
         ),
-        "targets": [str(target) for target in found.targets],
+        "targets": _targets(found),
         "versions": {"mptcp_sockopt": __version__, "python": platform.python_version()},
         "kernel": os.uname().release,
         "rate": {
