@@ -324,4 +324,4 @@ def _fields(one: Any) -> dict[str, Any]:
     }
 
 
-_PLAIN = ("family", "state", "expires", "rqueue", "wqueue", "uid", "inode")
+_PLAIN = ("family", "state", "timer", "expires", "rqueue", "wqueue", "uid", "inode")
