@@ -64,27 +64,35 @@ def destinations(new: Listener, others: Sequence[Listener]) -> list[Destination]
     )
 
 
-def takers(new: Listener, others: Sequence[Listener], to: Destination) -> Sequence[Listener] | None:
-    """Who gets the connections, if new began to listen after all others: the members of one group.
+def first(listeners: Sequence[Listener], to: Destination) -> list[Listener]:
+    """Those before which none is: the members of one group, or rivals, of whom one group gets all."""
+    ranks = [(rank, one) for one in listeners if (rank := _rank_for(one, to)) is not None]
+    best = max((rank for rank, _ in ranks), default=None)
+    return [one for rank, one in ranks if rank == best]
 
-    If new is none of them, they may be of several groups, one of which gets all. None if it is not known.
+
+def takers(new: Listener, others: Sequence[Listener], to: Destination) -> list[Listener] | None:
+    """Who gets the connections, if new began to listen after all others: as first(), but new is no rival.
+
+    None if that is not known.
     """
-    matching = [(rank, one) for one in (new, *others) if (rank := _rank_for(one, to)) is not None]
-    best = max(rank for rank, _ in matching)
-    first = [one for rank, one in matching if rank == best]
-    mine = [one for one in first if group(one) == group(new)]
-    if new not in first or len(mine) == len(first):
-        return first
+    found = first([new, *others], to)
+    mine = [one for one in found if group(one) == group(new)]
+    if new not in found or len(mine) == len(found):
+        return found
     if new.family == socket.AF_INET:
         return mine
-    return [one for one in first if one not in mine] if mine == [new] else None
+    return [one for one in found if one not in mine] if mine == [new] else None
 
 
 def _rank_for(listener: Listener, to: Destination) -> tuple[bool, bool] | None:
     if listener.interface not in (0, to.interface):
         return None
-    ranks = [_rank(listener, host) for version, host in _reach(listener)
-             if version == to.version and host in (None, to.host)]
+    ranks = [
+        _rank(listener, host)
+        for version, host in _reach(listener)
+        if version == to.version and host in (None, to.host)
+    ]
     return max(ranks, default=None)
 
 

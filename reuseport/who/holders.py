@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mptcp_sockopt import TCPState, processes
@@ -34,7 +36,7 @@ class Socket(NamedTuple):
         """What the rule of bind() asks."""
         sock, options = self.kernel, self.options
         place = Place(family_of(sock), sock.local[0].partition("%")[0], self.v6only, sock.ifindex)
-        uid = None if self.state is State.STUB else sock.uid
+        uid = None if self.state is State.STUB or sock.uid == _unmapped() else sock.uid
         flags = (options.reuseaddr, options.reuseport) if options else (None, None)
         return Holder(place, self.state, uid, *flags)
 
@@ -69,17 +71,15 @@ def _socket(sock: processes.TCPSocket, owners: processes.Owners) -> Socket:
     elif not sock.inode:
         why = "options not seen: no process has it"
     else:
-        why = f"owner not seen: {unseen.why(sock.local, owners)}"
+        why = f"owner not seen: {unseen.why(owners)}"
     return Socket(sock, state, seen, options, v6only, why)
 
 
 def _both(fd: int, sock: processes.TCPSocket) -> tuple[SocketOptions, bool | None]:
     v6only = sock.v6only
     if v6only is None and family_of(sock) == socket.AF_INET6:
-        try:
+        with contextlib.suppress(OSError):  # an MPTCP socket before Linux 6.9
             v6only = reading.is_v6only(fd)
-        except OSError:
-            pass  # an MPTCP socket before Linux 6.9
     return reading.options_of(fd), v6only
 
 
@@ -109,5 +109,11 @@ def bound_only_are_told() -> bool:
         return bool(processes.tcp_sockets(sock.getsockname()[1], TCPState.CLOSE))
 
 
-def facts(found: Iterable[Socket]) -> list[Holder]:
-    return [held.facts for held in found]
+@functools.cache
+def _unmapped() -> int | None:
+    """The uid that the kernel reports in the place of those that this user namespace does not know."""
+    with open("/proc/self/uid_map") as map_file:
+        if map_file.read().split() == ["0", "0", str(2**32 - 1)]:
+            return None
+    with open("/proc/sys/kernel/overflowuid") as file:
+        return int(file.read())

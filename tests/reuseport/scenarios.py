@@ -16,7 +16,7 @@ import random
 import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mptcp_sockopt import processes, testing
@@ -97,17 +97,16 @@ class Scenario:
         if wish.place.device:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
         if wish.place.family == V6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(wish.place.v6only))
+            v6only = wish.place.host == ANY6 and bool(wish.place.v6only)  # else bind() sets it
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         return sock
 
     # ------------------------------------------------------------------------------------------ steps
 
     def build(self) -> None:
+        often = (self.bind, self.bind, self.bind, self.listen, self.listen, self.connect, self.connect)
         for _ in range(self.random.randint(1, 12)):
-            step = self.random.choice(
-                (self.bind, self.bind, self.bind, self.listen, self.listen, self.connect, self.connect,
-                 self.local, self.auto, self.close, self.end, self.end)
-            )
+            step = self.random.choice((*often, self.local, self.auto, self.close, self.end, self.end))
             with contextlib.suppress(OSError):
                 step()
 
@@ -177,7 +176,11 @@ class Scenario:
     def auto(self) -> None:
         """A client that gets the port from connect()."""
         wish = self.wish()
-        to = self.random.choice(("127.0.0.1", "127.0.0.2") if wish.place.family == V4 else ("::1", "fd00::1", "::ffff:127.0.0.1"))
+        if wish.place.host != ANY6:
+            wish = wish._replace(place=wish.place._replace(v6only=False))  # bind() is not called
+        to = self.random.choice(
+            ("127.0.0.1", "127.0.0.2") if wish.place.family == V4 else ("::1", "fd00::1", "::ffff:127.0.0.1")
+        )
         sock = self.client(wish.place.family, wish, local=True)
         sock.connect((to, HELPER))
         self.remember(sock, wish)
@@ -251,7 +254,9 @@ def judge(scenario: Scenario) -> Outcome:
     told = answer(wish, [held.facts for held in found])
     complete = answer(wish, [scenario.complete(held) for held in found])
     sock = scenario.open(wish)
-    words = "\n".join([*scenario.log, *(f"  {held.facts}" for held in found), f"wish {wish}", f"{told}", f"{complete}"])
+    words = "\n".join(
+        [*scenario.log, *(f"  {held.facts}" for held in found), f"wish {wish}", f"{told}", f"{complete}"]
+    )
     with sock:
         try:
             sock.bind((wish.place.host, scenario.port))
@@ -264,40 +269,46 @@ def judge(scenario: Scenario) -> Outcome:
             return Outcome(told, complete, False, f"{words}\nlisten: {error}")
         if told.binds is False or complete.binds is False:
             return Outcome(told, complete, True, f"{words}\nit was bound")
-        return Outcome(told, complete, True, traffic(scenario, sock, wish, words))
+        return Outcome(told, complete, True, traffic(scenario, sock, words))
 
 
-def traffic(scenario: Scenario, sock: socket.socket, wish: Wish, words: str) -> str | None:
-    listeners = processes.listeners(scenario.port)
+def traffic(scenario: Scenario, sock: socket.socket, words: str) -> str | None:
+    """Connect to every destination once: does the new listener get what it is told to get?"""
+    listening = processes.listeners(scenario.port)
     inode = os.fstat(sock.fileno()).st_ino
-    (new,) = [one for one in listeners if one.inode == inode]
-    others = [one for one in listeners if one.inode != inode]
+    (new,) = [one for one in listening if one.inode == inode]
+    others = [one for one in listening if one.inode != inode]
     for to in _lookup.destinations(new, others):
         if to.interface not in (0, LO):
             continue
-        got = _lookup.takers(new, others, to._replace(interface=LO))
-        named = {one.host for one in (new, *others)} 
-        hosts = [to.host] if to.host else [h for h in DESTINATIONS[to.version] if h not in named and f"::ffff:{h}" not in named]
-        for host in hosts:
-            before = queue_of(scenario.port, inode)
-            with socket.socket(V4 if to.version == 4 else V6, socket.SOCK_STREAM) as client:
-                client.settimeout(2)
-                client.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, range_of(*CLIENTS))
-                try:
-                    client.connect((host, scenario.port))
-                except OSError as error:
-                    if got and got != [new]:
-                        continue  # a full queue of another
-                    return f"{words}\n{to} {host}: {error}"
-                mine = bool(select.select([sock], [], [], 0)[0])
-                if mine:
-                    sock.accept()[0].close()
-            if got is None:
-                continue
-            if (mine and new not in got) or (not mine and list(got) == [new]):
-                return f"{words}\n{[(o.host,o.v6only,o.interface) for o in (new,*others)]} {to} {host}: mine {mine}, takers {got}"
+        takers = _lookup.takers(new, others, to._replace(interface=LO))
+        for host in hosts_of(to, listening):
+            mine = gets(sock, host, scenario.port)
+            certain = takers is not None and (new not in takers or takers == [new])
+            # If nobody gets it, the queue of another may be full.
+            wrong = takers == [new] if mine is None else certain and mine is not (new in (takers or ()))
+            if wrong:
+                return f"{words}\n{to} {host}: mine: {mine}; told: {takers}"
     return None
 
 
-def queue_of(port: int, inode: int) -> int:
-    return next(one.queue for one in processes.listeners(port) if one.inode == inode)
+def hosts_of(to: _lookup.Destination, listening: Sequence[processes.Listener]) -> list[str]:
+    if to.host is not None:
+        return [to.host]
+    named = {one.host.removeprefix("::ffff:") for one in listening}
+    return [host for host in DESTINATIONS[to.version] if host not in named]
+
+
+def gets(sock: socket.socket, host: str, port: int) -> bool | None:
+    """Whether a listener gets a connection to host; None if nobody does."""
+    with socket.socket(V6 if ":" in host else V4, socket.SOCK_STREAM) as client:
+        client.settimeout(2)
+        client.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, range_of(*CLIENTS))
+        try:
+            client.connect((host, port))
+        except OSError:
+            return None
+        mine = bool(select.select([sock], [], [], 0)[0])
+        if mine:
+            sock.accept()[0].close()
+        return mine

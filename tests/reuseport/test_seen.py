@@ -26,7 +26,7 @@ from reuseport import _diag, _net
 from ..support import Missing, child, in_private_network, listen_at, until, where_refused
 from ..test_ports import withhold
 from ..test_processes import leaderless, only
-from .test_inspect import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
+from .test_who import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
 
 
 @needs_root
@@ -46,7 +46,7 @@ def test_what_cannot_be_seen_is_blank_and_said() -> None:
         r"this user may not examine \d+ of \d+ processes \(no ptrace permission\)$",
         " ".join(" ".join(note).split()),
     )
-    assert (code, verdict) == (0, "WHO: port 5000: 1 listening, nothing wrong in what is seen: PASS")
+    assert (code, verdict) == (3, "WHO: TCP port 5000: 1 listening, 1 not seen whole: NOT PROVEN")
 
 
 def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,14 +58,56 @@ def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) 
         return who(str(PORT))[1], json.loads(who(str(PORT), "--json")[1])
 
     out, data = in_private_network(look)
-    _, row, *note, verdict = out.splitlines()
+    _, row, note, verdict = out.splitlines()
     assert row.split() == ["127.0.0.1:5000", "mptcp", "0/1024", "0"]
-    assert "owner not seen: no process in /proc is seen to have it" in " ".join(note)
-    assert "rights" not in out
-    assert "nothing wrong in what is seen" in verdict
+    assert re.fullmatch(r" +the kernel's own, for the MPTCP endpoint \d+", note)
+    assert verdict == "WHO: TCP port 5000: 1 listening, nothing wrong: PASS"
     (listener,) = data["listeners"]
     assert (listener["protocol"], listener["owners"], listener["options"]) == ("mptcp", [], None)
-    assert listener["unseen"].startswith("owner not seen")
+    assert (listener["unseen"], listener["kernel"]) == (None, note.strip())
+
+
+@pytest.mark.parametrize("where", ["in flight", "gone from /proc"])
+def test_for_root_too_the_reason_is_true(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a listener in a message that waits, and of one that no process has: no lack of rights is said."""
+
+    def look() -> tuple[int, str]:
+        only(monkeypatch, os.getpid())
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        if where == "in flight":
+            with group() as listener:
+                socket.send_fds(ends[0], [b"x"], [listener.fileno()])
+            return who(str(PORT))
+        with another_process(group):
+            return who(str(PORT))
+
+    code, out = in_private_network(look)
+    words = " ".join(out.split())
+    assert "owner not seen: no process in /proc is seen to have it; " in words
+    flying = re.search(
+        r"it may be among the descriptors on their way to pid \d+ \(.*\): 1 wait in its unix", words
+    )
+    assert bool(flying) == (where == "in flight")
+    assert ("it is the kernel's own, on its way through a unix socket" in words) == (not flying)
+    assert "permission" not in words
+    assert (code, out.splitlines()[-1]) == (
+        3,
+        "WHO: TCP port 5000: 1 listening, 1 not seen whole: NOT PROVEN",
+    )
+
+
+def test_a_listener_of_another_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, what is outside is not in /proc, and that is the reason that is given."""
+
+    def look() -> str:
+        monkeypatch.setattr(processes, "_pids", lambda: [os.getpid()])
+        monkeypatch.setattr(processes, "_FIRST_PID_NAMESPACE", "pid:[1]")
+        with another_process(group):
+            return " ".join(who(str(PORT))[1].split())
+
+    out = in_private_network(look)
+    assert "no process in /proc is seen to have it; processes outside this PID namespace are not in" in out
+    assert "kernel's own" not in out
 
 
 def mount_over_proc(kind: bytes, options: bytes) -> None:
@@ -200,7 +242,7 @@ def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: p
     ]
     assert "2 of 4: MPTCP or TCP is not known: before Linux 6.15, only CAP_NET_ADMIN" in out
     assert "MIXED-PROTO" not in out
-    assert (code, out.splitlines()[-1].split(": ")[-2]) == (0, "4 listening, nothing wrong in what is seen")
+    assert (code, out.splitlines()[-1].split(": ")[-2]) == (3, "4 listening, 4 not seen whole")
 
     def as_its_owner() -> tuple[int, str]:
         with workers("v4", 3, 1):
@@ -242,7 +284,7 @@ def test_strangers(mptcp: None, speaks: str, tmp_path: Path) -> None:
 
     code, out, (one, two) = in_private_network(look)
     assert code == 1
-    assert out.splitlines()[-1] == "WHO: port 5000: STRANGERS: FAIL"
+    assert out.splitlines()[-1] == "WHO: TCP port 5000: STRANGERS: FAIL"
     for pid in (one, two):
         assert f"STRANGERS: pid {pid} of another program" in out
 
@@ -260,7 +302,7 @@ def test_workers_are_no_strangers(tmp_path: Path) -> None:
         return found
 
     for code, out in in_private_network(look):
-        assert (code, out.splitlines()[-1]) == (0, "WHO: port 5000: 2 listening, nothing wrong: PASS")
+        assert (code, out.splitlines()[-1]) == (0, "WHO: TCP port 5000: 2 listening, nothing wrong: PASS")
 
 
 @needs_root
@@ -329,7 +371,7 @@ def test_what_has_the_port_is_named(
     code, out, expected, data = in_private_network(look)
     line, verdict = out.splitlines()
     assert line.startswith(expected)
-    assert (code, verdict) == (1, "WHO: port 5000: no listener, but other sockets have the port: FAIL")
+    assert (code, verdict) == (1, "WHO: TCP port 5000: no listener, but other sockets have the port: FAIL")
     assert len(data["held"]) == 1
 
 
