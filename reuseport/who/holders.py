@@ -45,7 +45,7 @@ def look(port: int) -> list[Socket]:
     """All of them but handshakes, which hold no port."""
     found = [sock for sock in processes.tcp_sockets(port) if sock.state != TCPState.SYN_RECV]
     owners = processes.owners(sock.inode for sock in found)
-    return _without_paths_of_their_own([_socket(sock, owners) for sock in found], port)
+    return without_the_kernel_s_own_paths([_socket(sock, owners) for sock in found], port)
 
 
 def family_of(sock: processes.TCPSocket) -> int:
@@ -83,7 +83,7 @@ def _both(fd: int, sock: processes.TCPSocket) -> tuple[SocketOptions, bool | Non
     return reading.options_of(fd), v6only
 
 
-def _without_paths_of_their_own(found: Sequence[Socket], port: int) -> list[Socket]:
+def without_the_kernel_s_own_paths(found: Sequence[Socket], port: int) -> list[Socket]:
     """The kernel opens further paths of an MPTCP connection from other ports, with no option set. What the
     connection says of its options is true of its first path only."""
     doubtful = {

@@ -21,7 +21,7 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import processes
-from reuseport import _diag, _net
+from reuseport import _diag, _net, _programs
 
 from ..support import Missing, child, in_private_network, listen_at, until, where_refused
 from ..test_ports import withhold
@@ -259,11 +259,13 @@ def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: p
 
 
 @contextlib.contextmanager
-def program(words: str = "", directory: str = "/", mptcp: bool = False) -> Iterator[int]:
+def program(
+    words: str = "", directory: str = "/", mptcp: bool = False, host: str = "127.0.0.1"
+) -> Iterator[int]:
     """A process of its own command line that listens on the port; its pid."""
     code = (
-        "import socket, sys; s = socket.socket(2, 1, int(sys.argv[1])); s.setsockopt(1, 15, 1);"
-        f"s.bind(('127.0.0.1', {PORT})); s.listen(); print(flush=True); sys.stdin.read()"
+        f"import socket, sys; s = socket.socket({int(V6 if ':' in host else V4)}, 1, int(sys.argv[1]));"
+        f"s.setsockopt(1, 15, 1); s.bind(('{host}', {PORT})); s.listen(); print(flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(262 if mptcp else 0), *filter(None, [words])]
     pipe = subprocess.PIPE
@@ -303,6 +305,33 @@ def test_workers_are_no_strangers(tmp_path: Path) -> None:
 
     for code, out in in_private_network(look):
         assert (code, out.splitlines()[-1]) == (0, "WHO: TCP port 5000: 2 listening, nothing wrong: PASS")
+
+
+@pytest.mark.parametrize(
+    ("groups", "unit"),
+    [
+        ("0::/system.slice/nginx.service\n", "nginx.service"),
+        ("1:name=systemd:/system.slice/nginx.service/worker\n0::/\n", "nginx.service"),
+        ("0::/system.slice/system-app.slice/app@2.service\n", "app@.service"),
+        ("0::/user.slice/user-7.slice/user@7.service/app.slice/mine.service\n", "mine.service"),
+        ("0::/user.slice/user-7.slice/user@7.service/app.slice/shell.scope\n", ""),
+        ("0::/user.slice/user-7.slice/session-3.scope\n", ""),
+        ("5:memory:/a.service\n0::/\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_service_of_a_process(groups: str, unit: str) -> None:
+    """As its control group is named; a session is none, and instances of a template are one."""
+    assert _programs.unit_of(groups) == unit
+
+
+def test_two_services_are_strangers() -> None:
+    """With one executable in one directory, too; not if only one of them is a service."""
+    one, other = (_programs.Program("/bin/a", "/", b"a", unit) for unit in ("one.service", "other.service"))
+    assert _programs.are_strangers(one, other)
+    assert not _programs.are_strangers(one, one)
+    assert not _programs.are_strangers(one, other._replace(unit=""))
+    assert str(other) == "a in /, other.service"
 
 
 @needs_root
@@ -376,17 +405,83 @@ def test_what_has_the_port_is_named(
 
 
 def test_many_connections_are_not_all_listed() -> None:
-    """Ten, and how many more."""
+    """Ten, and how many more; beside a listener only their number."""
 
-    def look() -> str:
+    def look() -> list[str]:
         with contextlib.ExitStack() as stack:
             server = _net.listen(("127.0.0.1", PORT))
             for _ in range(25):
                 stack.enter_context(socket.create_connection(("127.0.0.1", PORT), 5))
                 stack.enter_context(server.accept()[0])
+            found = [who(str(PORT))[1]]
             server.close()
-            return who(str(PORT))[1]
+            return [*found, who(str(PORT))[1]]
 
-    lines = in_private_network(look).splitlines()
-    assert len(lines) == 12
-    assert lines[10] == "and 15 more"
+    beside, alone = (out.splitlines() for out in in_private_network(look))
+    assert [line for line in beside if line.startswith("connected: 25 of pid")] != []
+    assert len(beside) == 5
+    assert len(alone) == 12
+    assert alone[10] == "and 15 more"
+
+
+def test_a_listener_does_not_hide_what_else_has_the_port() -> None:
+    """A socket that is bound only, a connection in TIME_WAIT, and one that nobody has accepted."""
+
+    def look() -> tuple[str, Any]:
+        reuse = _net.Reuse.ADDR
+        with (
+            time_wait(V4, False),
+            _net.bind(("127.0.0.2", PORT), reuse),
+            _net.listen(("0.0.0.0", PORT), reuse),
+        ):
+            return who(str(PORT))[1], json.loads(who(str(PORT), "--json")[1])
+
+    out, data = in_private_network(look)
+    lines = out.splitlines()
+    assert lines[3].startswith(f"127.0.0.2:5000 bound only: pid {os.getpid()} (") or "bound only" in lines[3]
+    assert re.fullmatch(r"1 in TIME_WAIT, for \d+ s more", lines[4])
+    assert lines[5] == "WHO: TCP port 5000: 1 listening, nothing wrong: PASS"
+    kinds = {held["kind"]: held for held in data["held"]}
+    assert set(kinds) == {"bound only", "closed"}
+    assert kinds["bound only"]["options"]["reuseaddr"] is True
+    assert kinds["bound only"]["owners"] != []
+    assert 0 < kinds["closed"]["seconds"] <= 60
+
+
+# ----------------------------------------------------------------------------------------------- notes
+
+
+def test_the_ipv6_wildcard_takes_ipv4_too() -> None:
+    """A note, and no failure; none with IPV6_V6ONLY."""
+
+    def look() -> list[tuple[int, str]]:
+        found = []
+        for v6only in (False, True):
+            with group("::", V6, v6only):
+                found.append(who(str(PORT)))
+        return found
+
+    (dual, told), (v6only, nothing) = in_private_network(look)
+    assert (dual, v6only) == (0, 0)
+    assert "note: [::]:5000 takes IPv4 too: it is without IPV6_V6ONLY" in told
+    assert "note:" not in nothing
+
+
+@pytest.mark.parametrize("strangers", [True, False])
+def test_one_name_of_two_programs(strangers: bool, tmp_path: Path) -> None:
+    """localhost is ::1 first: a note, if another program is at 127.0.0.1."""
+
+    def look() -> tuple[int, str, list[int]]:
+        places = ("::1", "one", "/"), ("127.0.0.1", "two" if strangers else "one", str(tmp_path))
+        with program(places[0][1], places[0][2], host="::1") as one, program(*places[1][1:]) as two:
+            return *who(str(PORT)), [one, two]
+
+    code, out, (one, two) = in_private_network(look)
+    assert code == 0
+    words = " ".join(out.split())
+    told = re.search(
+        rf"note: (\S+, )*localhost(, \S+)* is two programs: ::1, which clients try first, is pid {one} \(\S+\); "
+        rf"127.0.0.1 is pid {two} \(",
+        words,
+    )
+    assert bool(told) == strangers
