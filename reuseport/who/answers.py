@@ -117,8 +117,8 @@ def _amount(found: Found) -> str:
     if found.gets == "all":
         return "all connections"
     if found.gets == "share":
-        return f"a share of the connections (1 of {found.members})"
-    return "some of the connections"
+        return f"a share, 1 of {found.members}"
+    return "some connections"
 
 
 def _lines(found: Found, helps: Sequence[str]) -> Iterator[str]:

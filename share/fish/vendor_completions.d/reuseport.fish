@@ -51,7 +51,7 @@ function _shtab_reuseport_using
 end
 
 set -g _shtab_reuseport_commands demo serve client lesson 'lesson server' 'lesson client' 'lesson all' matrix fair roll who audit
-set -g _shtab_reuseport_opts_with_value --conns --count --every --gen --in-flight --mode --port --rate --restart --restarts --rtt --seconds --strategy --watch --window --workers
+set -g _shtab_reuseport_opts_with_value --bind --conns --count --device --every --gen --in-flight --mode --port --rate --restart --restarts --rtt --seconds --strategy --uid --watch --window --workers
 
 complete -c reuseport -e
 complete -c reuseport -f
@@ -123,8 +123,15 @@ complete -c reuseport -n '_shtab_reuseport_using roll' -l rate -x -d 'connection
 complete -c reuseport -n '_shtab_reuseport_using roll' -l seconds -x -d 'give up a strategy after so many seconds (default: 120)'
 complete -c reuseport -n '_shtab_reuseport_using roll' -l rtt -x -d 'round trip to the clients (default: none)'
 complete -c reuseport -n '_shtab_reuseport_using roll' -l json -d 'print one JSON object instead of text'
-complete -c reuseport -n '_shtab_reuseport_using; and test $_shtab_reuseport_npos -eq 0' -a who -d 'list who listens on a port, and what is wrong with it'
+complete -c reuseport -n '_shtab_reuseport_using; and test $_shtab_reuseport_npos -eq 0' -a who -d 'show what has a port and what is wrong, or whether another can bind'
 complete -c reuseport -n '_shtab_reuseport_using who' -s h -l help -d 'show this help message and exit'
+complete -c reuseport -n '_shtab_reuseport_using who' -l bind -x -d 'would a new TCP socket be allowed to bind and listen there, and would it get connections? IPv6 in brackets; *:PORT is [::]:PORT without IPV6_V6ONLY'
+complete -c reuseport -n '_shtab_reuseport_using who' -l reuseaddr -d 'with SO_REUSEADDR (default: without)'
+complete -c reuseport -n '_shtab_reuseport_using who' -l reuseport -d 'with SO_REUSEPORT (default: without)'
+complete -c reuseport -n '_shtab_reuseport_using who' -l v6only -l no-v6only -d 'with or without IPV6_V6ONLY (default: net.ipv6.bindv6only)'
+complete -c reuseport -n '_shtab_reuseport_using who' -l mptcp -d 'MPTCP (default: TCP)'
+complete -c reuseport -n '_shtab_reuseport_using who' -l device -x -d 'SO_BINDTODEVICE (default: none)'
+complete -c reuseport -n '_shtab_reuseport_using who' -l uid -x -d 'whose it is (default: yours)'
 complete -c reuseport -n '_shtab_reuseport_using who' -l watch -x -d 'look every second for so long; a flag counts if it was ever up (default: 0)'
 complete -c reuseport -n '_shtab_reuseport_using who' -l window -x -d 'how long a queue is watched before its listener is called ZOMBIE (default: 0.5)'
 complete -c reuseport -n '_shtab_reuseport_using who' -l json -d 'print one JSON object instead of text'
