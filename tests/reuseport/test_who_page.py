@@ -100,7 +100,7 @@ def printed(number: int, command: str) -> str:
 
 def masked(text: str) -> str:
     """Without what differs each time. Longer numbers may break lines elsewhere."""
-    text = re.sub(r"(pid )\d+|\b\d+( +server)|(for )\d+( s\b)|(wait )\d+( s\b)", r"\1\2\3\4\5\6", text)
+    text = re.sub(r"(pid )\d+|\b\d+( +server)( +\d+)?|(for )\d+( s\b)|(wait )\d+( s\b)", r"\1\2\4\5\6\7", text)
     return " ".join(text.split())
 
 
