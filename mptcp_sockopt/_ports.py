@@ -56,6 +56,11 @@ class TCPSocket(NamedTuple):
     """As ``socket.getpeername()`` returns it; all zero without a peer."""
     ifindex: int
     """Interface that it is bound to, or 0."""
+    timer: int
+    """Which timer runs: 0 none, 1 retransmission, 2 keep-alive or FIN_WAIT2, 3 TIME_WAIT, 4 zero window.
+
+    The kernel keeps only a stub of a socket that its process has closed: in TIME_WAIT, and mostly in
+    FIN_WAIT2. The timer of stubs is 3, whatever their state."""
     expires: int
     """Time in ms until its timer fires; in TIME_WAIT, until that state ends."""
     rqueue: int

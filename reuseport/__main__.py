@@ -22,7 +22,9 @@ COMMANDS = (
     Command("matrix", "reuseport.matrix", "test which sockets may share a port, against the rule"),
     Command("fair", "reuseport.fair", "measure how evenly listeners share connections"),
     Command("roll", "reuseport.roll", "count the connections that rolling restarts under load lose"),
-    Command("who", "reuseport.inspect", "list who listens on a port, and what is wrong with it"),
+    Command(
+        "who", "reuseport.who.command", "show what has a port and what is wrong, or whether another can bind"
+    ),
     Command("audit", "reuseport.audit", "count the connections that restarts of any server lose"),
 )
 

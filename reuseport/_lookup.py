@@ -14,7 +14,8 @@ outside. The interface does not matter.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from mptcp_sockopt.processes import Listener
 
@@ -36,6 +37,63 @@ def shadows(upper: Listener, lower: Listener) -> bool:
 def rivals(one: Listener, other: Listener) -> bool:
     """Whether one of the two takes all connections that both match, depending on which listened first."""
     return group(one) != group(other) and any(mine == theirs for mine, theirs in _contests(one, other))
+
+
+class Destination(NamedTuple):
+    """Where a connection is made to: one address, or all that are not named otherwise."""
+
+    version: int
+    host: str | None
+    """None: every other one of that IP version."""
+    interface: int
+    """Through which it arrives. 0: through any that is not named otherwise."""
+
+
+def destinations(new: Listener, others: Sequence[Listener]) -> list[Destination]:
+    """What new matches, as far as it makes a difference to whom the connections go."""
+    hosts = [place for other in others for place in _reach(other)]
+    found = {
+        (version, theirs if host is None and their_version == version else host)
+        for version, host in _reach(new)
+        for their_version, theirs in [(version, host), *hosts]
+    }
+    interfaces = {new.interface} if new.interface else {0, *(other.interface for other in others)}
+    return sorted(
+        (Destination(*place, interface) for place in found for interface in interfaces),
+        key=lambda to: (to.version, to.host is None, to.host or "", to.interface),
+    )
+
+
+def first(listeners: Sequence[Listener], to: Destination) -> list[Listener]:
+    """Those before which none is: the members of one group, or rivals, of whom one group gets all."""
+    ranks = [(rank, one) for one in listeners if (rank := _rank_for(one, to)) is not None]
+    best = max((rank for rank, _ in ranks), default=None)
+    return [one for rank, one in ranks if rank == best]
+
+
+def takers(new: Listener, others: Sequence[Listener], to: Destination) -> list[Listener] | None:
+    """Who gets the connections, if new began to listen after all others: as first(), but new is no rival.
+
+    None if that is not known.
+    """
+    found = first([new, *others], to)
+    mine = [one for one in found if group(one) == group(new)]
+    if new not in found or len(mine) == len(found):
+        return found
+    if new.family == socket.AF_INET:
+        return mine
+    return [one for one in found if one not in mine] if mine == [new] else None
+
+
+def _rank_for(listener: Listener, to: Destination) -> tuple[bool, bool] | None:
+    if listener.interface not in (0, to.interface):
+        return None
+    ranks = [
+        _rank(listener, host)
+        for version, host in _reach(listener)
+        if version == to.version and host in (None, to.host)
+    ]
+    return max(ranks, default=None)
 
 
 def _contests(one: Listener, other: Listener) -> Iterator[tuple[tuple[bool, bool], tuple[bool, bool]]]:

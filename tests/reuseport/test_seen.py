@@ -11,22 +11,17 @@ import os
 import re
 import socket
 import struct
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-import mptcp_sockopt as mp
 from mptcp_sockopt import processes
-from reuseport import _diag, _net
 
-from ..support import Missing, child, in_private_network, listen_at, until, where_refused
+from ..support import Missing, child, in_private_network, listen_at, where_refused
 from ..test_ports import withhold
 from ..test_processes import leaderless, only
-from .test_inspect import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
+from .test_who import PORT, V4, V6, another_process, become_nobody, group, needs_root, who
 
 
 @needs_root
@@ -46,7 +41,7 @@ def test_what_cannot_be_seen_is_blank_and_said() -> None:
         r"this user may not examine \d+ of \d+ processes \(no ptrace permission\)$",
         " ".join(" ".join(note).split()),
     )
-    assert (code, verdict) == (0, "WHO: port 5000: 1 listening, nothing wrong in what is seen: PASS")
+    assert (code, verdict) == (3, "WHO: TCP port 5000: 1 listening, 1 not seen whole: NOT PROVEN")
 
 
 def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,14 +53,56 @@ def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) 
         return who(str(PORT))[1], json.loads(who(str(PORT), "--json")[1])
 
     out, data = in_private_network(look)
-    _, row, *note, verdict = out.splitlines()
+    _, row, note, verdict = out.splitlines()
     assert row.split() == ["127.0.0.1:5000", "mptcp", "0/1024", "0"]
-    assert "owner not seen: no process in /proc is seen to have it" in " ".join(note)
-    assert "rights" not in out
-    assert "nothing wrong in what is seen" in verdict
+    assert re.fullmatch(r" +the kernel's own, for the MPTCP endpoint \d+", note)
+    assert verdict == "WHO: TCP port 5000: 1 listening, nothing wrong: PASS"
     (listener,) = data["listeners"]
     assert (listener["protocol"], listener["owners"], listener["options"]) == ("mptcp", [], None)
-    assert listener["unseen"].startswith("owner not seen")
+    assert (listener["unseen"], listener["kernel"]) == (None, note.strip())
+
+
+@pytest.mark.parametrize("where", ["in flight", "gone from /proc"])
+def test_for_root_too_the_reason_is_true(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a listener in a message that waits, and of one that no process has: no lack of rights is said."""
+
+    def look() -> tuple[int, str]:
+        only(monkeypatch, os.getpid())
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        if where == "in flight":
+            with group() as listener:
+                socket.send_fds(ends[0], [b"x"], [listener.fileno()])
+            return who(str(PORT))
+        with another_process(group):
+            return who(str(PORT))
+
+    code, out = in_private_network(look)
+    words = " ".join(out.split())
+    assert "owner not seen: no process in /proc is seen to have it; " in words
+    flying = re.search(
+        r"it may be among the descriptors on their way to pid \d+ \(.*\): 1 wait in its unix", words
+    )
+    assert bool(flying) == (where == "in flight")
+    assert ("it is the kernel's own, on its way through a unix socket" in words) == (not flying)
+    assert "permission" not in words
+    assert (code, out.splitlines()[-1]) == (
+        3,
+        "WHO: TCP port 5000: 1 listening, 1 not seen whole: NOT PROVEN",
+    )
+
+
+def test_a_listener_of_another_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, what is outside is not in /proc, and that is the reason that is given."""
+
+    def look() -> str:
+        monkeypatch.setattr(processes, "_pids", lambda: [os.getpid()])
+        monkeypatch.setattr(processes, "_FIRST_PID_NAMESPACE", "pid:[1]")
+        with another_process(group):
+            return " ".join(who(str(PORT))[1].split())
+
+    out = in_private_network(look)
+    assert "no process in /proc is seen to have it; processes outside this PID namespace are not in" in out
+    assert "kernel's own" not in out
 
 
 def mount_over_proc(kind: bytes, options: bytes) -> None:
@@ -200,7 +237,7 @@ def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: p
     ]
     assert "2 of 4: MPTCP or TCP is not known: before Linux 6.15, only CAP_NET_ADMIN" in out
     assert "MIXED-PROTO" not in out
-    assert (code, out.splitlines()[-1].split(": ")[-2]) == (0, "4 listening, nothing wrong in what is seen")
+    assert (code, out.splitlines()[-1].split(": ")[-2]) == (3, "4 listening, 4 not seen whole")
 
     def as_its_owner() -> tuple[int, str]:
         with workers("v4", 3, 1):
@@ -211,140 +248,3 @@ def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: p
     code, out = in_private_network(as_its_owner)
     assert "MIXED-PROTO: 1 of the 4 listeners at this address are plain TCP" in out
     assert "not known" not in out
-
-
-# ------------------------------------------------------------------------------------- other programs
-
-
-@contextlib.contextmanager
-def program(words: str = "", directory: str = "/", mptcp: bool = False) -> Iterator[int]:
-    """A process of its own command line that listens on the port; its pid."""
-    code = (
-        "import socket, sys; s = socket.socket(2, 1, int(sys.argv[1])); s.setsockopt(1, 15, 1);"
-        f"s.bind(('127.0.0.1', {PORT})); s.listen(); print(flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(262 if mptcp else 0), *filter(None, [words])]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=directory) as process:
-        assert process.stdout
-        process.stdout.readline()
-        yield process.pid  # it ends when its input does
-
-
-@pytest.mark.parametrize("speaks", ["tcp", "mptcp"])
-def test_strangers(mptcp: None, speaks: str, tmp_path: Path) -> None:
-    """Two programs on one port: each is told of the other, whatever they speak."""
-    is_mptcp = speaks == "mptcp"
-
-    def look() -> tuple[int, str, list[int]]:
-        with program("one", mptcp=is_mptcp) as one, program("two", str(tmp_path), is_mptcp) as two:
-            return *who(str(PORT)), [one, two]
-
-    code, out, (one, two) = in_private_network(look)
-    assert code == 1
-    assert out.splitlines()[-1] == "WHO: port 5000: STRANGERS: FAIL"
-    for pid in (one, two):
-        assert f"STRANGERS: pid {pid} of another program" in out
-
-
-def test_workers_are_no_strangers(tmp_path: Path) -> None:
-    """Other words in one directory, the same words in two, and a fork: one program."""
-
-    def look() -> list[tuple[int, str]]:
-        found = []
-        for others in (("one", "/"), ("two", "/")), (("one", "/"), ("one", str(tmp_path))):
-            with program(*others[0]), program(*others[1]):
-                found.append(who(str(PORT)))
-        with group(), another_process(group):
-            found.append(who(str(PORT)))
-        return found
-
-    for code, out in in_private_network(look):
-        assert (code, out.splitlines()[-1]) == (0, "WHO: port 5000: 2 listening, nothing wrong: PASS")
-
-
-@needs_root
-def test_strangers_at_two_addresses_share_nothing(tmp_path: Path) -> None:
-    """And one that may not be looked at is not judged."""
-
-    def look() -> list[str]:
-        with program("one"):
-            with group("127.0.0.2"):
-                found = [who(str(PORT))[1]]
-            with program("two", str(tmp_path)):
-                become_nobody()
-                return [*found, who(str(PORT))[1]]
-
-    for out in in_private_network(look):
-        assert "STRANGERS" not in out
-
-
-# --------------------------------------------------------------------------- a port that nobody listens on
-
-
-@contextlib.contextmanager
-def bound(family: int, mptcp: bool) -> Iterator[str]:
-    with _net.bind((_net.LOOPBACK[family], PORT), family=family, mptcp=mptcp) as sock:
-        if not _diag.holders(PORT):
-            raise Missing("a kernel that tells sockets that are bound only (Linux 6.8)")
-        yield f"{_net.url(*_net.name(sock))} bound only: pid {os.getpid()} ("
-
-
-@contextlib.contextmanager
-def local_port_of_a_client(family: int, mptcp: bool) -> Iterator[str]:
-    with (
-        _net.listen((_net.LOOPBACK[family], PORT + 1), family=family, mptcp=mptcp) as server,
-        _net.bind((_net.LOOPBACK[family], PORT), family=family, mptcp=mptcp) as client,
-    ):
-        client.connect(_net.name(server))
-        ends = [_net.url(*_net.name(end)) for end in (client, server)]
-        yield f"{ends[0]} connected to {ends[1]}: pid {os.getpid()} ("
-
-
-@contextlib.contextmanager
-def time_wait(family: int, mptcp: bool) -> Iterator[str]:
-    with (
-        _net.listen((_net.LOOPBACK[family], PORT), family=family, mptcp=mptcp) as server,
-        socket.create_connection(_net.name(server), 5),
-        server.accept()[0] as accepted,
-    ):
-        accepted.close()
-    until(lambda: [x.state for x in _diag.holders(PORT)] == [mp.TCPState.TIME_WAIT], "TIME_WAIT")
-    yield "1 in TIME_WAIT, for "
-
-
-@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
-@pytest.mark.parametrize("case", [bound, local_port_of_a_client, time_wait])
-def test_what_has_the_port_is_named(
-    mptcp: None, family: int, protocol: str, case: Callable[[int, bool], Any]
-) -> None:
-    """bind() fails although nobody listens: the verdict says so, and a line which socket of which process."""
-
-    def look() -> tuple[int, str, str, Any]:
-        with case(family, protocol == "mptcp") as expected:
-            with pytest.raises(OSError, match="in use"):
-                _net.bind((_net.LOOPBACK[family], PORT), family=family, mptcp=False)
-            return *who(str(PORT)), expected, json.loads(who(str(PORT), "--json")[1])
-
-    code, out, expected, data = in_private_network(look)
-    line, verdict = out.splitlines()
-    assert line.startswith(expected)
-    assert (code, verdict) == (1, "WHO: port 5000: no listener, but other sockets have the port: FAIL")
-    assert len(data["held"]) == 1
-
-
-def test_many_connections_are_not_all_listed() -> None:
-    """Ten, and how many more."""
-
-    def look() -> str:
-        with contextlib.ExitStack() as stack:
-            server = _net.listen(("127.0.0.1", PORT))
-            for _ in range(25):
-                stack.enter_context(socket.create_connection(("127.0.0.1", PORT), 5))
-                stack.enter_context(server.accept()[0])
-            server.close()
-            return who(str(PORT))[1]
-
-    lines = in_private_network(look).splitlines()
-    assert len(lines) == 12
-    assert lines[10] == "and 15 more"

@@ -9,10 +9,10 @@ import socket
 import pytest
 
 from reuseport import _diag, _net
-from reuseport import inspect as room
+from reuseport.who import listeners
 
 from ..support import DEADLINE, in_private_network, until
-from .test_inspect import PORT, V4, accepting, calling, flags, group, reset, waiting, who
+from .test_who import PORT, V4, accepting, calling, flags, group, reset, waiting, who
 
 
 @pytest.mark.parametrize("kind", ["tcp", "mptcp"])
@@ -24,7 +24,7 @@ def test_zombie(mptcp: None, kind: str) -> None:
             inode = os.fstat(dead.fileno()).st_ino
             with accepting(healthy), calling():
                 until(lambda: waiting() > 5, "a queue")
-                raised = {row.listener.inode: set(row.flags) for row in room.look(PORT, 0.3)}
+                raised = {row.listener.inode: set(row.flags) for row in listeners.look(PORT, 0.3)}
             assert raised[inode] == {"ZOMBIE"}
             assert not raised[os.fstat(healthy.fileno()).st_ino]
 
@@ -52,7 +52,7 @@ def test_a_zombie_whose_clients_have_reset(mptcp: None, kind: str) -> None:
                 until(lambda: len(_diag.unaccepted(PORT)) == 1, "one alive")
                 assert flags() == [("127.0.0.1:5000", ["ZOMBIE"])]
                 with group(mptcp=is_mptcp) as healthy, accepting(healthy):
-                    raised = {row.listener.inode: sorted(row.flags) for row in room.look(PORT, 0.1)}
+                    raised = {row.listener.inode: sorted(row.flags) for row in listeners.look(PORT, 0.1)}
                     assert raised[os.fstat(dead.fileno()).st_ino] == ["ZOMBIE"]
                     assert raised[os.fstat(healthy.fileno()).st_ino] == []
 
@@ -82,7 +82,7 @@ def test_one_that_accepts_what_was_reset_is_no_zombie() -> None:
                 reset(socket.create_connection(("127.0.0.1", PORT), DEADLINE))
             until(lambda: waiting() == 100 and not _diag.unaccepted(PORT), "a hundred that were reset")
             with accepting(slow, pause=0.02):
-                raised = {row.listener.inode: sorted(row.flags) for row in room.look(PORT, 0.3)}
+                raised = {row.listener.inode: sorted(row.flags) for row in listeners.look(PORT, 0.3)}
             assert raised[os.fstat(slow.fileno()).st_ino] == []
 
     in_private_network(look)

@@ -20,8 +20,8 @@ import pytest
 
 from mptcp_sockopt import processes
 from reuseport import _net
-from reuseport import inspect as room
 from reuseport.__main__ import main
+from reuseport.who import command, listeners, words
 
 from ..support import DEADLINE, Missing, at_work, in_private_network, until
 
@@ -33,10 +33,10 @@ Reuse = _net.Reuse
 def who(*arguments: str) -> tuple[int, str]:
     """Exit status and output of the command."""
     parser = argparse.ArgumentParser()
-    room.add_arguments(parser, "who")
-    options = room.Options(command="who", **vars(parser.parse_args(arguments)))
+    command.add_arguments(parser, "who")
+    options = command.Options(command="who", **vars(parser.parse_args(arguments)))
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = room.run(options)
+        code = command.run(options)
     return code, out.getvalue()
 
 
@@ -45,7 +45,7 @@ def group(host: str = "127.0.0.1", family: int = V4, v6only: bool = True, **opti
 
 
 def flags(window: float = 0.05) -> list[tuple[str, list[str]]]:
-    return [(room.address(row.listener), sorted(row.flags)) for row in room.look(PORT, window)]
+    return [(listeners.address(row.listener), sorted(row.flags)) for row in listeners.look(PORT, window)]
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def calling(*, resets: bool = False) -> Iterator[None]:
 def test_nobody_listens() -> None:
     """Said in the verdict; exit status 1."""
     code, out = in_private_network(lambda: who(str(PORT)))
-    assert (code, out) == (1, "WHO: port 5000: nobody listens: FAIL\n")
+    assert (code, out) == (1, "WHO: TCP port 5000: nobody listens: FAIL\n")
 
 
 def test_options_and_owners() -> None:
@@ -162,7 +162,7 @@ def test_options_and_owners() -> None:
     assert mine.split()[:5] == ["127.0.0.1:5000", "tcp", "0/9", str(uid), str(parent)]
     assert (other.split()[0], other.split()[-1]) == (str(child), str(fd))
     assert options.split() == ["REUSEADDR=1", "REUSEPORT=1", "INCOMING_CPU=1", "DEFER_ACCEPT=1"]
-    assert verdict == "WHO: port 5000: 1 listening, nothing wrong: PASS"
+    assert verdict == "WHO: TCP port 5000: 1 listening, nothing wrong: PASS"
     assert max(map(len, text.splitlines())) <= 80
     assert data["verdict"] == verdict
     (listener,) = data["listeners"]
@@ -212,8 +212,8 @@ def test_shadowed(under: tuple[str, int], over: tuple[str, int], destination: st
     def look() -> None:
         pair = (under, over) if order == "first" else (over, under)
         with group(*pair[0], v6only=False), group(*pair[1], v6only=False):
-            rows = {row.listener.host: row for row in room.look(PORT, 0.05)}
-            assert rows[under[0]].flags == {"SHADOWED": f"by {room.address(rows[over[0]].listener)}"}
+            rows = {row.listener.host: row for row in listeners.look(PORT, 0.05)}
+            assert rows[under[0]].flags == {"SHADOWED": f"by {listeners.address(rows[over[0]].listener)}"}
             assert rows[over[0]].flags == {}
             with clients(20, destination):
                 until(lambda: waiting() == 20, "20 connections in a queue")
@@ -348,7 +348,7 @@ def test_watch_is_bounded_and_remembers() -> None:
         "address",
         "0.0.0.0:5000",
     ]
-    assert out.splitlines()[-1] == "WHO: port 5000: SHADOWED: FAIL"
+    assert out.splitlines()[-1] == "WHO: TCP port 5000: SHADOWED: FAIL"
 
 
 def test_long_addresses_stand_alone() -> None:
@@ -366,14 +366,13 @@ def test_long_addresses_stand_alone() -> None:
         True,
         True,
     )
-    row = room.Row(
+    row = listeners.Row(
         listener,
         [processes.Owner(4194304, 1023, "x" * 15, 9, 4194304)],
         None,
-        None,
-        {"SHADOWED": "by " + "y " * 99},
+        flags={"SHADOWED": "by " + "y " * 99},
     )
-    lines = list(room._text([row]))
+    lines = list(words.table([row]))
     assert lines[1] == "[2001:db8:1111:2222:3333:4444:5555:6666]:65535"
     assert max(map(len, lines)) <= 80
 
