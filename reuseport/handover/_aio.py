@@ -10,6 +10,10 @@ from typing import Protocol
 
 from ._retiring import LOOK, HasFileno, Retirement, RetireReport, as_list, as_sockets, readable, settle
 
+_ROUNDS = (
+    4  # of the loop, until who was accepted has a transport, connection_made(), and a task of its handler
+)
+
 
 class Server(Protocol):
     """What asyncio.start_server() and loop.create_server() return, on any loop."""
@@ -64,7 +68,7 @@ async def retire_server(
                 loop.remove_reader(one.fileno())
     # asyncio accepts now, and makes the transport in a task of the next round. Server.close() in between
     # makes that fail, without a word, and the client is dropped.
-    for _ in range(2):
+    for _ in range(_ROUNDS):
         await asyncio.sleep(0)
     if close:
         close()

@@ -115,6 +115,8 @@ class Worker(NamedTuple):
     stop: int
     """A descriptor, its end of the socket pair: readable when it is time to stop, and when the supervisor is
     gone."""
+    first: bool = False
+    """Whether no other generation serves: this is the very first, or the one before it died."""
 
     def ready(self) -> None:
         """Say that this generation listens. Now the one before it is told to stop."""

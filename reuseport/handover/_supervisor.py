@@ -246,7 +246,7 @@ class Supervisor:
         # Descriptors 3, 4, ... are where a child expects its listeners.
         line = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
         theirs.close()
-        return Worker(number, line)
+        return Worker(number, line, self.current is None)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[socket.socket]:
