@@ -73,7 +73,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "reuseport/handover/_systemd.py",
-        "reuseport/supervisor",
+        "reuseport/notify",
         ('address.replace("@", "\\0", 1) if address[0] == "@" else address', "address"),
     ),
 )

@@ -111,3 +111,11 @@ def service(work: Work, **options: float) -> Iterator[Service]:
                     os.kill(one, signal.SIGKILL)
             os.waitpid(running.pid, 0)
         log.close()
+
+
+def plain(log: Log, worker: Worker) -> None:
+    """Ready, and ends when told."""
+    worker.ready()
+    log.write(worker.number, "ready")
+    worker.wait()
+    log.write(worker.number, "told")

@@ -48,7 +48,7 @@ def test_retire_hides_a_listener_only_if_another_gets_its_connections(mptcp: boo
     """A listener that another process has too is found by everybody, as before."""
     with listen((LOOPBACK[family], 0), Reuse.PORT, family=family, mptcp=mptcp) as listener:
         shared, address = listener.dup(), name(listener)
-        with shared:
+        with shared, shared.dup():  # with a third descriptor, it listens to the end
             retire(listener, 5, answer_as(1))
             waiting = clients(address, 1, family=family, mptcp=mptcp)
             with listen(address, Reuse.PORT, family=family, mptcp=mptcp):

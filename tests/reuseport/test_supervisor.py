@@ -17,19 +17,11 @@ from pathlib import Path
 import pytest
 
 from reuseport._net import Reuse, listen
-from reuseport.handover import Supervisor, Worker, notify, retire
+from reuseport.handover import Generation, Supervisor, Worker, retire
 
 from ..support import DEADLINE, in_private_network, until
 from .answers import answer_as, ask
-from .services import Log, service
-
-
-def plain(log: Log, worker: Worker) -> None:
-    """Ready, and ends when told."""
-    worker.ready()
-    log.write(worker.number, "ready")
-    worker.wait()
-    log.write(worker.number, "told")
+from .services import Log, plain, service
 
 
 def test_run_restarts_at_sighup_and_ends_in_order_at_sigterm() -> None:
@@ -164,14 +156,23 @@ def test_one_that_does_not_retire_holds_restarts_back_for_a_while_only() -> None
 
 
 def test_nothing_leaks() -> None:
-    """After restarts that succeed and that fail: no descriptor, here and there, and no zombie."""
+    """After restarts that succeed and that fail: no descriptor, here and there, and no zombie.
+
+    A generation has one socket of its own, its end of the line.
+    """
+
+    def sockets() -> int:
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        return sum(os.readlink(link).startswith("socket:") for link in links if os.path.islink(link))
+
+    inherited = sockets()
 
     def work(log: Log, worker: Worker) -> None:
         if worker.number % 3 == 2:
             log.write("failed")
             raise SystemExit(1)
         worker.ready()
-        log.write("ready", len(os.listdir("/proc/self/fd")))
+        log.write("ready", len(os.listdir("/proc/self/fd")), sockets() - inherited)
         worker.wait()
 
     with service(work) as running:
@@ -182,7 +183,8 @@ def test_nothing_leaks() -> None:
             until(lambda: len(running.children()) == 1, "the old one's end")
             if number == 1:
                 before = running.descriptors()
-        assert len({line for line in lines if line != "failed"}) == 1
+        (ready,) = {line for line in lines if line != "failed"}
+        assert ready.split()[2] == "1"
         assert lines.count("failed") == 4
         until(lambda: running.descriptors() == before, "descriptors to be closed")
 
@@ -259,39 +261,6 @@ def test_a_generation_of_asyncio() -> None:
         assert running.status() == 0
 
 
-@pytest.mark.parametrize("abstract", [False, True])
-def test_the_service_manager_is_told(abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As sd_notify(3) has it; without NOTIFY_SOCKET nobody is told, and that is no error."""
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert not notify("READY=1")
-    name = f"@reuseport-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(DEADLINE / 2)
-        manager.bind(name.replace("@", "\0"))
-        monkeypatch.setenv("NOTIFY_SOCKET", name)
-        with service(plain) as running:
-
-            def told() -> list[str]:
-                return manager.recv(1000).decode().splitlines()
-
-            status = "STATUS=generation 0 serves, 0 older have connections, 0 were never ready"
-            assert told() == ["READY=1", status]
-            running.signal(signal.SIGHUP)
-            word, clock, _ = told()
-            assert (word, clock.partition("=")[0]) == ("RELOADING=1", "MONOTONIC_USEC")
-            assert told()[0] == "READY=1"
-            running.signal(signal.SIGTERM)
-            assert told()[0] == "STOPPING=1"
-            assert running.status() == 0
-
-
-def test_nobody_there_to_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manager that has gone, or that is not on a unix socket."""
-    for name in (str(tmp_path / "gone"), "vsock:2:1234", ""):
-        monkeypatch.setenv("NOTIFY_SOCKET", name)
-        assert not notify("READY=1")
-
-
 # ----------------------------------------------------------------------------------------- without run()
 
 
@@ -350,6 +319,39 @@ def test_generations_end_with_their_supervisor(ignore: bool) -> None:
     assert not Path(f"/proc/{pid}").exists()
     os.close(inward)
     os.close(outward)
+
+
+def test_sigint_of_a_terminal_is_for_the_supervisor() -> None:
+    """It goes to the whole group of processes, where generations ignore it: the supervisor tells them."""
+    log = Log()
+
+    def work(worker: Worker) -> None:
+        worker.ready()
+        os.kill(os.getpid(), signal.SIGINT)
+        worker.wait()
+        log.write("told")
+
+    with Supervisor(work):
+        pass
+    assert log.line() == "told"
+    log.close()
+
+
+def test_a_line_that_is_closed_is_not_watched() -> None:
+    """Or the supervisor would go round for as long as that process lives on."""
+    ours, theirs = socket.socketpair()
+    with subprocess.Popen(["sleep", str(DEADLINE)]) as process:
+        generation = Generation(0, process.pid, ours)
+        theirs.send(b"R")
+        generation.look()
+        assert generation.ready
+        assert generation.descriptors() == [generation.pidfd, ours.fileno()]
+        theirs.close()
+        generation.look()
+        assert generation.descriptors() == [generation.pidfd]
+        assert generation.press(1) == "SIGTERM"
+        until(lambda: generation.look() or generation.status is not None, "its end")  # type: ignore[func-returns-value]
+    assert generation.status == -signal.SIGTERM
 
 
 def test_where_sigchld_is_ignored() -> None:
