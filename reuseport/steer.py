@@ -41,8 +41,9 @@ def newest_wins(address: tuple[str, int], *, family: int) -> Iterator[tuple[str,
     """Put it around the first generation's listen(): its group, of TCP or MPTCP, is steered from then on.
 
     A TCP socket, the helper, creates the group and attaches the program, which stays with the group. The
-    first generation listens inside the with-block and so is number 1: no connection ever goes to the helper.
-    Gives the address with its port filled in. All listeners need the helper's uid.
+    first generation listens inside the with-block and so is number 1, and gets all connections. (A client
+    that comes between the two listen() is reset, where it was refused before.) Gives the address with its
+    port filled in. All listeners need the helper's uid.
     """
     with listen(address, Reuse.PORT, family=family) as helper:
         attach_newest(helper)

@@ -82,7 +82,11 @@ PLANTS = (
     ("mptcp_sockopt/_sockets.py", "_border.lib.SOL_MPTCP", "mptcp_sockopt._border.lib.SOL_MPTCP is cffi's"),
     ("mptcp_sockopt/_views.py", "from ._border.abi import layout", "_border.abi.layout is not public"),
     ("mptcp_sockopt/_tcp_info.py", "_border.read_struct", "_border.read_struct is not public"),
-    ("reuseport/handover.py", "socket.socket(socket.AF_NETLINK)", "socket.AF_NETLINK is for the border"),
+    (
+        "reuseport/handover/_systemd.py",
+        "socket.socket(socket.AF_NETLINK)",
+        "socket.AF_NETLINK is for the border",
+    ),
     ("mptcp_sockopt/_sockets.py", "MPTCP_INFO = 1", "MPTCP_INFO is a number of the kernel's"),
     ("mptcp_sockopt/_sockets.py", "_A, _TCP_IS_MPTCP = 1, 43", "_TCP_IS_MPTCP is a number of the kernel's"),
     ("mptcp_sockopt/_sockets.py", "sock.getsockopt(284, 1, 256)", "256) numbers an option"),

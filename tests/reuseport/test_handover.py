@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""From one generation to the next: nobody in the queue, in a handshake, or in a dying successor is lost."""
+"""Retiring a listener, and handing one to another process: nobody in the queue or in a handshake is lost."""
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
+import socketserver
 import sys
 import threading
 import time
@@ -14,25 +14,15 @@ from pathlib import Path
 import pytest
 
 from reuseport import handover
-from reuseport._load import Tally, Target, answer_as, attempt
 from reuseport._net import LOOPBACK, Reuse, listen, name, open_socket
-from reuseport.handover import Supervisor, Worker, drain, fetch, hand_over, offer, retire
+from reuseport.handover import drain, fetch, hand_over, offer, retire
+from reuseport.handover._retiring import has_successor
 
-from ..support import DEADLINE, in_private_network, run, until
+from ..support import DEADLINE, at_work, in_private_network, run
+from .answers import answer_as, answers, clients
 
 ROOT = Path(__file__).parents[2]
 BOTH = pytest.mark.parametrize("mptcp", [False, True], ids=["tcp", "mptcp"])
-
-
-def clients(address: tuple[str, int], count: int, *, family: int, mptcp: bool) -> list[socket.socket]:
-    """Connections that wait in the queue."""
-    found = []
-    for _ in range(count):
-        found.append(open_socket(family, mptcp=mptcp))
-        found[-1].settimeout(DEADLINE)
-        found[-1].connect(address)
-        found[-1].sendall(b"?")
-    return found
 
 
 @BOTH
@@ -43,9 +33,120 @@ def test_retire_serves_who_waits(mptcp: bool, family: int) -> None:
         report = retire(listener, 5, answer_as(9))
         assert listener.fileno() == -1
     assert (report.drained, report.late) == (5, 0)
-    for sock in waiting:
-        with sock:
-            assert int.from_bytes(sock.recv(4), sys.byteorder) == 9
+    assert answers(waiting) == [9] * 5
+
+
+def test_a_listener_that_closes_at_once_loses_who_waits() -> None:
+    """The control of all that serve who waits."""
+    with listen(("127.0.0.1", 0), Reuse.PORT) as listener:
+        waiting = clients(name(listener), 3)
+    assert answers(waiting) == ["ConnectionResetError"] * 3
+
+
+@BOTH
+def test_retire_hides_a_listener_only_if_another_gets_its_connections(mptcp: bool, family: int) -> None:
+    """A listener that another process has too is found by everybody, as before."""
+    with listen((LOOPBACK[family], 0), Reuse.PORT, family=family, mptcp=mptcp) as listener:
+        shared, address = listener.dup(), name(listener)
+        with shared, shared.dup():  # with a third descriptor, it listens to the end
+            retire(listener, 5, answer_as(1))
+            waiting = clients(address, 1, family=family, mptcp=mptcp)
+            with listen(address, Reuse.PORT, family=family, mptcp=mptcp):
+                retire(shared, 5, answer_as(2))
+            with open_socket(family, mptcp=mptcp) as late, pytest.raises(ConnectionRefusedError):
+                late.connect(address)
+    assert answers(waiting) == [2]
+
+
+@pytest.mark.parametrize(
+    ("host", "other", "covers"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.1", "::", True),
+        ("127.0.0.1", "::1", False),
+        ("::1", "::", True),
+        ("::1", "0.0.0.0", False),
+        ("127.0.0.1", "v6only", False),
+        ("::1", "v6only", True),
+    ],
+)
+def test_who_is_a_successor(host: str, other: str, covers: bool) -> None:
+    """Who would get the connections: the same address, or a wildcard that covers it."""
+    v6only, other = other == "v6only", other.replace("v6only", "::")
+
+    def scenario() -> bool:
+        families = [socket.AF_INET6 if ":" in one else socket.AF_INET for one in (host, other)]
+        with listen((host, 80), Reuse.PORT, family=families[0]) as old, old.dup() as shared:
+            assert not has_successor([old]), shared
+            with listen((other, 80), Reuse.PORT, family=families[1], v6only=v6only) as new:
+                assert not has_successor([old, new])
+                return has_successor([old])
+
+    assert in_private_network(scenario) is covers
+
+
+def test_a_shared_listener_is_only_closed() -> None:
+    """shared=True: who waits is for the other process that has it, and the kernel is not asked."""
+    with listen(("127.0.0.1", 0)) as listener, listener.dup() as other:
+        waiting = clients(name(listener), 2)
+        report = retire(listener, 5, answer_as(1), shared=True)
+        assert (report.drained, listener.fileno()) == (0, -1)
+        assert drain(other, answer_as(2)) == 2
+    assert answers(waiting) == [2, 2]
+
+
+def test_retire_ends_in_time_though_serving_takes_long() -> None:
+    """After twice the timeout and one call, it closes; the report says that somebody still waited."""
+    with listen(("127.0.0.1", 0), Reuse.PORT) as listener:
+        waiting = clients(name(listener), 50)
+
+        def slowly(sock: socket.socket) -> None:
+            time.sleep(0.1)
+            answer_as(1)(sock)
+
+        report = retire(listener, 0.2, slowly)
+        assert report.unserved
+        assert 1 <= report.drained < 50
+    assert set(answers(waiting)) == {1, "ConnectionResetError"}
+
+
+def test_retire_beside_a_socketserver() -> None:
+    """Without serve: serve_forever() goes on accepting in its thread, then it can be shut down."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            answer_as(3)(self.request)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        request_queue_size = 64
+
+        def server_bind(self) -> None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            super().server_bind()
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        address = name(server.socket)
+        waiting = clients(address, 20)
+        with listen(address, Reuse.PORT), at_work(server.serve_forever, 0.01):
+            report = retire(server.socket, 5)
+            assert server.socket.fileno() >= 0
+            server.shutdown()
+    assert (report.drained, report.unserved) == (0, False)
+    assert answers(waiting) == [3] * 20
+
+
+def test_retire_takes_a_unix_socket(tmp_path: Path) -> None:
+    """It has no handshake and no port: who waits is served."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "sock"))
+        listener.listen()
+        client.connect(str(tmp_path / "sock"))
+        client.sendall(b"?")
+        assert retire(listener, 5, answer_as(8)).drained == 1
+        assert answers([client]) == [8]
 
 
 def test_retire_waits_for_a_handshake_and_gives_up_at_the_timeout() -> None:
@@ -170,60 +271,3 @@ def test_listen_fds_as_systemd_has_them(tmp_path: Path) -> None:
     environment = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}
     found = run(sys.executable, "-c", code, cwd=ROOT, env=environment)
     assert found.stdout.splitlines()[0] == "[]"
-
-
-def test_a_successor_that_dies_changes_nothing() -> None:
-    """Before it is ready: the old generation serves on, and the next restart works."""
-
-    def roll() -> tuple[list[bool], int, list[int]]:
-        address = ("127.0.0.1", 80)
-
-        def work(worker: Worker) -> None:
-            if worker.number in (1, 2):
-                os._exit(3)
-            with listen(address, Reuse.PORT) as listener:
-                worker.ready()
-                worker.serve([listener], answer_as(worker.number))
-                retire(listener, 5, answer_as(worker.number))
-
-        def who() -> int:
-            tally = Tally()
-            attempt(Target(address, family=socket.AF_INET, mptcp=False), tally)
-            (number,) = tally.served_by
-            return number
-
-        with Supervisor(work) as supervisor:
-            served, restarts = [who()], []
-            for _ in range(3):
-                restarts.append(supervisor.restart())
-                served.append(who())
-            return restarts, supervisor.failed, served
-
-    assert in_private_network(roll) == ([False, False, True], 2, [0, 0, 0, 3])
-
-
-def test_a_first_generation_that_dies_is_an_error() -> None:
-    """There is nothing to fall back to."""
-
-    def work(worker: Worker) -> None:
-        os._exit(1)
-
-    with pytest.raises(RuntimeError, match="first generation died"):
-        Supervisor(work).__enter__()
-
-
-def test_generations_end_with_their_supervisor() -> None:
-    """No process is left, and one that does not stop is killed at the end of the patience."""
-    inward, outward = os.pipe()
-
-    def stubborn(worker: Worker) -> None:
-        os.write(outward, f"{os.getpid()}\n".encode())
-        worker.ready()
-        signal.pause()
-
-    with Supervisor(stubborn, patience=0.2) as supervisor:
-        assert supervisor.current is not None
-    pid = int(os.read(inward, 100))
-    until(lambda: not Path(f"/proc/{pid}").exists(), "the generation to be gone")
-    os.close(inward)
-    os.close(outward)
