@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -121,4 +120,4 @@ def prometheus(
 def metrics_of(text: str) -> set[str]:
     """The names of our metrics in a query, a rule or a page, without what a histogram appends."""
     names = set(re.findall(r"(?<![\w:])mptcp_\w+", text))
-    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names if os.fspath(name) != "mptcp_sockopt"}
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names if name != "mptcp_sockopt"}
