@@ -99,9 +99,10 @@ class Prometheus:
 
 @contextlib.contextmanager
 def prometheus(
-    folder: Path, interval: str = "1s", wait: str | None = None, targets: str = ""
+    folder: Path, interval: str = "1s", *, wait: str | None = None, targets: str = "", more: str = ""
 ) -> Iterator[Prometheus]:
-    """Prometheus with the files of deploy/, but another interval; wait: in the place of every `for:`."""
+    """Prometheus with the files of deploy/, but another interval; wait: in the place of every `for:`; more:
+    at the end of the job."""
     program = needs("prometheus", "prometheus")
     config = re.sub(r"_interval: \w+", f"_interval: {interval}", (DEPLOY / "prometheus.yml").read_text())
     if targets:
@@ -109,7 +110,7 @@ def prometheus(
     rules = (DEPLOY / "mptcp.rules.yml").read_text()
     if wait:
         rules = re.sub(r"for: \w+", f"for: {wait}", rules)
-    (folder / "prometheus.yml").write_text(config)
+    (folder / "prometheus.yml").write_text(config + more)
     (folder / "mptcp.rules.yml").write_text(rules)
     words = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with running(program, *words, f"--web.listen-address={SERVER}", "--log.level=error"):
