@@ -13,7 +13,6 @@ import pytest
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import metrics, testing
-from mptcp_sockopt._tallies import OTHER, Labels, Tally
 from mptcp_sockopt.metrics import Metrics
 
 from .boxes import Box, strip
@@ -146,52 +145,6 @@ def test_totals_stay_when_connections_go(mptcp: None) -> None:
             assert number(rows, "mptcp_received_bytes_total", "ipv4", port) == last
             assert number(rows, "mptcp_connections_seen_total", "ipv4", port) == 10
             assert total(rows, "mptcp_paths") == 0
-
-    in_private_network(look)
-
-
-def test_a_connection_that_a_dump_misses_is_counted_once(mptcp: None) -> None:
-    """The kernel's dump is not of one moment: what is back in the next look was never gone."""
-
-    def look() -> None:
-        tally = Tally()
-        with mptcp_pair(INET) as (client, accepted):
-            exchange(client, accepted, 5000)
-            found = mp.mptcp_diag(subflows=True)
-            lacking = mp.MPTCPConnections(
-                found.time, found._info_length, found._rows[:0], found._tcp_info_length, found._paths[:0], []
-            )
-            for seen in (found, lacking, found, found):
-                tally.look(seen, ())
-            assert sum(tally.seen.values()) == 2
-            received = sum(mp.mptcp_info(end).bytes_received or 0 for end in (client, accepted))
-            assert sum(tally.connection_bytes["bytes_received"].values()) == received
-            assert sum(tally.path_bytes["bytes_received"].values()) == received
-            assert sum(tally.connections.values()) == 2
-            assert sum(tally.paths.values()) == 2
-
-    in_private_network(look)
-
-
-def test_a_path_that_a_dump_misses_is_counted_once(mptcp: None) -> None:
-    """It is not among the paths of that look, and its bytes are not counted again in the next."""
-
-    def look() -> None:
-        tally = Tally()
-        with mptcp_pair(INET) as (client, accepted):
-            exchange(client, accepted, 5000)
-            found = mp.mptcp_diag(subflows=True)
-            index = [entry[:1] for entry in found._index]
-            lacking = mp.MPTCPConnections(
-                found.time, found._info_length, found._rows, found._tcp_info_length, found._paths[:0], index
-            )
-            counts = []
-            for seen in (found, lacking, found):
-                tally.look(seen, ())
-                counts.append(sum(tally.paths.values()))
-            assert counts == [2, 0, 2]
-            received = sum(mp.mptcp_info(end).bytes_received or 0 for end in (client, accepted))
-            assert sum(tally.path_bytes["bytes_received"].values()) == received
 
     in_private_network(look)
 
@@ -436,15 +389,3 @@ def test_one_look_has_no_sums_over_connections(mptcp: None) -> None:
         assert found["mptcp_exporter_missing"]["connections",] == 0
 
     in_private_network(look)
-
-
-def test_labels_are_bounded() -> None:
-    """Values beyond the first so many are one; those that are known stay."""
-    labels = Labels(2)
-    assert [labels.of(value) for value in "abcab"] == ["a", "b", OTHER, "a", "b"]
-
-
-def test_buckets_are_as_prometheus_counts() -> None:
-    """Each includes those below."""
-    found = metrics.Distribution((0.5, 1.0), (1, 2, 3), 9.0)
-    assert found.buckets() == [("0.5", 1), ("1.0", 3), ("+Inf", 6)]

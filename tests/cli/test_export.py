@@ -237,7 +237,9 @@ def test_fifty_scrapers_some_that_hang_and_some_that_send_anything(mptcp: None) 
         reset.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         reset.close()
         pages: list[str] = []
-        threads = [threading.Thread(target=lambda: pages.append(scraped(url))) for _ in range(50)]
+        threads = [
+            threading.Thread(target=lambda: pages.append(scraped(url)), daemon=True) for _ in range(50)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
