@@ -16,6 +16,7 @@
     is_supported()           whether MPTCP sockets can be created here, or why not
     mptcp_sockopt.aio        connections and servers for asyncio and uvloop
     mptcp_sockopt.host       sysctls, limits, endpoints and counters of MPTCP here
+    mptcp_sockopt.metrics    what monitoring stores, as rows
     mptcp_sockopt.processes  which processes hold a socket, and who listens on a port
     mptcp_sockopt.testing    private networks and emulated paths for your tests
 

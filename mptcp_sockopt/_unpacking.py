@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Many fields of a view in a single unpack: several() as a tuple, numbers() as a dict; and Plan, for what
-unpacks even more at once."""
+"""Many fields of a view in a single unpack: several() as a tuple, numbers() as a dict; and in_order() and
+Plan, for what unpacks even more at once."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def numbers(view: t.Any, at_once: t.Iterable[str]) -> t.Callable[[t.Any], dict[s
         return values
 
     return by_name
+
+
+def in_order(view: t.Any, names: t.Iterable[str], length: int) -> list[str]:
+    """Those of these fields that structs of this length have, in the order of the struct. No bit-fields."""
+    fields = [view.fields[name] for name in names if view.fields[name].needed <= length]
+    return [field.name for field in sorted(fields, key=lambda field: field.place.offset)]
 
 
 class Plan:

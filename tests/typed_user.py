@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Literal
 
 from typing_extensions import assert_type
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
+from mptcp_sockopt import aio, asgi, host, metrics, processes, testing, wsgi
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -237,6 +237,23 @@ def here() -> None:
     option = host.refused_options()[0]
     assert_type(option, host.RefusedOption)
     assert_type(option.connected, int | None)
+
+
+def measured() -> None:
+    with metrics.Metrics([443], events=False) as found:
+        assert_type(found, metrics.Metrics)
+        assert_type(found.look(), None)
+        assert_type(found.read_events(), None)
+        assert_type(found.collect(), list[metrics.Row])
+        assert_type(found.missing, Mapping[str, str])
+    for row in metrics.collect(range(1, 3)):
+        assert_type(row.name, str)
+        assert_type(row.labels, Mapping[str, str])
+        if isinstance(row.value, metrics.Distribution):
+            assert_type(row.value.buckets(), list[tuple[str, int]])
+        else:
+            assert_type(row.value, float)
+    assert_type(metrics.HELP["mptcp_paths"], str)
 
 
 def tested(sock: socket.socket) -> None:

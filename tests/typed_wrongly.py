@@ -13,7 +13,7 @@ import asyncio
 import socket
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import aio, asgi, host, processes, testing, wsgi
+from mptcp_sockopt import aio, asgi, host, metrics, processes, testing, wsgi
 
 
 def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: mp.SubflowAddrs) -> None:
@@ -115,6 +115,14 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     aio.start_server("127.0.0.1", 80)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
     aio.loop_class(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     aio.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    # Of what monitoring stores.
+    metrics.Metrics(443)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    metrics.Metrics([443], True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    metrics.collect(["443"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    metrics.collect()[0].value + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    metrics.Row("a", "summary", {}, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    metrics.Distribution((1.0,), (1, 2))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    metrics.HELP["mptcp_paths"] = ""  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
     # Of other processes.
     processes.owners("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     processes.iter_sockets("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -41,6 +41,7 @@ COMMANDS = (
     Command("record", "mptcp_sockopt.cli.record", "samples and events of the connections, into a file"),
     Command("plot", "mptcp_sockopt.cli.plot", "a picture of a recorded connection and its paths"),
     Command("doctor", "mptcp_sockopt.cli.doctor", "how MPTCP is set up here, and what is wrong with it"),
+    Command("export", "mptcp_sockopt.cli.export", "metrics for Prometheus: connections, fallbacks, paths"),
     Command("run", "mptcp_sockopt.cli.run", "a program as it is, with MPTCP in the place of TCP"),
     Command("listen", "mptcp_sockopt.cli.listen", "a server with an MPTCP listener that it need not make"),
     Command("selftest", "mptcp_sockopt.selftest.__main__", "test this kernel: its own checks and more"),

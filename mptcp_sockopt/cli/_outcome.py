@@ -151,6 +151,18 @@ def port(text: str) -> int:
     return _number(int, text, lambda number: 0 < number < 65536, "is not a port number (1 to 65535)")
 
 
+def host_and_port(text: str) -> tuple[str, int]:
+    """Parse HOST:PORT; an IPv6 address stands in brackets, and the host may be empty."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host.removeprefix("[").removesuffix("]")
+    elif ":" in host:
+        raise argparse.ArgumentTypeError(f"{text!r}: an IPv6 address is written in brackets: [::1]:80")
+    if not (colon and port.isascii() and port.isdecimal() and int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host, int(port)
+
+
 def between_samples(text: str) -> float:
     """Parse seconds between two samples, 0.001 to 86400."""
     return between(float, 0.001, 86_400)(text)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import mptcp_sockopt as mp
 
-from ._outcome import positive
+from ._outcome import host_and_port, positive
 from ._program import OURS, ProgramParser, become, say
 from ._table import parsed
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "address",
         metavar="HOST:PORT",
-        type=_address,
+        type=host_and_port,
         help="where to listen; [::]:PORT or :PORT is every address, of IPv4 too; PORT 0 is any free one",
     )
     made.add_argument("command", metavar="CMD", nargs="*", help="a server and its arguments")
@@ -57,17 +57,6 @@ def parser() -> argparse.ArgumentParser:
         "--no-fallback", action="store_true", help="end where MPTCP is refused, instead of listening with TCP"
     )
     return made
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host.removeprefix("[").removesuffix("]")
-    elif ":" in host:
-        raise argparse.ArgumentTypeError(f"{text!r}: an IPv6 address is written in brackets: [::1]:80")
-    if not (colon and port.isascii() and port.isdecimal() and int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host, int(port)
 
 
 def main(argv: Sequence[str]) -> int:

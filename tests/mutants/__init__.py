@@ -11,6 +11,7 @@ of_objects    in the modules above them
 of_troubles   in what tells of trouble
 of_processes  in what reads other processes, and TCP's table
 of_host       in what reads the settings of a host, and in the commands check and doctor
+of_metrics    in what monitoring stores, and in the command export
 of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings

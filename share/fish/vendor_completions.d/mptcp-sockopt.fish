@@ -50,8 +50,8 @@ function _shtab_mptcp_sockopt_using
   test "$_shtab_mptcp_sockopt_cmdpath" = "$argv"
 end
 
-set -g _shtab_mptcp_sockopt_commands show watch events check record plot doctor run listen selftest
-set -g _shtab_mptcp_sockopt_opts_with_value --backlog --connection --for --interval --pid --port --samples --send --sort --to --wait -i -n -o
+set -g _shtab_mptcp_sockopt_commands show watch events check record plot doctor export run listen selftest
+set -g _shtab_mptcp_sockopt_opts_with_value --backlog --connection --for --interval --listen --pid --port --samples --send --sort --textfile --to --wait -i -n -o
 
 complete -c mptcp-sockopt -e
 complete -c mptcp-sockopt -f
@@ -102,6 +102,12 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l to -x -d 'ask for the routes to this IP address; by default, to the internet. Can be repeated'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l json -d 'print the result as JSON'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a export -d 'metrics for Prometheus: connections, fallbacks, paths'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -s h -l help -d 'show this help message and exit'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l listen -x -d 'serve http://ADDR:PORT/metrics (default 127.0.0.1:10262); PORT 0 is any free one'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l textfile -xka "(__fish_complete_path (commandline -ct))" -d 'write FILE, which ends in .prom, for the textfile collector of node_exporter; it is removed at the end'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l port -x -d 'only connections and listeners with port P; can be repeated'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l interval -x -d 'look every S seconds (default 5), also between scrapes: a connection that is shorter can be missed. It looks less often where that would take more than a twentieth of a processor'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a run -d 'a program as it is, with MPTCP in the place of TCP'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using run' -s h -l help -d 'show this help message and exit'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using run' -l verbose -d 'at the end, print how many sockets were made or passed on'

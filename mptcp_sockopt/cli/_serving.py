@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""An HTTP server for a WSGI application, which scrapers that hang, or send anything, do not stop."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+from typing import Any
+from wsgiref import simple_server
+
+#: Connections that are served at the same time; more are closed.
+MOST = 100
+#: Seconds that one may be silent.
+PATIENCE = 10.0
+
+
+class _Handler(simple_server.WSGIRequestHandler):
+    timeout = PATIENCE
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are not news."""
+
+
+class Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
+    """A thread for each connection."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], family: int) -> None:
+        self.address_family = family
+        self._room = threading.BoundedSemaphore(MOST)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Without the reverse look-up of the address, which asks a name server."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread, if there is room."""
+        if self._room.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except BaseException:  # no thread can be started
+                self._room.release()
+                raise
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A scraper that is gone, or sent what is no HTTP, is none of our business."""
+
+
+def server(address: tuple[str, int], app: Callable[..., Any]) -> Server:
+    """It listens, but serves nobody before serve_forever(). OSError if it cannot listen there."""
+    host, port = address
+    try:
+        family, _, _, _, _ = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
+    except UnicodeError as error:
+        raise OSError(f"no address of {host}: {error}") from None
+    made = Server(address, family)
+    made.set_app(app)
+    return made
