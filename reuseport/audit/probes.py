@@ -136,8 +136,9 @@ class _Looker:
         if not inode:
             return None, inode is None, {}
         first = self._settled(inode)
-        sock.sendall(wire[len(wire) // 2 :])
-        sock.recv(1)  # a server that keeps it holds it until this end is closed
+        with contextlib.suppress(OSError):  # it was accepted, whether it is answered or not
+            sock.sendall(wire[len(wire) // 2 :])
+            sock.recv(1 << 16)  # a server that keeps it holds it until this end is closed
         last = self._holder(inode)
         pid = last or first
         people = family.members(self._guard.proc, self._guard.processes())
@@ -183,7 +184,7 @@ class _Looker:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         sock.connect(target.address)
         sock.sendall(wire)
-        _, messages, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
+        _, messages, _, _ = sock.recvmsg(1 << 16, socket.CMSG_SPACE(_CREDENTIALS.size))
         people = family.members(self._guard.proc, self._guard.processes())
         for level, kind, data in messages:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
