@@ -87,7 +87,7 @@ PLANTED = (
     Planted("tls_in_clear", CANNOT, r"speaks TLS: --tls"),
     Planted("deaf_idle", CANNOT, r"replaced nobody", ("--within", "5")),
     Planted("deaf_recycling", CANNOT, r"by themselves|replaced nobody", ("--within", "5")),
-    Planted("deaf_forking", CANNOT, r"by themselves|replaced nobody", ("--within", "5", "--rate", "100")),
+    Planted("deaf_forking", CANNOT, r"by themselves|replaced nobody", ("--within", "5", "--rate", "20")),
     Planted("sick", CANNOT, r"without a restart, too|while nothing was restarted"),
     Planted("mortal", FAIL, r"CMD ended in restart 3 \(exit status 1\)"),
     Planted("hasty", CANNOT, r"no configuration"),
