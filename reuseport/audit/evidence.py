@@ -9,8 +9,9 @@ stalled has no moment of its loss, only its last progress; it counts if that lie
 before the signal. (What had waited for long by then waited for a slow server, and not because of the signal.)
 
 If the server had fallen behind before the signal, or if the load itself got little CPU, those who stalled are
-not held against the restart. All other losses are quiet ones: they happened while nothing was restarted. If quiet time is not clearly
-better than the time of restarts, the losses are the server's or the machine's, and not the restarts'.
+not held against the restart. All other losses are quiet ones: they happened while nothing was restarted. If
+quiet time is not clearly better than the time of restarts, the losses are the server's or the machine's, and
+not the restarts'.
 """
 
 from __future__ import annotations
