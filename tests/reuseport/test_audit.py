@@ -24,7 +24,7 @@ from mptcp_sockopt.cli import CannotRun
 from reuseport.audit import Options, add_arguments, run
 
 from ..support import DEADLINE, Missing, started, until
-from . import planted
+from .planted import table as planted
 
 ROOT = Path(__file__).parents[2]
 SERVERS = Path(__file__).parent / "servers"
@@ -119,7 +119,9 @@ def test_a_server_that_is_deaf() -> None:
     """No restart is not a restart without loss: 3. Unless the user insists."""
     code, out = audit(*QUICK, "--within", "1", *server("deaf_idle"))
     assert code == 3
-    reason = "only 0 of 1 restarts can be judged, and it takes 5: SIGHUP replaced nobody who accepts, 1 s after"
+    reason = (
+        "only 0 of 1 restarts can be judged, and it takes 5: SIGHUP replaced nobody who accepts, 1 s after"
+    )
     assert reason in out.splitlines()[-1]
 
 
