@@ -35,9 +35,10 @@ def play(first: int, count: int, monkeypatch: pytest.MonkeyPatch) -> list[scenar
     def look() -> list[scenarios.Outcome]:
         only(monkeypatch, os.getpid())
         scenarios.prepare()
+        uids, speaks_mptcp = scenarios.has_another_user(), bool(mp.is_supported())
         with scenarios.helper():
             return [
-                scenarios.play(seed, 2000 + number, os.geteuid() == 0, bool(mp.is_supported()))
+                scenarios.play(seed, 2000 + number, uids, speaks_mptcp)
                 for number, seed in enumerate(range(first, first + count))
             ]
 
