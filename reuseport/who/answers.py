@@ -225,9 +225,9 @@ def _options_that_help(wish: Wish, facts: Sequence[rule.Holder]) -> tuple[list[s
         if added == wish or ("V6ONLY" in name_of and wish.place.host != rule.ANY6):
             continue
         cost = 1 + (" and " in name_of)
-        binds = rule.answer(added, facts).binds
-        if binds is not False:
-            (certain if binds else maybe).append((cost, name_of))
+        told = rule.answer(added, facts)
+        if told.binds is not False and not told.remembered:
+            (certain if told.binds else maybe).append((cost, name_of))
     return _cheapest(certain), _cheapest(maybe)
 
 

@@ -92,9 +92,16 @@ def _wish(options: Options, host: str, scope: str) -> Wish:
         v6only = True  # bind() sees to it
     elif v6only is None:
         v6only = _sysctl("net/ipv6/bindv6only") == 1
-    device = socket.if_nametoindex(options.device or scope) if options.device or scope else 0
+    device = _index(options.device or scope) if options.device or scope else 0
     uid = os.geteuid() if options.uid is None else options.uid
     return Wish(Place(int(family), host, v6only, device), uid, options.reuseaddr, options.reuseport)
+
+
+def _index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        raise cli.CannotRun(f"there is no interface {interface!r}") from None
 
 
 def _has_ipv6() -> bool:

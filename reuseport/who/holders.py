@@ -36,7 +36,7 @@ class Socket(NamedTuple):
         """What the rule of bind() asks."""
         sock, options = self.kernel, self.options
         place = Place(family_of(sock), sock.local[0].partition("%")[0], self.v6only, sock.ifindex)
-        uid = None if self.state is State.STUB or sock.uid == _unmapped() else sock.uid
+        uid = None if self.state is State.STUB or sock.uid == unmapped() else sock.uid
         flags = (options.reuseaddr, options.reuseport) if options else (None, None)
         return Holder(place, self.state, uid, *flags)
 
@@ -110,7 +110,7 @@ def bound_only_are_told() -> bool:
 
 
 @functools.cache
-def _unmapped() -> int | None:
+def unmapped() -> int | None:
     """The uid that the kernel reports in the place of those that this user namespace does not know."""
     with open("/proc/self/uid_map") as map_file:
         if map_file.read().split() == ["0", "0", str(2**32 - 1)]:

@@ -103,7 +103,8 @@ def answer(wish: Wish, holders: Sequence[Holder]) -> Answer:
 def _refused_by(wish: Wish, holder: Holder, listeners: Sequence[Holder]) -> bool | None:
     """Whether they conflict; None if that depends on what is not known."""
     possible = list(_possibilities(wish, holder))
-    likely = [one for one in possible if all(_beside(one, other) for other in listeners)]
+    others = [other for other in listeners if other is not holder]
+    likely = [one for one in possible if all(_beside(one, other) for other in others)]
     found = {refuses(wish, one) for one in likely or possible}
     return found.pop() if len(found) == 1 else None
 
@@ -114,7 +115,7 @@ def _beside(holder: Holder, listener: Holder) -> bool:
     It was there when that one bound, and did not refuse it; or it came later, and was not refused; or it is
     a connection of that listener, and has its options.
     """
-    if holder is listener or not meets(listener.place, holder.place):
+    if not meets(listener.place, holder.place):
         return True
     if listener.place.device and holder.place.device and listener.place.device != holder.place.device:
         return True

@@ -20,6 +20,7 @@ of_handover   in what hands a port to the next generation of a server
 of_audit      in what an audit takes for evidence, and what it says
 of_guard      in what keeps an audited command from the live system
 of_load       in the loader of reuseport, and in what it says about restarts
+of_who        in the command who of reuseport
 __main__      applies them one by one
 """
 

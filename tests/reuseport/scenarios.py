@@ -52,6 +52,17 @@ def prepare() -> None:
         file.write("1024 65535")
 
 
+def has_another_user() -> bool:
+    """Whether sockets of OTHER_UID can be opened."""
+    own = os.geteuid()
+    try:
+        os.seteuid(OTHER_UID)
+    except OSError:
+        return False  # not root, or this user namespace does not know it
+    os.seteuid(own)
+    return True
+
+
 def range_of(low: int, high: int) -> bytes:
     return struct.pack("=I", low | high << 16)
 
@@ -65,7 +76,7 @@ class Scenario:
         self.made: list[Made] = []
         self.accepted: list[socket.socket] = []
         self.clients: list[socket.socket] = []
-        self.known: dict[tuple[object, object], Wish] = {}  # what became of closed sockets is not asked
+        self.known: dict[tuple[object, ...], Wish] = {}  # by both ends and the interface
         self.log: list[str] = []
 
     def chance(self, probability: float) -> bool:
@@ -188,11 +199,12 @@ class Scenario:
 
     def remember(self, sock: socket.socket, wish: Wish) -> None:
         """Of a connection, what nobody can read once its process has closed it."""
-        self.known[sock.getsockname(), sock.getpeername()] = wish
+        self.known[sock.getsockname(), sock.getpeername(), wish.place.device] = wish
 
     def complete(self, held: holders.Socket) -> Holder:
         """What is known of a socket here, because this is who made it."""
-        facts, wish = held.facts, self.known.get((held.kernel.local, held.kernel.remote))
+        facts = held.facts
+        wish = self.known.get((held.kernel.local, held.kernel.remote, held.kernel.ifindex))
         if wish is None or facts.reuseaddr is not None:
             return facts
         v6only = facts.place.v6only if facts.place.v6only is not None else wish.place.v6only

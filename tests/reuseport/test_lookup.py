@@ -161,3 +161,31 @@ def test_without_reuseport_none_is_before_another() -> None:
     refused, wrong = in_private_network(look)
     assert refused
     assert wrong == []
+
+
+def listener(host: str, interface: int = 0, v6only: bool | None = None, inode: int = 1) -> processes.Listener:
+    family = int(V6 if ":" in host else V4)
+    return processes.Listener(family, host, PORT, 0, 9, 0, inode, inode, interface, v6only)
+
+
+def test_destinations_that_make_a_difference() -> None:
+    """Each address and interface that another listener is bound to, and all others."""
+    new, other = listener("0.0.0.0"), listener("127.0.0.1", interface=1)
+    found = {tuple(to): _lookup.takers(new, [other], to) for to in _lookup.destinations(new, [other])}
+    assert found == {
+        (4, "127.0.0.1", 0): [new],
+        (4, "127.0.0.1", 1): [other],
+        (4, None, 0): [new],
+        (4, None, 1): [new],
+    }
+    assert [to.interface for to in _lookup.destinations(listener("0.0.0.0", interface=2), [other])] == [2, 2]
+
+
+def test_the_last_one_gets_all_of_ipv4_and_nothing_of_ipv6() -> None:
+    """Beside an equal one of another group. What an older member of its group does, is not known."""
+    (to,) = _lookup.destinations(new := listener("127.0.0.1"), [rival := listener("127.0.0.1", 1)])[1:]
+    assert _lookup.takers(new, [rival], to) == [new]
+    new, rival = listener("::", v6only=True), listener("::", v6only=False, inode=2)
+    (to,) = _lookup.destinations(new, [rival])
+    assert _lookup.takers(new, [rival], to) == [rival]
+    assert _lookup.takers(new, [rival, new._replace(inode=3)], to) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -20,8 +21,9 @@ from mptcp_sockopt import processes
 from reuseport import _net
 from reuseport.__main__ import main
 from reuseport.who import holders
+from reuseport.who.rule import State
 
-from ..support import in_private_network, rounds, until
+from ..support import Missing, in_private_network, rounds, until
 from ..test_processes import only
 from . import scenarios
 from .test_who import PORT, V4, V6, another_process, become_nobody, group, needs_root
@@ -33,9 +35,10 @@ def play(first: int, count: int, monkeypatch: pytest.MonkeyPatch) -> list[scenar
     def look() -> list[scenarios.Outcome]:
         only(monkeypatch, os.getpid())
         scenarios.prepare()
+        uids, speaks_mptcp = scenarios.has_another_user(), bool(mp.is_supported())
         with scenarios.helper():
             return [
-                scenarios.play(seed, 2000 + number, os.geteuid() == 0, bool(mp.is_supported()))
+                scenarios.play(seed, 2000 + number, uids, speaks_mptcp)
                 for number, seed in enumerate(range(first, first + count))
             ]
 
@@ -100,7 +103,10 @@ def time_wait(reuse: Reuse = Reuse.ADDR) -> Iterator[None]:
     yield
 
 
-ME = rf"pid {os.getpid()} \(\S+\)"
+@contextlib.contextmanager
+def bound_and_time_wait() -> Iterator[None]:
+    with time_wait(), _net.bind(("127.0.0.1", PORT), Reuse.ADDR):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -161,6 +167,19 @@ ME = rf"pid {os.getpid()} \(\S+\)"
             ["127.0.0.1:5000", "--reuseport", "--uid", "4242"],
             1,
             r"SO_REUSEPORT shares a port within one uid only: in the way is \d+ .* no, EADDRINUSE: FAIL",
+        ),
+        (
+            bound_and_time_wait,
+            ["127.0.0.1:5000"],
+            1,
+            r"may work: bind with SO_REUSEADDR, if what is not seen here has it, too "
+            r"would work: end pid \d+ \(\S+\), then wait \d+ s WHO",
+        ),
+        (
+            lambda: listening(("::1", PORT), Reuse.PORT, family=V6),
+            ["[::1]:5000", "--reuseport"],
+            0,
+            r"to ::1: shared with \[::1\]:5000 .* it gets a share, 1 of 2: PASS",
         ),
         (nothing, ["127.0.0.1:80", "--uid", "4242"], 3, "EACCES: port 80 needs CAP_NET_BIND_SERVICE"),
         (nothing, ["127.0.0.1:80", "--uid", "0"], 0, "yes, and it gets all connections: PASS"),
@@ -269,6 +288,41 @@ def test_usage(arguments: list[str], words: str) -> None:
     code, out = who(*arguments)
     assert code == 2
     assert words in out
+
+
+def test_what_is_left_of_a_closed_connection_has_no_user() -> None:
+    """In FIN_WAIT2, too: for bind() it is as in TIME_WAIT."""
+
+    def look() -> tuple[Any, str]:
+        with group() as server, socket.create_connection(_net.name(server), 5) as client:
+            server.accept()[0].close()
+            assert client.recv(1) == b""
+            server.close()
+            until(
+                lambda: [x.state for x in processes.tcp_sockets(PORT)] == [mp.TCPState.FIN_WAIT2], "FIN_WAIT2"
+            )
+            (left,) = holders.look(PORT)
+            return left.facts, who(str(PORT))[1]
+
+    facts, out = in_private_network(look)
+    assert (facts.state, facts.uid) == (State.STUB, None)
+    assert "1 in FIN_WAIT2, for " in out
+
+
+def test_a_user_who_is_not_mapped_may_be_anybody() -> None:
+    """In a user namespace that does not know the owner's uid, the kernel tells another one."""
+
+    def look() -> list[Any]:
+        with group():
+            known = [held.facts.uid for held in holders.look(PORT)]
+            clone_newuser = 0x10000000
+            if ctypes.CDLL(None, use_errno=True).unshare(clone_newuser):
+                raise Missing(f"a user namespace: {os.strerror(ctypes.get_errno())}")
+            holders.unmapped.cache_clear()
+            return [*known, *(held.facts.uid for held in holders.look(PORT))]
+
+    known, unknown = in_private_network(look)
+    assert (known, unknown) == (0 if os.getuid() else os.getuid(), None)
 
 
 def test_a_second_path_of_an_mptcp_connection_has_no_options(mptcp: None) -> None:

@@ -84,7 +84,9 @@ SAMPLES: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = (
 
 def samples() -> list[tuple[str, str]]:
     """Each command of the page, and what it prints."""
-    return re.findall(r"```console\n\$ reuseport (.*?)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(
+        r"```console\n\$ reuseport (.*?)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
+    )
 
 
 def printed(number: int, command: str) -> str:
@@ -100,7 +102,9 @@ def printed(number: int, command: str) -> str:
 
 def masked(text: str) -> str:
     """Without what differs each time. Longer numbers may break lines elsewhere."""
-    text = re.sub(r"(pid )\d+|\b\d+( +server)( +\d+)?|(for )\d+( s\b)|(wait )\d+( s\b)", r"\1\2\4\5\6\7", text)
+    text = re.sub(
+        r"(pid )\d+|\b\d+( +server)( +\d+)?|(for )\d+( s\b)|(wait )\d+( s\b)", r"\1\2\4\5\6\7", text
+    )
     return " ".join(text.split())
 
 
