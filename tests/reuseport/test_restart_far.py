@@ -5,21 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import socket
+import time
 
 import pytest
 
 from mptcp_sockopt import testing
 from reuseport import steer
+from reuseport._diag import syn_received
 from reuseport._net import Reuse, listen
 from reuseport.handover import Supervisor, Worker, retire_server
 
-from ..support import DEADLINE, in_private_network
+from ..support import DEADLINE, in_private_network, until
 from .answers import NUMBER
 
 PORT = 80
-DELAY = 0.02  # seconds, each way
-CLIENTS, EVERY = 300, 0.004  # seconds
+DELAY = 0.05  # seconds, each way
+CLIENTS, EVERY = 250, 0.003  # seconds
+RESTARTS = 5
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,11 +35,12 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def work(worker: Worker, *, mptcp: bool, careful: bool) -> None:
-    """A generation with a listener of its own. A careless one loses no connection on a network without delay:
-    it waits until its queue is empty."""
+    """A generation with a listener of its own. The careless one does not steer, and closes while handshakes
+    are in flight, half of which are its own."""
     address = ("0.0.0.0", PORT)
-    steering = steer.newest_wins(address, family=socket.AF_INET) if worker.first else contextlib.nullcontext()
-    with steering:
+    with contextlib.ExitStack() as stack:
+        if careful and worker.first:
+            stack.enter_context(steer.newest_wins(address, family=socket.AF_INET))
         listener = listen(address, Reuse.PORT, mptcp=mptcp)
 
     async def main() -> None:
@@ -46,7 +51,9 @@ def work(worker: Worker, *, mptcp: bool, careful: bool) -> None:
             report = await retire_server(server, DEADLINE / 2)
             assert not report.late
         else:
-            await asyncio.sleep(0)
+            end = time.monotonic() + 1  # the last one, whose load is over
+            while len(syn_received(PORT)) < 8 and time.monotonic() < end:
+                await asyncio.sleep(0)
             server.close()
         worker.retired()
         while len(asyncio.all_tasks()) > 1:
@@ -55,8 +62,11 @@ def work(worker: Worker, *, mptcp: bool, careful: bool) -> None:
     asyncio.run(main())
 
 
-async def load(host: str) -> int:
-    """How many of the clients, one after another whatever becomes of those before, get no answer."""
+async def load(host: str, begun: mmap.mmap) -> int:
+    """How many of the clients, one after another whatever becomes of those before, get no answer.
+
+    begun: of how many the number is, in shared memory.
+    """
 
     async def client() -> bool:
         try:
@@ -72,19 +82,23 @@ async def load(host: str) -> int:
     clients = []
     for _ in range(CLIENTS):
         clients.append(asyncio.create_task(client()))
+        begun[:4] = NUMBER.pack(len(clients))
         await asyncio.sleep(EVERY)
     return (await asyncio.gather(*clients)).count(False)
 
 
 def lost(*, mptcp: bool, careful: bool) -> int:
-    """Restarts, one after another for as long as the load lasts."""
+    """Restarts spread over a load."""
+    begun = mmap.mmap(-1, mmap.PAGESIZE)
     with testing.Paths(1, delay=DELAY) as paths, paths.server:
         host = paths.server_addresses[0]
         with Supervisor(lambda worker: work(worker, mptcp=mptcp, careful=careful)) as supervisor:
             with paths.client:
-                clients = testing.Child(lambda: asyncio.run(load(host)))
+                clients = testing.Child(lambda: asyncio.run(load(host, begun)))
             with clients:
-                for _ in range(10):
+                for number in range(RESTARTS):
+                    due = int((number + 0.5) * CLIENTS / RESTARTS)
+                    until(lambda due=due: NUMBER.unpack(begun[:4])[0] >= due, "clients")  # type: ignore[misc]
                     assert supervisor.restart()
                 return clients.result(DEADLINE)
 
@@ -95,5 +109,5 @@ def test_handshakes_in_flight_are_served(mptcp: bool) -> None:
 
 
 def test_without_retire_server_they_are_lost() -> None:
-    """The control: a few in each restart, rate x round trip."""
+    """The control."""
     assert in_private_network(lambda: lost(mptcp=False, careful=False)) > 0

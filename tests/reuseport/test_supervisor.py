@@ -19,7 +19,7 @@ import pytest
 from reuseport._net import Reuse, listen
 from reuseport.handover import Generation, Supervisor, Worker, retire
 
-from ..support import DEADLINE, in_private_network, until
+from ..support import DEADLINE, in_private_network, started, until
 from .answers import answer_as, ask
 from .services import Log, plain, service
 
@@ -340,7 +340,7 @@ def test_sigint_of_a_terminal_is_for_the_supervisor() -> None:
 def test_a_line_that_is_closed_is_not_watched() -> None:
     """Or the supervisor would go round for as long as that process lives on."""
     ours, theirs = socket.socketpair()
-    with subprocess.Popen(["sleep", str(DEADLINE)]) as process:
+    with started("sleep", str(DEADLINE)) as process:
         generation = Generation(0, process.pid, ours)
         theirs.send(b"R")
         generation.look()
