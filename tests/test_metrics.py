@@ -270,6 +270,10 @@ def test_what_comes_and_goes_between_two_looks_is_said(mptcp: None) -> None:
     def look() -> None:
         with Metrics() as found, mp.create_server(("127.0.0.1", 0)) as server:
             found.look()
+            # Between the events that a look reads and its dump.
+            with mp.create_connection(server.getsockname()), server.accept()[0]:
+                found._tally.look(mp.mptcp_diag(subflows=True), ())
+            until(lambda: not mp.mptcp_diag(subflows=True), "the end of the connection")
 
             def connect(seen: bool) -> None:
                 with mp.create_connection(server.getsockname()) as client, server.accept()[0] as accepted:
@@ -282,13 +286,13 @@ def test_what_comes_and_goes_between_two_looks_is_said(mptcp: None) -> None:
                 until(lambda: not mp.mptcp_diag(subflows=True), "the end of the connection")
 
             def closed() -> bool:
-                return number(collected(found), "mptcp_events_total", "closed") == 6
+                return number(collected(found), "mptcp_events_total", "closed") == 8
 
-            until(closed, "both ends of three connections")
+            until(closed, "both ends of four connections")
             rows = collected(found)
-            assert number(rows, "mptcp_events_total", "created") == 6
+            assert number(rows, "mptcp_events_total", "created") == 8
             assert number(rows, "mptcp_exporter_unseen_connections_total") == 4
-            assert total(rows, "mptcp_connections_seen_total") == 2
+            assert total(rows, "mptcp_connections_seen_total") == 4
             assert number(rows, "mptcp_exporter_missing", "events") == 0
 
     in_private_network(look)
