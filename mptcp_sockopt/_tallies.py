@@ -46,6 +46,7 @@ CONNECTION_COUNTERS: tuple[str, ...] = ("bytes_acked", "bytes_received", "bytes_
 PATH_COUNTERS: tuple[str, ...] = ("bytes_acked", "bytes_received", "bytes_sent", "bytes_retrans")
 #: What marks a connection whose counters are those of its paths: MPTCP's own measure no progress.
 _AS_TCP = frozenset({Status.FALLBACK.value, Status.TCP.value})
+_STALLED = "stalled"
 _MOST_KINDS = 4096  # combinations of flags and states that are remembered
 _MOST_FORMER = 16  # paths of a connection that ended, whose counters are remembered
 
@@ -354,7 +355,9 @@ class Tally:
 
     def _whose(self, found: MPTCPConnections, number: int) -> tuple[str, str]:
         host = _host(found._path(number).local)
-        return self._addresses.of(host), _family(host)
+        whose = self._addresses.of(host), _family(host)
+        self.paths[PathKind(*whose, _STALLED)] += 0  # so that what was never stalled is 0, not absent
+        return whose
 
     def _observe(self, whose: tuple[str, str], path: tuple[t.Any, ...], grown: dict[str, int]) -> None:
         """The round-trip time of a path that carried something, and the share of what it sent again."""
@@ -399,7 +402,7 @@ def _state(found: MPTCPConnections, number: int, path: tuple[t.Any, ...], outsta
     if state in _OPENING:
         return "opening"
     if outstanding and found._path(number).stalled:
-        return "stalled"
+        return _STALLED
     if state not in LIVE_STATES:
         return "ending"
     return "backup" if path[_TOLD] & _FLAGS_TOLD and path[_FLAGS] & _BACKUP else "live"
