@@ -11,7 +11,7 @@ import bisect
 import collections
 from itertools import compress
 from operator import itemgetter, ne
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import _types as t
 from ._border import layouts, sock_diag
@@ -33,10 +33,10 @@ UNKNOWN = "unknown"
 RTT_BOUNDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SHARE_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
 
-_ROW_HEAD = layouts.in_records("family", "state", "ends", "inode")
-_PATH_HEAD = layouts.in_records("family", "state", "ends", "token_loc", "flags", "told")
+_ROW_HEAD = layouts.in_records("state", "ends", "inode")
+_PATH_HEAD = layouts.in_records("state", "ends", "token_loc", "flags", "told")
 #: Where they are in what is unpacked.
-_STATE, _ENDS, _INODE, _TOKEN, _FLAGS, _TOLD = 1, 2, 3, 3, 4, 5
+_STATE, _ENDS, _INODE, _TOKEN, _FLAGS, _TOLD = 0, 1, 2, 2, 3, 4
 _ends_of = itemgetter(_ENDS)
 _FLAGS_TOLD = layouts.TOLD["FLAGS"]
 _BACKUP = int(SubflowFlag.BKUP_LOC | SubflowFlag.BKUP_REM)
@@ -46,6 +46,7 @@ CONNECTION_COUNTERS: tuple[str, ...] = ("bytes_acked", "bytes_received", "bytes_
 PATH_COUNTERS: tuple[str, ...] = ("bytes_acked", "bytes_received", "bytes_sent", "bytes_retrans")
 #: What marks a connection whose counters are those of its paths: MPTCP's own measure no progress.
 _AS_TCP = frozenset({Status.FALLBACK.value, Status.TCP.value})
+_STALLED = "stalled"
 _MOST_KINDS = 4096  # combinations of flags and states that are remembered
 _MOST_FORMER = 16  # paths of a connection that ended, whose counters are remembered
 
@@ -137,6 +138,30 @@ class _Known:
         self.is_restless = False
 
 
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    _Compared: TypeAlias = tuple[list[tuple[t.Any, tuple[t.Any, ...]]], list[tuple[t.Any, ...]]]
+
+
+class _Last:
+    """Numbers of the last look, by their keys."""
+
+    def __init__(self) -> None:
+        self._records: dict[t.Any, tuple[t.Any, ...]] = {}
+
+    def compare(self, keys: list[t.Any], records: list[tuple[t.Any, ...]]) -> _Compared:
+        """What is new or has changed since then, with its key; and what was there and is not."""
+        # A loop over all of them in Python takes longer than the dump.
+        before = list(map(self._records.get, keys))
+        changed = list(compress(zip(keys, records, strict=True), map(ne, records, before)))
+        ended = []
+        if len(self._records) > len(before) - before.count(None):
+            ended = [self._records.pop(key) for key in self._records.keys() - set(keys)]
+        self._records.update(changed)
+        return changed, ended
+
+
 class Tally:
     """Totals and present numbers of the connections with one of these ports; of all, if there is none.
 
@@ -161,9 +186,8 @@ class Tally:
         self.connections: collections.Counter[ConnectionKind] = collections.Counter()
         self.paths: collections.Counter[PathKind] = collections.Counter()
         self.ports, self._addresses = Labels(), Labels()
-        #: The numbers of the last look: of rows by token, of paths by their ends.
-        self._rows: dict[int, tuple[t.Any, ...]] = {}
-        self._paths: dict[bytes, tuple[t.Any, ...]] = {}
+        #: Of rows by token, of paths by their ends.
+        self._rows, self._paths = _Last(), _Last()
         #: By token; without one, by the ends of the path.
         self._known: dict[t.Any, _Known] = {}
         #: Keys of those with outstanding data, which may stall although nothing changes.
@@ -189,8 +213,11 @@ class Tally:
         paths = list(self._shape.paths.iter_unpack(found._paths))
         tokens, ends = list(map(self._shape.token_of, rows)), list(map(_ends_of, paths))
         entries = _by_key(found, tokens, paths)
-        changed = self._changed(found, entries, (tokens, rows), (ends, paths))
+        changed = self._changed(
+            found, entries, self._rows.compare(tokens, rows), self._paths.compare(ends, paths)
+        )
         self._restless = set()
+        self._unwanted &= entries.keys()
         for key in (changed & entries.keys()) - self._unwanted:
             entry = entries[key]
             known = self._known.get(key) or self._gone.get(key)
@@ -208,28 +235,26 @@ class Tally:
                 self._restless.add(key)
             self.connections[known.kind] += 1
             self.paths.update(known.marks)
-        self._gone = {key: self._known.pop(key) for key in self._known.keys() - entries.keys()}
+        self._gone = {}
+        if len(self._known) > len(entries) - len(self._unwanted):
+            self._gone = {key: self._known.pop(key) for key in self._known.keys() - entries.keys()}
         for known in self._gone.values():
             self._leave(known)
-        self._unwanted &= entries.keys()
-        # A loop over all connections takes longer than all of this, which is done by C.
-        self._rows, self._paths = dict(zip(tokens, rows, strict=True)), dict(zip(ends, paths, strict=True))
 
     def _changed(
         self,
         found: MPTCPConnections,
         entries: dict[t.Any, tuple[int, ...]],
-        rows: tuple[list[int], list[tuple[t.Any, ...]]],
-        paths: tuple[list[bytes], list[tuple[t.Any, ...]]],
+        rows: _Compared,
+        paths: _Compared,
     ) -> set[t.Any]:
         """The keys of connections that are not as they were at the last look."""
         if found.missing:  # it may not be told to which connection a path belongs
             return set(entries)
         changed: set[t.Any] = entries.keys() - self._known.keys()
-        changed.update(compress(rows[0], map(ne, rows[1], map(self._rows.get, rows[0]))))
-        stirred = list(compress(paths[1], map(ne, paths[1], map(self._paths.get, paths[0]))))
-        stirred += [self._paths[ends] for ends in self._paths.keys() - set(paths[0])]
-        changed.update([path[_TOKEN] if path[_TOKEN] in entries else path[_ENDS] for path in stirred])
+        changed.update([token for token, _ in rows[0]])
+        for path in [*[path for _, path in paths[0]], *paths[1]]:
+            changed.add(path[_TOKEN] if path[_TOKEN] in entries else path[_ENDS])
         changed |= self._restless
         return changed
 
@@ -330,7 +355,9 @@ class Tally:
 
     def _whose(self, found: MPTCPConnections, number: int) -> tuple[str, str]:
         host = _host(found._path(number).local)
-        return self._addresses.of(host), _family(host)
+        whose = self._addresses.of(host), _family(host)
+        self.paths[PathKind(*whose, _STALLED)] += 0  # so that what was never stalled is 0, not absent
+        return whose
 
     def _observe(self, whose: tuple[str, str], path: tuple[t.Any, ...], grown: dict[str, int]) -> None:
         """The round-trip time of a path that carried something, and the share of what it sent again."""
@@ -375,7 +402,7 @@ def _state(found: MPTCPConnections, number: int, path: tuple[t.Any, ...], outsta
     if state in _OPENING:
         return "opening"
     if outstanding and found._path(number).stalled:
-        return "stalled"
+        return _STALLED
     if state not in LIVE_STATES:
         return "ending"
     return "backup" if path[_TOLD] & _FLAGS_TOLD and path[_FLAGS] & _BACKUP else "live"

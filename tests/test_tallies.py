@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import mptcp_sockopt as mp
 from mptcp_sockopt import metrics
+from mptcp_sockopt._border import layouts, sock_diag
 from mptcp_sockopt._tallies import OTHER, Labels, Tally
 
 from .support import exchange, in_private_network, mptcp_pair
@@ -28,8 +30,9 @@ def test_a_connection_that_a_dump_misses_is_counted_once(mptcp: None) -> None:
             for seen in (found, lacking, found, found):
                 tally.look(seen, ())
             assert sum(tally.seen.values()) == 2
-            received = sum(mp.mptcp_info(end).bytes_received or 0 for end in (client, accepted))
-            assert sum(tally.connection_bytes["bytes_received"].values()) == received
+            received = sum(mp.mptcp_tcpinfo(end)[0].bytes_received or 0 for end in (client, accepted))
+            counted = sum(tally.connection_bytes["bytes_received"].values())
+            assert counted == (0 if mp.mptcp_info(client).bytes_received is None else received)
             assert sum(tally.path_bytes["bytes_received"].values()) == received
             assert sum(tally.connections.values()) == 2
             assert sum(tally.paths.values()) == 2
@@ -54,8 +57,36 @@ def test_a_path_that_a_dump_misses_is_counted_once(mptcp: None) -> None:
                 tally.look(seen, ())
                 counts.append(sum(tally.paths.values()))
             assert counts == [2, 0, 2]
-            received = sum(mp.mptcp_info(end).bytes_received or 0 for end in (client, accepted))
+            received = sum(mp.mptcp_tcpinfo(end)[0].bytes_received or 0 for end in (client, accepted))
             assert sum(tally.path_bytes["bytes_received"].values()) == received
+
+    in_private_network(look)
+
+
+def altered(found: mp.MPTCPConnections, **fields: int) -> mp.MPTCPConnections:
+    """The same, with these numbers in the tcp_info of every path."""
+    raw, stride = bytearray(found._paths), sock_diag.subflow_stride_of(found._tcp_info_length)
+    for start in range(layouts.DIAG_TCP_INFO_AT, len(raw), stride):
+        for name, number in fields.items():
+            place = mp.TCPInfo.fields[name].place
+            raw[start + place.offset : start + place.end] = number.to_bytes(place.size, sys.byteorder)
+    parts = found._info_length, found._rows, found._tcp_info_length, bytes(raw), found._index
+    return mp.MPTCPConnections(found.time, *parts)
+
+
+def test_what_only_waits_is_seen_to_stall(mptcp: None) -> None:
+    """Nothing is acknowledged, and nothing changes but the ages: so it is where the link is down."""
+
+    def look() -> None:
+        with mptcp_pair(INET) as ends:
+            exchange(*ends)
+            tally, found = Tally(), mp.mptcp_diag(subflows=True)
+            states = []
+            for age in (10, 5000, 10):
+                ages = {"last_data_sent": age, "last_ack_recv": age}
+                tally.look(altered(found, unacked=1, retransmits=0, **ages), ())
+                states.append({kind.state for kind, number in tally.paths.items() if number})
+            assert states == [{"live"}, {"stalled"}, {"live"}]
 
     in_private_network(look)
 

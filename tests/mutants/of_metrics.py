@@ -15,7 +15,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("if len(self._known) >= self._most:", "if False:"),
         ("            elif key in self._known:\n", "            else:\n"),
         ("changed |= self._restless", "pass"),
-        ("stirred += [self._paths[ends] for ends in self._paths.keys() - set(paths[0])]", "pass"),
+        (
+            "for path in [*[path for _, path in paths[0]], *paths[1]]:",
+            "for path in [path for _, path in paths[0]]:",
+        ),
         ("if reason and not before.reason:", "if reason:"),
         ("(by_paths if status in _AS_TCP else by_row).items():", "by_row.items():"),
         ("if self._wanted and not self._wanted & {local[1], one.remote[1]}:", "if False:"),
