@@ -108,6 +108,15 @@ def test_all_else_is_read_only(user: str, home: str) -> None:
     assert nothing == ""
 
 
+def test_settings_of_the_kernel_are_read_only() -> None:
+    """A start script of root's may set them; most are not of the private network, but everybody's."""
+    needs_root()
+    script = "cat /proc/sys/vm/swappiness > /tmp/value; cat /tmp/value > /proc/sys/vm/swappiness"
+    with home_of("root") as home:
+        said = guarded(lambda cage: shell(cage, script), "root", home)
+    assert "/proc/sys/vm/swappiness: Read-only file system" in said
+
+
 def test_devices_and_outputs_go_on_working(user: str, home: str) -> None:
     """/dev/null and the like; /dev/stdout and /dev/stderr may be opened again, and add to what was said."""
     script = (
