@@ -128,10 +128,13 @@ def test_devices_and_outputs_go_on_working(user: str, home: str) -> None:
     assert said == "one\ntwo\nthree\n2\n/proc/self/fd/0\n0"
 
 
-def test_a_server_that_became_another_user_opens_its_log() -> None:
-    """nginx's workers open /dev/stderr again at USR1: nobody may write to root's."""
+def test_a_server_that_became_another_user_writes() -> None:
+    """nginx's workers open /dev/stderr again at USR1; directories have their modes."""
     needs_root()
-    code = f"import os; os.setuid({NOBODY}); print('mine', file=open('/dev/stderr', 'w'))"
+    code = (
+        f"import os; os.setuid({NOBODY}); os.mkdir('/tmp/{uuid.uuid4().hex}');"
+        "print('mine', file=open('/dev/stderr', 'w'))"
+    )
     with home_of("root") as home:
         words = guarded(
             lambda cage: (
