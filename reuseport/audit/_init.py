@@ -155,6 +155,7 @@ def _wake_at(numbers: Iterable[signal.Signals]) -> int:
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # of the auditor's end
     return read
 
 
@@ -240,9 +241,7 @@ class _Server:
                 {**os.environ, **environment},
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((null, writer, writer))],
                 setsid=True,
-                # With nohup's ignored SIGHUP nothing would restart.
-                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-                setsigmask=(),
+                setsigdef=(signal.SIGPIPE,),
             )
         except OSError:
             os.close(pipe)

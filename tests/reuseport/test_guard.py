@@ -254,18 +254,21 @@ def test_the_owner_of_a_live_pid_file_is_nobody(user: str, home: str) -> None:
 
 
 def test_signals_have_their_default_actions(home: str) -> None:
-    """Under nohup, the auditor ignores SIGHUP; CMD does not."""
+    """Under nohup, the auditor ignores SIGHUP; CMD does not. Python ignores SIGPIPE."""
 
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
-    def look(cage: guard.Guard) -> int:
-        server = cage.start(["sleep", "304"])
-        server.send_signal(signal.SIGHUP)
-        return server.wait(DEADLINE / 2)
+    def look(cage: guard.Guard) -> tuple[int, ...]:
+        codes = []
+        for number in (signal.SIGHUP, signal.SIGPIPE):
+            server = cage.start(["sleep", "304"])
+            server.send_signal(number)
+            codes.append(server.wait(DEADLINE / 2))
+        return tuple(codes)
 
-    assert guarded(look, "user", home, before=ignore) == -signal.SIGHUP
+    assert guarded(look, "user", home, before=ignore) == (-signal.SIGHUP, -signal.SIGPIPE)
 
 
 def test_a_program_that_is_not_there(user: str, home: str) -> None:
