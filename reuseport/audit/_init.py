@@ -185,6 +185,7 @@ class _Server:
             if wake in ready and set(os.read(wake, 1000)) - {signal.SIGCHLD}:
                 return
             self._reap()
+            # Before the questions: an answer that a command has ended comes after its last words.
             for pipe in self._outputs.keys() & set(ready):
                 self._keep(pipe)
             if self._control.fileno() in ready and not self._serve_one():
@@ -260,8 +261,6 @@ class _Server:
 
     def answer_status(self, pid: int) -> tuple[Any, ...]:
         self._reap()
-        for pipe in [*self._outputs]:  # its last words
-            self._keep(pipe)
         return (self._ended.get(pid, UNKNOWN),)
 
     def answer_daemons(self) -> tuple[Any, ...]:

@@ -28,7 +28,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("            os.chdir(orders.directory)", "            pass"),
         ("return (sorted(set(_children()) - self._started, key=_start_time),)",
          "return (sorted(set(_children()), key=_start_time),)"),
-        ("        for pipe in [*self._outputs]:  # its last words\n            self._keep(pipe)", "        pass"),
         ("                _shorten(output)", "                pass"),
         ("        if not orders.protected:\n            _end_children()", "        pass"),
         ("_syscalls.CLONE_NEWNS | _syscalls.CLONE_NEWPID | _syscalls.CLONE_NEWIPC",
