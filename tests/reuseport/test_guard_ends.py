@@ -145,12 +145,13 @@ def test_the_end_of_pid_1_is_told() -> None:
         guarded(look, "user", home)
 
 
-def test_close_ends_it_also_if_forked_processes_go_on() -> None:
+@pytest.mark.parametrize("unprotected", [False, True])
+def test_close_ends_it_also_if_forked_processes_go_on(unprotected: bool) -> None:
     """They have the socket to PID 1 too."""
 
     def trial() -> None:
         _net.enter_private_network()
-        with guard.Guard(directory="/", home="/") as cage:
+        with guard.Guard(directory="/", home="/", unprotected=unprotected) as cage:
             server = cage.start(["sleep", "307"])
             if os.fork() == 0:
                 signal.pause()
