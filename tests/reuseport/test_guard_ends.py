@@ -125,14 +125,16 @@ def test_nothing_is_left_after_any_end(who: str, number: int, user: str, unprote
     end(user, who, number, unprotected=unprotected)
 
 
-def test_the_end_of_pid_1_is_told() -> None:
+@pytest.mark.parametrize("unprotected", [False, True])
+def test_the_end_of_pid_1_is_told(unprotected: bool) -> None:
     """All questions fail with one sentence, and the guard can be closed."""
 
     def look(cage: guard.Guard) -> None:
         server = cage.start(["sleep", "306"])
-        [init] = Path(f"/proc/{cage.launcher}/task/{cage.launcher}/children").read_text().split()
+        launcher = cage.launcher
+        [child] = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
         assert cage.alive()
-        os.kill(int(init), signal.SIGKILL)
+        os.kill(launcher if unprotected else int(child), signal.SIGKILL)
         with pytest.raises(guard.GuardDiedError, match="PID 1 of the command's namespaces has ended"):
             server.wait(DEADLINE / 2)
         with pytest.raises(guard.GuardDiedError):
@@ -142,7 +144,7 @@ def test_the_end_of_pid_1_is_told() -> None:
         cage.close()
 
     with home_of("user") as home:
-        guarded(look, "user", home)
+        guarded(look, "user", home, unprotected=unprotected)
 
 
 @pytest.mark.parametrize("unprotected", [False, True])
