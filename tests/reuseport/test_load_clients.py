@@ -168,6 +168,18 @@ def test_an_end_that_came_while_the_client_slept() -> None:
     assert (tally.outcomes, tally.idle_ended) == ({Outcome.SERVED: 2}, 1)
 
 
+def test_a_kept_connection_that_waits_for_its_answer_is_held() -> None:
+    """It asks less often, because of the server."""
+
+    def late(sock: socket.socket) -> None:
+        hear(sock)
+        begun = time.monotonic()
+        until(lambda: time.monotonic() > begun + 0.2, "the time of the answer")
+        sock.sendall(OK)
+
+    assert kept(late).held >= 4
+
+
 def test_a_server_that_says_close() -> None:
     """The client believes it: nothing is reused, nothing ended while idle."""
     said = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
