@@ -155,6 +155,7 @@ def _wake_at(numbers: Iterable[signal.Signals]) -> int:
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # of the auditor's end
     return read
 
 
@@ -184,6 +185,7 @@ class _Server:
             if wake in ready and set(os.read(wake, 1000)) - {signal.SIGCHLD}:
                 return
             self._reap()
+            # Before the questions: an answer that a command has ended comes after its last words.
             for pipe in self._outputs.keys() & set(ready):
                 self._keep(pipe)
             if self._control.fileno() in ready and not self._serve_one():
@@ -240,9 +242,7 @@ class _Server:
                 {**os.environ, **environment},
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((null, writer, writer))],
                 setsid=True,
-                # With nohup's ignored SIGHUP nothing would restart.
-                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-                setsigmask=(),
+                setsigdef=(signal.SIGPIPE,),
             )
         except OSError:
             os.close(pipe)
@@ -261,8 +261,6 @@ class _Server:
 
     def answer_status(self, pid: int) -> tuple[Any, ...]:
         self._reap()
-        for pipe in [*self._outputs]:  # its last words
-            self._keep(pipe)
         return (self._ended.get(pid, UNKNOWN),)
 
     def answer_daemons(self) -> tuple[Any, ...]:

@@ -350,6 +350,8 @@ def _cannot(why: str) -> CannotRun:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
+        if error.errno == errno.ENOSPC:
+            return f"{error.strerror}: a limit on namespaces is reached (user.max_*_namespaces)"
         if error.strerror.startswith("mount /proc:"):
             return f"{error.strerror} (as in containers, which cover parts of /proc)"
         return error.strerror
