@@ -24,7 +24,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "reuseport/load/exchanges.py",
-        "reuseport/load reuseport/load_clients",
+        "reuseport/load reuseport/load_clients reuseport/load_streams",
         ("elif self.stream.ended:", "elif False:"),
         ("if self.answer.end() and self.run.is_like(self.answer):", "if self.answer.end():"),
         ("at = self.progress if outcome is Outcome.STALLED else now", "at = now"),
@@ -46,7 +46,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "reuseport/load/run.py",
-        "reuseport/load reuseport/load_clients",
+        "reuseport/load reuseport/load_clients reuseport/load_streams",
         ("return answer.length >= shortest", "return True"),
         ("self._like = False  # until it is counted, which is next", "pass"),
         ("self.loop.pause(due, now)", "pass"),
@@ -67,7 +67,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "reuseport/load/tls.py",
-        "reuseport/load_clients",
+        "reuseport/load_streams",
         ("if not self.ended:  # an end in the middle", "if True:  # an end in the middle"),
     ),
     *of(
