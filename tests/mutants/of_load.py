@@ -7,7 +7,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "reuseport/_statistics.py",
         "reuseport/statistics",
-        ("return 0.0, at_most(0, self.judged, self.confidence)", "return 0.0, bound_95(0, self.judged)"),
+        (
+            "return 0.0, at_most(0, self.judged, self.confidence)",
+            "return clopper_pearson(0, self.judged, self.confidence)",
+        ),
         ("side = (1 + confidence) / 2", "side = confidence"),
         ("return _tail(hits, trials, p)", "return math.fsum([_tail(hits, trials, p), 0.001])"),
         ("where = [count for count in self.losses if count]", "where = list(self.losses)"),
