@@ -84,9 +84,7 @@ SAMPLES: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = (
 
 def samples() -> list[tuple[str, str]]:
     """Each command of the page, and what it prints."""
-    return re.findall(
-        r"```console\n\$ reuseport (.*?)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
-    )
+    return re.findall(r"```sh\n\$ reuseport (.*?)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def printed(number: int, command: str) -> str:
