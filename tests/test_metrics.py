@@ -379,20 +379,6 @@ def test_only_the_ports_that_are_asked_for(mptcp: None) -> None:
     in_private_network(look)
 
 
-def test_counters_begin_at_0(mptcp: None) -> None:
-    """A rate does not count what a series has when it first appears: a storm of fallbacks would be missed."""
-
-    def look() -> None:
-        with kept() as found, mp.create_server(("127.0.0.1", 0)) as server:
-            rows = collected(found)
-            reasons = {key[0] for key in rows["mptcp_fallbacks_total"] if key[2] == "outgoing"}
-            assert reasons == {*map(str, mp.FallbackReason), "unknown"}
-            for name in ("mptcp_connections_seen_total", "mptcp_accepted_as_tcp_total"):
-                assert number(rows, name, "ipv4", str(server.getsockname()[1])) == 0
-
-    in_private_network(look)
-
-
 def test_a_port_that_there_is_not() -> None:
     for port in (0, 65536, -1):
         with pytest.raises(ValueError, match="is not a port number"):

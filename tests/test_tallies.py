@@ -10,7 +10,7 @@ import mptcp_sockopt as mp
 from mptcp_sockopt import metrics
 from mptcp_sockopt._border import layouts, sock_diag
 from mptcp_sockopt._bounded import OTHER, Labels
-from mptcp_sockopt._tallies import Tally
+from mptcp_sockopt._tallies import OUTGOING, UNKNOWN, Tally
 
 from .support import exchange, in_private_network, mptcp_pair
 
@@ -90,6 +90,19 @@ def test_what_only_waits_is_seen_to_stall(mptcp: None) -> None:
             assert states == [{"live"}, {"stalled"}, {"live"}]
 
     in_private_network(look)
+
+
+def test_counters_begin_at_0(mptcp: None) -> None:
+    """A rate does not count what a series has when it first appears: a storm of fallbacks would be missed."""
+    tally = Tally()
+    assert {reason for reason, _, port in tally.fallbacks if port == OUTGOING} == {
+        *map(str, mp.FallbackReason),
+        UNKNOWN,
+    }
+
+    tally.look(mp.mptcp_diag(subflows=True, port=1), {443})
+    assert tally.seen["ipv4", "443"] == tally.as_tcp["ipv4", "443"] == 0
+    assert ("ipv4", "443") in tally.as_tcp
 
 
 def test_labels_are_bounded() -> None:
