@@ -28,10 +28,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("(by_paths if status in _AS_TCP else by_row).items():", "by_row.items():"),
         ("if self._wanted and not self._wanted & {local[1], one.remote[1]}:", "if False:"),
         ("known.is_restless |= outstanding", "pass"),
-        (
-            "            self._leave(known)\n        self._unwanted",
-            "            pass\n        self._unwanted",
-        ),
+        ("        for known in self._gone.values():\n            self._leave(known)", "        pass"),
     ),
     *of(
         "mptcp_sockopt/metrics.py",
