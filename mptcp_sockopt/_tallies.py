@@ -7,7 +7,6 @@ not changed since the last look is compared and passed over: that is most of a m
 
 from __future__ import annotations
 
-import bisect
 import collections
 from itertools import compress
 from operator import itemgetter, ne
@@ -15,23 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import _types as t
 from ._border import layouts, sock_diag
+from ._bounded import RTT_BOUNDS, SHARE_BOUNDS, Histogram, Labels
 from ._connections import MPTCPConnections
 from ._diag_subflow import SubflowFlag
 from ._mptcp_info import MPTCPInfo
+from ._reasons import FallbackReason
 from ._sockopt import Status
 from ._tcp_info import LIVE_STATES, TCPInfo, TCPState
 from ._unpacking import in_order
 
-#: More values of a label than these become OTHER: a host may have many addresses one after another.
-MOST_LABELS = 64
-OTHER = "other"
 #: In the place of a port: no MPTCP listener has it, so that this end connected.
 OUTGOING = "outgoing"
 #: In the place of a class: the row tells none.
 UNKNOWN = "unknown"
-
-RTT_BOUNDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-SHARE_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
 
 _ROW_HEAD = layouts.in_records("state", "ends", "inode")
 _PATH_HEAD = layouts.in_records("state", "ends", "token_loc", "flags", "told")
@@ -49,34 +44,6 @@ _AS_TCP = frozenset({Status.FALLBACK.value, Status.TCP.value})
 _STALLED = "stalled"
 _MOST_KINDS = 4096  # combinations of flags and states that are remembered
 _MOST_FORMER = 16  # paths of a connection that ended, whose counters are remembered
-
-
-class Histogram:
-    """How often a value was within which bounds."""
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def add(self, value: float) -> None:
-        self.counts[bisect.bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-
-class Labels:
-    """The values of a label, of which there are at most so many."""
-
-    def __init__(self, most: int = MOST_LABELS) -> None:
-        self._known: set[str] = set()
-        self._most = most
-
-    def of(self, value: str) -> str:
-        if value not in self._known:
-            if len(self._known) >= self._most:
-                return OTHER
-            self._known.add(value)
-        return value
 
 
 class ConnectionKind(NamedTuple):
@@ -197,13 +164,25 @@ class Tally:
         self._kinds: dict[t.Any, tuple[str, str, bool]] = {}
         self._shape = _Shape(0, 0)
         self._reported = frozenset(CONNECTION_COUNTERS)
+        self._begin(OUTGOING, [*map(str, FallbackReason), UNKNOWN])
 
     def has_seen(self, token: int) -> bool:
         """Whether a connection was in one of the last two looks."""
         return token in self._known or token in self._gone
 
-    def look(self, found: MPTCPConnections, listening: t.Container[int]) -> None:
+    def _begin(self, port: str, reasons: t.Iterable[str]) -> None:
+        """Counters begin at 0: a rate does not count what a series has when it first appears."""
+        for family in ("ipv4", "ipv6"):
+            self.seen[family, port] += 0
+            for reason in reasons:
+                self.fallbacks[reason, family, port] += 0
+            if port != OUTGOING:
+                self.as_tcp[family, port] += 0
+
+    def look(self, found: MPTCPConnections, listening: set[int]) -> None:
         """Add up what happened since the last look. listening: ports of MPTCP listeners."""
+        for number in listening:
+            self._begin(self.ports.of(str(number)), [str(FallbackReason.MID_CONNECTION)])
         lengths = found._info_length, found._tcp_info_length
         if lengths != self._shape.lengths:
             self._shape = _Shape(*lengths)

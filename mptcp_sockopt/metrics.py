@@ -23,11 +23,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from . import host
+from ._bounded import OTHER, Histogram
 from ._diag import mptcp_diag
 from ._events import MPTCPEvent, MPTCPEventKind, MPTCPEvents, mptcp_events
 from ._ports import Listener, listeners
 from ._sockets import is_supported
-from ._tallies import OTHER, Histogram, Tally
+from ._tallies import Tally
 
 __all__ = ["HELP", "Distribution", "Metrics", "Row", "collect"]
 

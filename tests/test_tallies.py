@@ -9,7 +9,8 @@ import sys
 import mptcp_sockopt as mp
 from mptcp_sockopt import metrics
 from mptcp_sockopt._border import layouts, sock_diag
-from mptcp_sockopt._tallies import OTHER, Labels, Tally
+from mptcp_sockopt._bounded import OTHER, Labels
+from mptcp_sockopt._tallies import OUTGOING, UNKNOWN, Tally
 
 from .support import exchange, in_private_network, mptcp_pair
 
@@ -28,7 +29,7 @@ def test_a_connection_that_a_dump_misses_is_counted_once(mptcp: None) -> None:
                 found.time, found._info_length, found._rows[:0], found._tcp_info_length, found._paths[:0], []
             )
             for seen in (found, lacking, found, found):
-                tally.look(seen, ())
+                tally.look(seen, set())
             assert sum(tally.seen.values()) == 2
             received = sum(mp.mptcp_tcpinfo(end)[0].bytes_received or 0 for end in (client, accepted))
             counted = sum(tally.connection_bytes["bytes_received"].values())
@@ -54,7 +55,7 @@ def test_a_path_that_a_dump_misses_is_counted_once(mptcp: None) -> None:
             )
             counts = []
             for seen in (found, lacking, found):
-                tally.look(seen, ())
+                tally.look(seen, set())
                 counts.append(sum(tally.paths.values()))
             assert counts == [2, 0, 2]
             received = sum(mp.mptcp_tcpinfo(end)[0].bytes_received or 0 for end in (client, accepted))
@@ -84,11 +85,24 @@ def test_what_only_waits_is_seen_to_stall(mptcp: None) -> None:
             states = []
             for age in (10, 5000, 10):
                 ages = {"last_data_sent": age, "last_ack_recv": age}
-                tally.look(altered(found, unacked=1, retransmits=0, **ages), ())
+                tally.look(altered(found, unacked=1, retransmits=0, **ages), set())
                 states.append({kind.state for kind, number in tally.paths.items() if number})
             assert states == [{"live"}, {"stalled"}, {"live"}]
 
     in_private_network(look)
+
+
+def test_counters_begin_at_0(mptcp: None) -> None:
+    """A rate does not count what a series has when it first appears: a storm of fallbacks would be missed."""
+    tally = Tally()
+    assert {reason for reason, _, port in tally.fallbacks if port == OUTGOING} == {
+        *map(str, mp.FallbackReason),
+        UNKNOWN,
+    }
+
+    tally.look(mp.mptcp_diag(subflows=True, port=1), {443})
+    assert tally.seen["ipv4", "443"] == tally.as_tcp["ipv4", "443"] == 0
+    assert ("ipv4", "443") in tally.as_tcp
 
 
 def test_labels_are_bounded() -> None:

@@ -252,7 +252,8 @@ def measured() -> None:
         if isinstance(row.value, metrics.Distribution):
             assert_type(row.value.buckets(), list[tuple[str, int]])
         else:
-            assert_type(row.value, float)
+            value: float = row.value
+            assert value
     assert_type(metrics.HELP["mptcp_paths"], str)
 
 

@@ -5,6 +5,11 @@ from . import Mutation, of
 
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
+        "mptcp_sockopt/_bounded.py",
+        "tallies",
+        ("if len(self._known) >= self._most:", "if False:"),
+    ),
+    *of(
         "mptcp_sockopt/_tallies.py",
         "tallies metrics",
         ("known = self._known.get(key) or self._gone.get(key)", "known = self._known.get(key)"),
@@ -12,7 +17,6 @@ MUTATIONS: tuple[Mutation, ...] = (
             "return {name: max(0, number - before[name]) for name, number in counted.items()}",
             "return counted",
         ),
-        ("if len(self._known) >= self._most:", "if False:"),
         ("            elif key in self._known:\n", "            else:\n"),
         ("changed |= self._restless", "pass"),
         (
@@ -20,13 +24,11 @@ MUTATIONS: tuple[Mutation, ...] = (
             "for path in [path for _, path in paths[0]]:",
         ),
         ("if reason and not before.reason:", "if reason:"),
+        ("self._begin(OUTGOING, [*map(str, FallbackReason), UNKNOWN])", "pass"),
         ("(by_paths if status in _AS_TCP else by_row).items():", "by_row.items():"),
         ("if self._wanted and not self._wanted & {local[1], one.remote[1]}:", "if False:"),
         ("known.is_restless |= outstanding", "pass"),
-        (
-            "            self._leave(known)\n        self._unwanted",
-            "            pass\n        self._unwanted",
-        ),
+        ("        for known in self._gone.values():\n            self._leave(known)", "        pass"),
     ),
     *of(
         "mptcp_sockopt/metrics.py",
