@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""``python -m tests.servers``: audit each set-up, and print its row, or write docs/servers.json and .md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from . import page
+from .measured import COMMON, measure, surroundings
+from .setups import SETUPS
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these set-ups; --list lists them")
+    parser.add_argument("--list", action="store_true", help="list the names, and end")
+    parser.add_argument(
+        "--write", action="store_true", help="write the rows to docs/servers.json, and the page"
+    )
+    parser.add_argument(
+        "--page", action="store_true", help="write docs/servers.md from docs/servers.json, and end"
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="as root: install Debian's packages that are missing"
+    )
+    parser.add_argument(
+        "--audit", default=COMMON, metavar="OPTIONS", help=f"of each audit (default: {COMMON!r})"
+    )
+    parser.add_argument("--remark", default="", help="a sentence for the page: how busy was the machine?")
+    options = parser.parse_args()
+    known = {setup.name: setup for setup in SETUPS}
+    if unknown := set(options.names) - set(known):
+        parser.error(f"no set-up has this name: {' '.join(sorted(unknown))}")
+    if options.list:
+        print("\n".join(known))
+        return 0
+    if options.page:
+        page.PAGE.write_text(page.page(page.load()))
+        return 0
+    rows = {}
+    for name in options.names or known:
+        print(f"== {name}", file=sys.stderr, flush=True)
+        rows[name] = measure(known[name], options.audit, install=options.install)
+        print(
+            json.dumps(rows[name]) if "missing" in rows[name] else "\n".join(rows[name]["said"]), flush=True
+        )
+    if options.write:
+        found = page.load() if page.JSON.exists() else {"schema": 1, "rows": {}}
+        found["measured"] = {**surroundings(), "remark": options.remark}
+        found["rows"] |= rows
+        page.JSON.write_text(json.dumps(found, indent=1) + "\n")
+        page.PAGE.write_text(page.page(found))
+    return 0
+
+
+sys.exit(main())

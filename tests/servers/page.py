@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""docs/servers.md, made from docs/servers.json and the set-ups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from reuseport._statistics import Restarts
+
+from .setups import FILES, SETUPS, SetUp
+
+DOCS = Path(__file__).parents[2] / "docs"
+JSON, PAGE = DOCS / "servers.json", DOCS / "servers.md"
+COLUMNS = {"plain": "plain", "late": "late", "keepalive": "keep-alive", "slow": "slow"}
+VERDICTS = {0: "PASS", 1: "FAIL", 3: "cannot tell"}
+HEAD = """\
+# Real servers, restarted under load
+
+What [`reuseport audit`](audit.md) says of servers that people use, with two workers each. `python -m tests.servers
+--write` measures them, and writes this page. This one is of {date}: Linux {kernel}, Python {python}, {cpus} CPUs.
+{remark}
+
+- The columns are kinds of client. `plain` asks at once, `late` is silent for 0.3 s first, `keep-alive` makes many
+  requests on a connection, and `slow` has a request or its answer under way for half a second.
+- A cell counts the restarts at which such a client lost a request. In parentheses is what that says of all restarts
+  (95 %, exact): the largest share that may lose somebody, or, if some did, the smallest and the largest.
+- The bound is one of restarts. Nothing bounds how many requests a restart loses: each section has the counts.
+- `cannot tell` is exit status 3. The section says why.
+
+"""
+
+
+def load() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(JSON.read_text())
+    return found
+
+
+def digest(setup: SetUp) -> str:
+    """Of the files that a row was measured with."""
+    data = b"\0".join((FILES / name).read_bytes() for name in setup.files)
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def percent(share: float) -> str:
+    """With two digits, as the audit prints it."""
+    return f"{100 * share:.2g}" if share < 0.995 else "100"
+
+
+def page(found: dict[str, Any]) -> str:
+    rows = [(setup, found["rows"][setup.name]) for setup in SETUPS]
+    head = HEAD.format(**found["measured"])
+    return head + "\n".join([*_table(rows), "", *_sections(rows), *_files()])
+
+
+def _table(rows: Iterable[tuple[SetUp, dict[str, Any]]]) -> Iterable[str]:
+    yield f"| server | version | {' | '.join(COLUMNS.values())} | verdict |"
+    yield "|---" * (len(COLUMNS) + 3) + "|"
+    for setup, row in rows:
+        yield f"| {' | '.join([setup.title, row.get('version', ''), *_cells(row), verdict(row)])} |"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    clients = row.get("clients", {})
+    return [_cell(clients[client]["restarts"]) if client in clients else "" for client in COLUMNS]
+
+
+def _cell(restarts: dict[str, Any]) -> str:
+    found = Restarts(restarts["asked"], tuple(restarts["losses"]))
+    if not found.judged:
+        return "none judged"
+    if not found.losing:
+        return f"0 of {found.judged} (at most {percent(found.at_most)} %)"
+    low, high = found.interval
+    return f"**{found.losing} of {found.judged}** ({percent(low)}-{percent(high)} %)"
+
+
+def verdict(row: dict[str, Any]) -> str:
+    return "not had" if "missing" in row else VERDICTS[row["exit"]]
+
+
+def _sections(rows: Iterable[tuple[SetUp, dict[str, Any]]]) -> Iterable[str]:
+    for setup, row in rows:
+        yield from (f"## {setup.title}", "")
+        if "missing" in row:
+            yield from (f"Not measured: {row['missing']}.", "")
+            continue
+        yield from ("```sh", row["command"], "```", "", "```", *row["said"], "```", "")
+        if row["exit"] != 3:
+            yield from (_counts(row["clients"]), "")
+        yield from (f"{setup.why} ({setup.known})", "")
+
+
+def _counts(clients: dict[str, Any]) -> str:
+    parts = [
+        f"{title} {clients[client]['lost']:,} of {clients[client]['conns']:,}"
+        for client, title in COLUMNS.items()
+        if client in clients
+    ]
+    return f"Requests lost: {', '.join(parts)}."
+
+
+def _files() -> Iterable[str]:
+    yield from ("## The files", "")
+    yield "Each command runs in a folder with these, and with `index.html` (`ok`) and `slow` (64 kB)."
+    yield ""
+    for name in dict.fromkeys(name for setup in SETUPS for name in setup.files):
+        text = (FILES / name).read_text().removeprefix("# SPDX-License-Identifier: MIT\n").rstrip()
+        yield from (f"`{name}`:", "", "```", text, "```", "")

