@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 from . import page
 from .measured import COMMON, measure, surroundings
@@ -47,8 +48,8 @@ def main() -> int:
             json.dumps(rows[name]) if "missing" in rows[name] else "\n".join(rows[name]["said"]), flush=True
         )
     if options.write:
-        found = page.load() if page.JSON.exists() else {"schema": 1, "rows": {}}
-        found["measured"] = {**surroundings(), "remark": options.remark}
+        found: dict[str, Any] = page.load() if page.JSON.exists() else {"schema": 1, "rows": {}}
+        found["measured"] = {**surroundings(), "audit": options.audit, "remark": options.remark}
         found["rows"] |= rows
         page.JSON.write_text(json.dumps(found, indent=1) + "\n")
         page.PAGE.write_text(page.page(found))

@@ -22,7 +22,7 @@ from .stages import NotHereError, Stage, stage
 ROOT = Path(__file__).parents[2]
 COMMON = ""  # the audit's own defaults
 LATE = "--late 300"
-CLIENTS = {"late": LATE, "keepalive": "--keepalive", "slow": "--slow"}
+CLIENTS = {"late": LATE, "keepalive": "--keepalive", "slow": "--slow-path /slow"}
 WITHIN = 400.0  # seconds for one audit, however slow its restarts are
 # The checkout's reuseport, in a folder where only the server's files are.
 LAUNCH = (

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from reuseport._statistics import Restarts
+from reuseport._statistics import Restarts, percent
 
 from .setups import FILES, SETUPS, SetUp
 
@@ -17,21 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 JSON, PAGE = DOCS / "servers.json", DOCS / "servers.md"
 COLUMNS = {"plain": "plain", "late": "late", "keepalive": "keep-alive", "slow": "slow"}
 VERDICTS = {0: "PASS", 1: "FAIL", 3: "cannot tell"}
-HEAD = """\
-# Real servers, restarted under load
-
-What [`reuseport audit`](audit.md) says of servers that people use, with two workers each. `python -m tests.servers
---write` measures them, and writes this page. This one is of {date}: Linux {kernel}, Python {python}, {cpus} CPUs.
-{remark}
-
-- The columns are kinds of client. `plain` asks at once, `late` is silent for 0.3 s first, `keep-alive` makes many
-  requests on a connection, and `slow` has a request or its answer under way for half a second.
-- A cell counts the restarts at which such a client lost a request. In parentheses is what that says of all restarts
-  (95 %, exact): the largest share that may lose somebody, or, if some did, the smallest and the largest.
-- The bound is one of restarts. Nothing bounds how many requests a restart loses: each section has the counts.
-- `cannot tell` is exit status 3. The section says why.
-
-"""
+HEAD = Path(__file__).with_name("head.md")  # what stands before the table
 
 
 def load() -> dict[str, Any]:
@@ -45,14 +31,9 @@ def digest(setup: SetUp) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def percent(share: float) -> str:
-    """With two digits, as the audit prints it."""
-    return f"{100 * share:.2g}" if share < 0.995 else "100"
-
-
 def page(found: dict[str, Any]) -> str:
     rows = [(setup, found["rows"][setup.name]) for setup in SETUPS]
-    head = HEAD.format(**found["measured"])
+    head = HEAD.read_text().format(**found["measured"])
     return head + "\n".join([*_table(rows), "", *_sections(rows), *_files()])
 
 

