@@ -3,6 +3,7 @@
 
     listeners(port)      the TCP and MPTCP listeners on a port
     tcp_sockets(port)    every TCP socket with a local port, in any state
+    tcp_lookup(a, b)     the TCP socket with these two addresses
     owners(inodes)       the processes that hold these sockets
     iter_sockets(pid)    the sockets that a process holds
     borrow(owner)        a duplicate of one of them, inside a ``with`` block
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from . import _types as t  # noqa: F401  # the annotations of TCPSocket are resolved here
 from ._border import lingers, listens
-from ._ports import Listener, TCPSocket, listeners, tcp_sockets
+from ._ports import Listener, TCPSocket, listeners, tcp_lookup, tcp_sockets
 
 if TYPE_CHECKING:
     import ctypes
@@ -43,11 +44,12 @@ __all__ = [
     "iter_sockets",
     "listeners",
     "owners",
+    "tcp_lookup",
     "tcp_sockets",
 ]
 
 # help() and pickles show their public name.
-for _thing in (Listener, TCPSocket, listeners, tcp_sockets):
+for _thing in (Listener, TCPSocket, listeners, tcp_lookup, tcp_sockets):
     _thing.__module__ = __name__
 del _thing
 

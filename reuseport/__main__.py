@@ -23,7 +23,7 @@ COMMANDS = (
     Command("fair", "reuseport.fair", "measure how evenly listeners share connections"),
     Command("roll", "reuseport.roll", "count the connections that rolling restarts under load lose"),
     Command("who", "reuseport.inspect", "list who listens on a port, and what is wrong with it"),
-    Command("audit", "reuseport._audit", "count the connections that restarts of any server lose"),
+    Command("audit", "reuseport.audit", "count the connections that restarts of any server lose"),
 )
 
 

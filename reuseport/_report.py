@@ -28,7 +28,8 @@ def add_sockets(parser: argparse.ArgumentParser) -> None:
 
 
 def add_numbers(
-    parser: argparse.ArgumentParser, *options: tuple[str, Callable[[str], float], float, str, str]
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    *options: tuple[str, Callable[[str], float], float, str, str]
 ) -> None:
     """Options that take a number: flag, parser, default, unit or N, help."""
     for flag, kind, default, unit, words in options:
@@ -40,9 +41,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
-def verdict_line(name: str, sentence: str, code: int) -> str:
-    """``NAME: what was found: PASS``, the last line of every measuring command."""
-    return f"{name.upper()}: {sentence}: {_WORDS[code]}"
+def verdict_line(name: str, sentence: str, code: int, *, first: bool = False) -> str:
+    """``NAME: what was found: PASS``, the last line of every measuring command.
+
+    first: the word before a sentence that may be long.
+    """
+    found = f"{_WORDS[code]}: {sentence}" if first else f"{sentence}: {_WORDS[code]}"
+    return f"{name.upper()}: {found}"
 
 
 class Options(Protocol):
@@ -55,10 +60,16 @@ class Options(Protocol):
 
 
 def finish(
-    options: Options, found: Mapping[str, object], lines: Iterable[str], sentence: str, code: int
+    options: Options,
+    found: Mapping[str, object],
+    lines: Iterable[str],
+    sentence: str,
+    code: int,
+    *,
+    first: bool = False,
 ) -> int:
     """Print what was found, and return the code: with --json one object, else the lines and the verdict."""
-    verdict = verdict_line(options.command, sentence, code)
+    verdict = verdict_line(options.command, sentence, code, first=first)
     with writing():
         if options.json:
             print(json.dumps({"schema": 1, "command": options.command, "verdict": verdict, **found}))

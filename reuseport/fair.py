@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,9 +23,10 @@ from mptcp_sockopt import cli, testing
 from mptcp_sockopt.cli import FAIL, PASS, USAGE, CannotRun
 
 from . import _net
-from ._load import Tally, Target, answer_as, attempt, chi_square, open_loop
 from ._net import LOOPBACK, Reuse
 from ._report import add_json, add_numbers, add_sockets, finish
+from ._statistics import chi_square
+from .load import Client, Loader, Plan, Target, answer_as, run_here
 
 PORT = 80  # in a private namespace, below the ports of clients
 FIRST_PORT = 10_000  # of the clients; each has the next one, so that no 4-tuple comes twice
@@ -143,12 +145,11 @@ def measure(mode: str, options: Options) -> Shares:
     host = LOOPBACK[options.family]
     target = Target((host, PORT), options.family, options.mptcp)
     pids = start_workers(mode, options.workers, target)
-    tally = Tally()
-    for n in range(options.conns):
-        attempt(target, tally, (host, FIRST_PORT + n))
+    plan = Plan(Client.WHO, (target,), None, at_once=1, total=options.conns, source=(host, FIRST_PORT))
+    tally = run_here([plan]).tally
     if tally.lost:
         raise CannotRun(f"connections were lost: {tally.losses()}")
-    shares = Shares(mode, [tally.served_by[number] for number in range(options.workers)])
+    shares = Shares(mode, [tally.statuses[number] for number in range(options.workers)])
     if options.stall:
         shares.delayed = stall(target, pids[0])
     return shares
@@ -156,15 +157,13 @@ def measure(mode: str, options: Options) -> Shares:
 
 def stall(target: Target, pid: int) -> tuple[int, int]:
     """Stop one worker for a second and connect 2,000 times meanwhile: how many waited, of how many."""
-
-    def over(tally: Tally) -> bool:
-        if tally.started < 2000:
-            return False
-        os.kill(pid, signal.SIGCONT)
-        return True
-
+    plan = Plan(Client.WHO, (target,), rate=2000, total=2000)
     os.kill(pid, signal.SIGSTOP)
-    tally = open_loop(target, rate=2000, until=over, slow_after=DELAYED)
+    with Loader([plan], slow_after=DELAYED) as loader:
+        while not loader.failed and loader.live().started < 2000:
+            time.sleep(0.005)
+        os.kill(pid, signal.SIGCONT)
+        tally = loader.stop().tally
     return tally.slow, tally.total
 
 

@@ -18,10 +18,23 @@ from mptcp_sockopt import cli, testing
 from mptcp_sockopt.cli import CANNOT, FAIL, PASS, CannotRun
 
 from . import _net, handover, steer
-from ._load import PATIENCE, ClosedLoop, Tally, Target, answer_as, be_patient, bound_95, open_loop
 from ._net import ANY, LOOPBACK, Reuse
 from ._report import add_json, add_numbers, add_sockets, finish
+from ._statistics import Restarts
 from .handover import Worker
+from .load import (
+    PATIENCE,
+    Client,
+    Loader,
+    Outcome,
+    Plan,
+    Report,
+    Target,
+    Where,
+    answer_as,
+    attribute,
+    be_patient,
+)
 
 PORT = 80  # in a private namespace, below the ports of clients
 
@@ -135,7 +148,7 @@ def pass_on(target: Target, worker: Worker) -> None:
 def newest(target: Target, worker: Worker) -> None:
     """One listener per generation; classic BPF sends new connections to the newest, the old one retires."""
     first = worker.number == 0
-    with steer.newest_wins(target.address, family=target.family) if first else contextlib.nullcontext():
+    with steer.newest_wins(target.inet, family=target.family) if first else contextlib.nullcontext():
         listener = target.listen()
     serve = answer_as(worker.number)
     worker.ready()
@@ -149,7 +162,7 @@ def incpu(target: Target) -> Work:
         raise CannotRun("SO_INCOMING_CPU does not steer reuseport listeners here: it takes Linux 6.2")
 
     def work(worker: Worker) -> None:
-        listeners = steer.listen_per_cpu(target.address, family=target.family, mptcp=target.mptcp)
+        listeners = steer.listen_per_cpu(target.inet, family=target.family, mptcp=target.mptcp)
         for listener in listeners:
             be_patient(listener)
         serve = answer_as(worker.number)
@@ -189,36 +202,53 @@ class Result(NamedTuple):
     """What one strategy lost."""
 
     strategy: str
-    tally: Tally
-    restarts: int
-    seconds: float
+    report: Report
+    moments: tuple[int, ...]
+    """When each restart began (ns)."""
+    asked: int
     predicted: float | None = None
     """With a round-trip time: how many connections drain should lose."""
 
+    @property
+    def lost(self) -> int:
+        return self.report.tally.lost
+
+    @property
+    def restarts(self) -> Restarts:
+        """Each lost what was lost before the next one."""
+        losses = attribute(self.report.plans[0].losses, self.moments)
+        return Restarts(self.asked, tuple(map(len, losses[1:])))
+
     def asdict(self) -> dict[str, object]:
-        tally = self.tally
+        tally = self.report.tally
         return {
             "strategy": self.strategy,
             "connections": tally.total,
-            "restarts": self.restarts,
-            "seconds": round(self.seconds, 3),
+            "restarts": self.restarts.asdict(),
+            "seconds": round(self.report.seconds, 3),
             "lost": tally.lost,
             "losses": tally.losses(),
-            "reset_where": dict(tally.reset_where),
+            "reset_where": self._where(),
             "slow": tally.slow,
             "slowest_seconds": round(tally.slowest, 3),
-            "bound_95": bound_95(tally.lost, tally.total),
             "predicted": self.predicted,
         }
 
+    def _where(self) -> dict[str, int]:
+        """Of the resets. These servers answer at once, so what was acknowledged waited to be accepted."""
+        found = [loss.where for loss in self.report.plans[0].losses if loss.outcome is Outcome.RESET]
+        counts = {where.value: found.count(where) for where in (Where.QUEUE, Where.HANDSHAKE)}
+        return {where: count for where, count in counts.items() if count}
+
     def line(self) -> str:
-        tally = self.tally
-        text = f"{self.strategy:<8}lost {tally.lost:,} of {tally.total:,} in {self.restarts} restarts"
+        tally = self.report.tally
+        text = f"{self.strategy:<8}{self.restarts.sentence()}"
+        rate = f"{tally.total / self.report.seconds:,.0f}/s"
+        text += f"\n        {tally.lost:,} of {tally.total:,} connections, {rate}"
         if self.predicted is not None:
-            text += f", predicted {self.predicted:.1f}"
-        text += f", {tally.total / self.seconds:,.0f}/s; below {bound_95(tally.lost, tally.total):.1e} (95 %)"
+            text += f"; predicted {self.predicted:.1f}"
         kinds = [f"{kind} {count:,}" for kind, count in tally.losses().items() if count]
-        kinds += [f"{count:,} of the resets in the {where}" for where, count in tally.reset_where.items()]
+        kinds += [f"{count:,} of the resets in the {where}" for where, count in self._where().items()]
         kinds += [f"slow {tally.slow:,}"] if tally.slow else []
         return text + "".join(f"\n          {kind}" for kind in kinds)
 
@@ -250,10 +280,11 @@ def roll(strategy: str, options: Options) -> Result:
 
 def judge(results: list[Result], *, control: bool) -> tuple[int, str]:
     """0 if nothing was lost, 1 if something was, 3 if the control lost nothing: that proves nothing."""
-    lost = {result.strategy: result.tally.lost for result in results}
+    lost = {result.strategy: result.lost for result in results}
     if not control:
         total = sum(lost.values())
-        return (FAIL, f"lost {total:,}") if total else (PASS, "lost nobody")
+        sentence = results[0].restarts.sentence() if len(results) == 1 else f"lost {total or 'nobody'}"
+        return FAIL if total else PASS, sentence
     guilty = [name for name in SAFE if lost[name]]
     if guilty:
         return FAIL, f"{', '.join(guilty)} lost somebody"
@@ -278,23 +309,25 @@ def supervised(work: Work) -> Iterator[tuple[handover.Supervisor, Errors]]:
 def roll_on_loopback(strategy: str, options: Options) -> Result:
     """Restarts spread over the connections of a closed loop."""
     target = Target((LOOPBACK[options.family], PORT), options.family, options.mptcp)
-    restarts = 0
+    plan = Plan(Client.WHO, (target,), rate=None, at_once=options.in_flight)
+    moments: list[int] = []
     with (
         supervised(STRATEGIES[strategy](target)) as (supervisor, errors),
-        ClosedLoop(target, in_flight=options.in_flight) as load,
+        Loader([plan]) as load,
     ):
-        while not load.failed and (restarts < options.restarts or load.done < options.conns):
+        begun = time.monotonic()
+        while not load.failed and (len(moments) < options.restarts or load.live().ended < options.conns):
             errors.check()
-            if time.monotonic() - load.begun > options.seconds:
-                done = f"{load.done:,} connections and {restarts} restarts"
+            ended = load.live().ended
+            if time.monotonic() - begun > options.seconds:
+                done = f"{ended:,} connections and {len(moments)} restarts"
                 raise CannotRun(f"in {options.seconds:g} s it came to {done}: see --seconds")
-            if restarts < options.restarts and load.done >= restarts * options.conns / options.restarts:
-                restarts += supervisor.restart()
+            due = (len(moments) + 0.5) * options.conns / options.restarts
+            if len(moments) < options.restarts and ended >= due:
+                restart(supervisor, moments)
             else:
                 time.sleep(0.001)
-        tally = load.stop()
-        seconds = time.monotonic() - load.begun  # in which all that the tally counts was done
-    return Result(strategy, tally, restarts, seconds)
+        return Result(strategy, load.stop(), tuple(moments), options.restarts)
 
 
 def roll_over_wire(strategy: str, options: Options, rtt: float) -> Result:
@@ -305,32 +338,40 @@ def roll_over_wire(strategy: str, options: Options, rtt: float) -> Result:
             f"{options.conns} connections at {options.rate:g}/s take {duration:.0f} s: see --seconds"
         )
     at_old = 0.0
+    moments: list[int] = []
     with testing.Paths(1, delay=rtt / 2, family=options.family) as paths, paths.server:
         here = Target((ANY[options.family], PORT), options.family, options.mptcp)
         target = here._replace(address=(paths.server_addresses[0], PORT))
-
-        def load() -> Tally:
-            _net.drop_tcp_sockets()
-            _net.allow_all_ports()
-            end = time.monotonic() + duration
-            return open_loop(target, rate=options.rate, until=lambda _: time.monotonic() > end)
-
+        plan = Plan(Client.WHO, (target,), options.rate)
         with supervised(STRATEGIES[strategy](here)) as (supervisor, errors):
-            begun = time.monotonic()
             with paths.client:
-                loader = testing.Child(load)
+                _net.allow_all_ports()
+                loader = Loader([plan])
             with loader:
+                begun = time.monotonic()
                 for n in range(options.restarts):
-                    due = begun + (n + 0.7) * duration / options.restarts
-                    time.sleep(max(0.0, due - time.monotonic()))
-                    while not supervisor.restart():
+                    sleep_until(begun + (n + 0.7) * duration / options.restarts)
+                    while not restart(supervisor, moments):
                         errors.check()
                     at_old += share_of_old(supervisor.overlap, rtt)
-                tally = loader.result(duration + 4 * PATIENCE)
-            seconds = time.monotonic() - begun
+                sleep_until(begun + duration)
+                report = loader.stop()
     # At the rate that was reached: a busy machine may not reach the one that was asked for.
-    predicted = tally.total / duration * at_old if strategy == "drain" else None
-    return Result(strategy, tally, options.restarts, seconds, predicted)
+    predicted = report.plans[0].rate * at_old if strategy == "drain" else None
+    return Result(strategy, report, tuple(moments), options.restarts, predicted)
+
+
+def restart(supervisor: handover.Supervisor, moments: list[int]) -> bool:
+    """Once, and note when it began, if the successor lives."""
+    begun = time.monotonic_ns()
+    done = supervisor.restart()
+    if done:
+        moments.append(begun)
+    return done
+
+
+def sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def share_of_old(overlap: float, rtt: float) -> float:

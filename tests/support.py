@@ -291,14 +291,14 @@ def child(work: Callable[[Child], object]) -> Iterator[Child]:
 
 # A refusal: a system call, its arguments by position, and the errno that it gets from now on.
 Refusal = tuple[str, Mapping[int, int], int]
-_NAMES = ("socket", "getsockname", "getpeername", "setsockopt", "getsockopt", "ioctl", "seccomp")
-_GENERIC = (198, 204, 205, 208, 209, 29, 277)
+_NAMES = ("socket", "getsockname", "getpeername", "setsockopt", "getsockopt", "ioctl", "seccomp", "mount")
+_GENERIC = (198, 204, 205, 208, 209, 29, 277, 40)
 _CALLS = {  # by machine, and by the bits of the process
-    ("x86_64", 64): (41, 51, 52, 54, 55, 16, 317),
+    ("x86_64", 64): (41, 51, 52, 54, 55, 16, 317, 165),
     ("aarch64", 64): _GENERIC,
     ("riscv64", 64): _GENERIC,
-    ("ppc64le", 64): (326, 331, 332, 339, 340, 54, 358),
-    ("armv7l", 32): (281, 286, 287, 294, 295, 54, 383),
+    ("ppc64le", 64): (326, 331, 332, 339, 340, 54, 358, 21),
+    ("armv7l", 32): (281, 286, 287, 294, 295, 54, 383, 21),
 }
 
 
@@ -317,7 +317,7 @@ def calls() -> dict[str, int]:
     numbers = _CALLS.get((platform.machine(), 8 * struct.calcsize("P")))
     if numbers is None:
         raise Missing(f"a table of system calls for {platform.machine()}")
-    everywhere = {"pidfd_open": 434, "close_range": 436, "pidfd_getfd": 438}
+    everywhere = {"pidfd_open": 434, "close_range": 436, "pidfd_getfd": 438, "mount_setattr": 442}
     return {**dict(zip(_NAMES, numbers, strict=True)), **everywhere}
 
 

@@ -106,6 +106,39 @@ def test_sockets_of_a_port(mptcp: None, family: int, pair: Callable[[int], Any])
     in_private_network(look)
 
 
+@pytest.mark.parametrize("pair", [mptcp_pair, tcp_pair])
+def test_the_socket_of_two_addresses(mptcp: None, family: int, pair: Callable[[int], Any]) -> None:
+    """As in the table; the other end is another socket; once it has ended there is none."""
+    with pair(family) as (client, server):
+        ends = client.getsockname(), client.getpeername()
+        found = processes.tcp_lookup(*ends)
+        assert found is not None
+        assert (found.state, found.local, found.remote) == (mp.TCPState.ESTABLISHED, *ends)
+        (dumped,) = (one for one in processes.tcp_sockets(ends[0][1]) if one.remote == ends[1])
+        assert found == dumped
+        other = processes.tcp_lookup(*ends[::-1])
+        assert other is not None
+        assert (found.inode, other.inode) == (inode(client), inode(server))
+    until(lambda: processes.tcp_lookup(*ends[::-1]) is None, "the server's end to end")
+
+
+def test_a_listener_is_not_looked_up_and_accept_gives_the_inode() -> None:
+    """An IPv4 client of an IPv6 listener is found by its IPv4 addresses."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+        address = ("127.0.0.1", listener.getsockname()[1])
+        assert processes.tcp_lookup(address, ("127.0.0.1", 9)) is None
+        with socket.create_connection(address) as client:
+            found = processes.tcp_lookup(address, client.getsockname())
+            assert found is not None
+            assert found.inode == 0
+            with listener.accept()[0] as server:
+                found = processes.tcp_lookup(address, client.getsockname())
+                assert found is not None
+                assert found.inode == inode(server)
+    with pytest.raises(ValueError, match="not a pair of addresses"):
+        processes.tcp_lookup(("here", 1), ("there", 2))
+
+
 def test_the_kernel_is_asked_for_one_port(family: socket.AddressFamily) -> None:
     """It does not report the others, of which a busy machine has many: they would only be dropped later."""
 

@@ -219,6 +219,7 @@ def whose(inodes: list[int]) -> None:
     handshake = processes.tcp_sockets(80, mp.TCPState.SYN_RECV)[0]
     assert_type(handshake, processes.TCPSocket)
     assert_type(handshake.local, Address)
+    assert_type(processes.tcp_lookup(handshake.local, handshake.remote), processes.TCPSocket | None)
     assert_type(processes.in_netns("/run/netns/blue", mp.mptcp_diag), mp.MPTCPDiag)
 
 

@@ -120,6 +120,7 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     processes.iter_sockets("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     processes.listeners("80")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     processes.tcp_sockets(80, "SYN_RECV")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    processes.tcp_lookup(80, 81)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     processes.borrow(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     processes.in_netns(1.5, mp.mptcp_diag)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     processes.Owners([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -18,7 +18,7 @@ from .layouts import (
     ident_of_record,
     ident_of_token,
 )
-from .sock_diag import allocate, failure, opened
+from .sock_diag import allocate, failure, fields_of_msg, opened
 
 #: The caller, as named in errors.
 CALL = "mptcp_lookup()"
@@ -150,6 +150,15 @@ class Asker:
     def _check(self, result: int) -> None:
         if result < 0 and result != _NONE:
             raise failure(-result, CALL)
+
+
+def tcp_socket(local: t.Address, remote: t.Address) -> dict[str, t.Any] | None:
+    """The socket with these ends, as a dict of the fields of inet_diag_msg; None if there is no such one."""
+    with Asker() as asker:
+        path = asker.subflow_of_any(local, remote)
+    if path is None or path[_STATE_AT] == _LISTEN:
+        return None
+    return fields_of_msg(_from_buffer("struct inet_diag_msg[]", path[:DIAG_INFO_AT])[0])
 
 
 def _family(local: t.Address) -> int:

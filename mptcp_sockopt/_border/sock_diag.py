@@ -310,17 +310,23 @@ def tcp_sockets(states: int, port: int) -> list[dict[str, Any]]:
 
 
 def _fields(one: Any) -> dict[str, Any]:
-    msg, cookie = one.msg, one.msg.id.idiag_cookie
-    record = bytes(ffi.buffer(ffi.addressof(msg)))
+    return {
+        **fields_of_msg(one.msg),
+        "v6only": None if one.v6only == lib.V6ONLY_NOT_TOLD else bool(one.v6only),
+        "is_mptcp": bool(one.is_mptcp),
+        "privileged": bool(one.privileged),
+    }
+
+
+def fields_of_msg(msg: Any) -> dict[str, Any]:
+    """The fields of a struct inet_diag_msg."""
+    record, cookie = bytes(ffi.buffer(ffi.addressof(msg))), msg.id.idiag_cookie
     return {
         **{name: getattr(msg, f"idiag_{name}") for name in _PLAIN},
         "local": diag_end(record, remote=False),
         "remote": diag_end(record, remote=True),
         "ifindex": msg.id.idiag_if,
         "cookie": cookie[0] | cookie[1] << 32,
-        "v6only": None if one.v6only == lib.V6ONLY_NOT_TOLD else bool(one.v6only),
-        "is_mptcp": bool(one.is_mptcp),
-        "privileged": bool(one.privileged),
     }
 
 

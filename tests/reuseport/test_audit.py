@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""audit: servers that are known to lose, or not to; kinds of loss; and nothing left behind."""
+"""audit: planted servers are named rightly; real ones, in the slow tier; and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import json
 import os
 import re
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +21,31 @@ import pytest
 
 from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
-from mptcp_sockopt.processes import listeners
-from reuseport import _audit, _load
-from reuseport._load import Exchange, Tally, Target, attempt, open_loop
-from reuseport._net import LOOPBACK, Reuse, listen
+from reuseport.audit import Options, add_arguments, run
 
-from ..support import DEADLINE, Missing, at_work, in_private_network, started, until
+from ..support import DEADLINE, Missing, started, until
+from . import planted
 
 ROOT = Path(__file__).parents[2]
 SERVERS = Path(__file__).parent / "servers"
-QUICK = ("--conns", "600", "--rate", "1000", "--every", "0.12")
+QUICK = ("--restarts", "5", "--rate", "200", "--pause", "0.1", "--within", "15")
+
+
+def parsed(*arguments: str) -> Options:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, "audit")
+    return Options(command="audit", **vars(parser.parse_args(arguments)))
 
 
 def audit(*arguments: str) -> tuple[int, str]:
     """Exit status and output of the command."""
-    parser = argparse.ArgumentParser()
-    _audit.add_arguments(parser, "audit")
-    options = _audit.Options(command="audit", **vars(parser.parse_args(arguments)))
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = _audit.run(options)
+        code = run(parsed(*arguments))
     return code, out.getvalue()
 
 
-def toy(mode: str, mark: str = "") -> tuple[str, ...]:
-    return ("--", sys.executable, str(SERVERS / "toy.py"), mode, mark)
+def server(name: str, *more: str) -> tuple[str, ...]:
+    return ("--", sys.executable, str(planted.PROGRAM), name, "8000", *more)
 
 
 def processes(mark: str) -> list[str]:
@@ -59,121 +57,138 @@ def processes(mark: str) -> list[str]:
     return found
 
 
-def test_a_server_that_loses_nobody() -> None:
-    """Its workers share one listener and finish what they have: PASS, with the bound of 0 of n.
-
-    Nothing is left, though they are in sessions of their own.
-    """
+def test_a_daemon_that_loses_nobody() -> None:
+    """Its port is found, its restarts are told from its silence, and nothing of it is left."""
     mark = uuid.uuid4().hex
-    code, out = audit(*QUICK, *toy("careful", mark))
+    code, out = audit(*QUICK, *server("daemonizes", mark))
     verdict = re.fullmatch(
-        r"AUDIT: lost 0 of (\d+) in 5 restarts \(95 % bound (\S+)\): PASS", out.splitlines()[-1]
+        r"AUDIT: PASS: 0 of (\d) restarts lost anybody \(at most 4\d % do, 95 %\); 0 of (\d+) connections; "
+        r"\d+/s of 200 asked; all 200",
+        out.splitlines()[-1],
     )
-    assert verdict
-    assert int(verdict[1]) >= 600
-    assert float(verdict[2]) == pytest.approx(3 / int(verdict[1]), rel=0.05)
+    assert verdict, out
     assert code == 0
+    assert verdict[1] == "5"
+    assert int(verdict[2]) > 300
+    assert "asked: 127.0.0.1:8000\n" in out
+    assert "handshakes in flight were not tested" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
     assert processes(mark) == []
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["reuseport", "fork"])
-def test_shares_are_told_by_process(own: bool, family: int) -> None:
-    """Of processes that a server has, whichever way they share its port."""
-
-    def look() -> tuple[dict[int, int], list[int]]:
-        reuse = Reuse.PORT if own else Reuse.NONE
-        listeners = [listen((LOOPBACK[family], 5000), reuse, family=family) for _ in range(3 if own else 1)]
-        pids = []
-        for number in range(3):
-            pids.append(os.fork())
-            if pids[-1] == 0:
-                mine = listeners[number % len(listeners)]
-                while True:
-                    with mine.accept()[0] as sock:
-                        sock.recv(1)
-        for listener in listeners:
-            listener.close()
-        try:
-            shares = _audit._shares(Target((LOOPBACK[family], 5000), family, mptcp=False))
-            return {share["pid"]: share["connections"] for share in shares}, pids
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-
-    shares, pids = in_private_network(look)
-    assert set(shares) <= set(pids)
-    assert sum(shares.values()) == _audit.PROBES
-    assert len(shares) == 3
-    assert min(shares.values()) > 10
-
-
-def test_a_server_that_loses_its_queue() -> None:
-    """It closes its listener at every restart: FAIL, and the kinds add up."""
-    code, out = audit(*QUICK, "--json", *toy("careless"))
+def test_each_kind_of_client_is_judged_by_itself() -> None:
+    """It closes who has said nothing when it restarts: that is a loss of the late ones alone. The figures of
+    JSON add up."""
+    code, out = audit(*QUICK, "--late", "150", "--keepalive", "--json", *server("impatient"))
     found = json.loads(out)
-    assert code == 1
-    assert found["lost"] == sum(found["kinds"].values()) > 0
-    assert found["kinds"]["eof"] == 0
-    assert found["restarts"] == 5
-    assert 1 <= found["replaced"] <= 5  # a starved server may be told twice before it has restarted once
-    assert found["conns"] >= 600
-    assert found["verdict"] == f"AUDIT: lost {found['lost']} of {found['conns']} in 5 restarts: FAIL"
+    assert code == 1, out
+    assert set(found["clients"]) == {"plain", "late", "keepalive"}
+    assert found["clients"]["late"]["kinds"] == {"eof": found["clients"]["late"]["lost"]}
+    assert [found["clients"][client]["lost"] for client in ("plain", "keepalive")] == [0, 0]
+    assert found["clients"]["keepalive"]["idle_ended"] > 0
+    assert found["lost"] == sum(found["restarts"]["losses"]) == found["clients"]["late"]["lost"] > 0
+    assert found["restarts"]["asked"] == 5
+    assert found["lost_without_restart"] == 0
+    assert found["ports"] == [8000]
+    assert found["cmd"][-2:] == ["impatient", "8000"]
+    assert found["rate"]["asked"] == 305
+    assert found["kernel"] == os.uname().release
+    assert "somebody" in found["verdict"]
 
 
-@pytest.mark.parametrize("inherited", ["default", "ignored", "blocked"])
+@pytest.mark.parametrize("inherited", ["ignored", "blocked"])
 def test_a_server_that_dies(inherited: str) -> None:
-    """Of its first SIGHUP; that is a FAIL, whatever was lost. What the auditor's own parent made of the
-    signal, as nohup does, is no business of the server."""
+    """It takes the blame, with its last words. What the auditor's own parent made of the signal, as nohup
+    does, is no business of the server."""
 
     def look() -> tuple[int, str]:
         if inherited == "ignored":
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        elif inherited == "blocked":
+        else:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        return audit(*QUICK, *toy("mortal"))
+        return audit(*QUICK, *server("mortal"))
 
     code, out = testing.in_child(look)
     assert code == 1
-    assert out.splitlines()[-1].endswith(" in 1 restarts, then CMD ended (killed by SIGHUP): FAIL")
+    assert "CMD's end: exit status 1: configuration error: line 7" in out
+    assert "FAIL: CMD ended in restart 3 (exit status 1): " in out.splitlines()[-1]
+    assert " found nobody afterwards; " in out.splitlines()[-1]
+
+
+def test_a_server_that_is_deaf() -> None:
+    """No restart is not a restart without loss: 3. Unless the user insists."""
+    code, out = audit(*QUICK, "--within", "1", *server("deaf_idle"))
+    assert code == 3
+    reason = "only 0 of 1 restarts can be judged, and it takes 5: SIGHUP replaced nobody who accepts, 1 s after"
+    assert reason in out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (toy("deaf"), "SIGHUP restarted nothing"),
-        (toy("hasty"), r"ended \(exit status 1\) before it listened on port 8000: no configuration"),
+        (server("hasty"), r"CMD ended \(exit status 1\) before it listened on any port: no configuration"),
+        (("--port", "9", *server("careful")), "CMD does not listen on port 9 .*; it listens on port 8000"),
+        (
+            server("missing_404"),
+            r"\(status 200 to 399 is good\): [\d,]+ x status 404; see --path and --expect",
+        ),
+        (server("tls_in_clear"), "this port speaks TLS: --tls"),
         (("--", "/no/such/server"), "/no/such/server: No such file"),
     ],
-    ids=["deaf", "hasty", "missing"],
+    ids=["hasty", "elsewhere", "404", "tls", "missing"],
 )
-def test_what_cannot_be_audited(command: tuple[str, ...], reason: str) -> None:
-    """Exit status 3, and the reason: no restart is not a restart without loss."""
+def test_what_cannot_be_audited(
+    command: tuple[str, ...], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit status 3, and the reason."""
+    monkeypatch.setattr("reuseport.audit.listening.PATIENCE", 1.0)
     with pytest.raises(CannotRun, match=reason):
         audit(*QUICK, *command)
 
 
 def test_usage() -> None:
-    """No command, fewer than five restarts, unknown signal, no pause or a long one: 2."""
+    """No command, fewer than five restarts, unknown signal, what does not go together: 2."""
     with contextlib.redirect_stderr(io.StringIO()):
-        assert audit()[0] == 2
+        for arguments in ([], ["--unix", "/x", "--port", "1"], ["--raw", "--slow"]):
+            assert audit(*arguments, *(server("careful") if arguments else ()))[0] == 2
+        assert audit("--respawn", "--restart-with", "true", *server("careful"))[0] == 2
         for arguments in (
             ["--restarts", "4"],
             ["--restart", "NONE"],
             ["--port", "0"],
-            ["--every", "0"],
-            ["--every", "61"],
+            ["--pause", "0"],
+            ["--expect", "100"],
+            ["--header", "nothing"],
+            ["--path", "a b"],
         ):
             with pytest.raises(SystemExit) as ended:
-                audit(*arguments, *toy("careful"))
+                audit(*arguments, *server("careful"))
             assert ended.value.code == 2
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_what_the_options_mean() -> None:
+    """TLS costs clients a millisecond, so its rate is lower; late and slow clients are few."""
+    assert parsed("--", "x").rate == 1000
+    assert parsed("--tls", "--", "x").rate == 200
+    options = parsed(*("--late", "--keepalive", "--slow-path", "/slow", "--method", "POST"), "--", "x")
+    plans = {plan.client.value: plan for plan in options.plans(())}
+    assert {name: plan.rate for name, plan in plans.items()} == {
+        "plain": 1000,
+        "late": 5,
+        "keepalive": 500,
+        "slow": 5,
+    }
+    assert plans["slow"].request.path == "/slow"
+    assert plans["plain"].request[:2] == ("POST", "/")
+    assert str(options.way) == "SIGHUP"
+    assert str(parsed("--respawn", "--", "x").way) == "SIGTERM and a new start"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_nothing_is_left_after_a_sudden_end(end: signal.Signals) -> None:
     """Ctrl-C, or kill -9."""
     mark = uuid.uuid4().hex
-    arguments = ["--every", "10", "--rate", "10", *toy("careful", mark)]
+    arguments = ["--pause", "10", "--rate", "10", *server("careful", mark)]
     code = f"from tests.reuseport.test_audit import audit; audit(*{arguments!r})"
     with started(sys.executable, "-c", code, cwd=ROOT, stderr=subprocess.DEVNULL) as auditor:
         until(lambda: len(processes(mark)) >= 3, "the auditor, the server and its worker")
@@ -182,149 +197,48 @@ def test_nothing_is_left_after_a_sudden_end(end: signal.Signals) -> None:
     until(lambda: processes(mark) == [], "all of them to end")
 
 
-# ---------------------------------------------------------------------------------------------- loader
+# -------------------------------------------------------------------------------------------- slow ones
+
+TIMES = max(1, 10 // int(os.environ.get("MPTCP_SOCKOPT_FEWER", "1")))
 
 
-@contextlib.contextmanager
-def answering(behave: Any) -> Iterator[tuple[str, int]]:
-    """A server that does the same to every connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def work() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    behave(server.accept()[0])
-
-        with at_work(work):
-            try:
-                yield server.getsockname()
-            finally:
-                server.shutdown(socket.SHUT_RDWR)
+@pytest.mark.slow
+@pytest.mark.parametrize("one", planted.PLANTED, ids=lambda one: one.name)
+def test_planted(one: planted.Planted) -> None:
+    """Each is named rightly, 10 of 10."""
+    for _ in range(TIMES):
+        seen = planted.audit(one)
+        assert seen.right, seen.text
 
 
-def load(address: tuple[str, int], exchange: Exchange = _audit._http) -> Tally:
-    """Three connections at least, as audit makes them."""
-    target = Target(address, family=socket.AF_INET, mptcp=False)
-    return open_loop(target, rate=1000, until=lambda tally: tally.started >= 3, exchange=exchange)
-
-
-def reply(*parts: bytes) -> Any:
-    def behave(sock: socket.socket) -> None:
-        with sock:
-            sock.recv(1000)
-            for part in parts:
-                sock.sendall(part)
-
-    return behave
-
-
-def reset(sock: socket.socket) -> None:
-    with sock:
-        sock.recv(1000)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-HEAD = b"HTTP/1.1 200 OK\r\n"
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("behave", "kind"),
+    "options",
     [
-        (reply(HEAD, b"Content-Length: 2\r\n\r\nok"), "served"),
-        (reply(HEAD, b"Content-Length: 3\r\n\r\nok"), "eof"),
-        (reply(HEAD, b"\r\nok"), "served"),
-        (reply(HEAD), "eof"),
-        (reply(HEAD, b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "served"),
-        (reply(HEAD, b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"), "eof"),
-        (reply(b"nonsense"), "eof"),
-        (reply(), "eof"),
-        (reset, "reset"),
+        ("--respawn",),
+        ("--restart-with", "kill -HUP $PID"),
+        ("--unprotected",),
+        ("--slow", "--method", "POST", "--body", "x=1"),
     ],
-    ids="length short end headless chunked truncated nonsense eof reset".split(),
+    ids=lambda options: options[0],
 )
-def test_kinds(behave: Any, kind: str) -> None:
-    """An answer is served when it is complete."""
-    with answering(behave) as address:
-        done = load(address)
-    assert dict(done.kinds) == {kind: done.total}
-    assert done.lost == (0 if kind == "served" else done.total)
+def test_a_careful_server_in_other_ways(options: tuple[str, ...]) -> None:
+    """PASS."""
+    code, out = audit(*QUICK, *options, *server("careful"))
+    assert code == 0, out
 
 
-def test_refused() -> None:
-    """Nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = server.getsockname()
-    assert set(load(address).kinds) == {"refused"}
+def look_at_json(*arguments: str) -> Any:
+    return json.loads(audit("--json", *arguments)[1])
 
 
-def test_reset_in_the_queue() -> None:
-    """The listener is closed before it accepted."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        target = Target(server.getsockname(), family=socket.AF_INET, mptcp=False)
-
-        def over(tally: Tally) -> bool:
-            waiting = sum(found.queue for found in listeners(target.address[1]))
-            if waiting < max(3, tally.started):
-                return False
-            server.close()
-            return True
-
-        tally = open_loop(target, rate=100, until=over, exchange=_audit._http)
-    assert dict(tally.kinds) == {"reset": tally.total}
-
-
-def test_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody accepts, or nobody answers."""
-    monkeypatch.setattr(_load, "PATIENCE", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        assert set(load(server.getsockname()).kinds) == {"stalled"}
-
-
-def test_an_answer_that_never_ends_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though something comes all the time."""
-    monkeypatch.setattr(_audit, "PATIENCE", 0.1)
-
-    def drip(sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            while True:
-                sock.sendall(b"x")
-
-    with answering(drip) as address:
-        target = Target(address, family=socket.AF_INET, mptcp=False)
-        tally = Tally()
-        attempt(target, tally, exchange=_audit._http)
-    assert dict(tally.kinds) == {"stalled": 1}
-
-
-def test_slow_is_not_lost() -> None:
-    """It is reported besides."""
-    with answering(reply(HEAD, b"\r\n")) as address:
-        target = Target(address, family=socket.AF_INET, mptcp=False)
-        done = Tally(slow_after=0.0)
-        attempt(target, done, exchange=_audit._http)
-    assert (done.lost, done.slow) == (0, 1)
-
-
-def test_server_errors_are_not_lost() -> None:
-    """Status 5xx is an answer."""
-    with answering(reply(b"HTTP/1.1 503 Busy\r\n\r\n")) as address:
-        done = load(address)
-    assert (done.lost, dict(done.served_by)) == (0, {503: done.total})
-
-
-def test_raw() -> None:
-    """One byte is an answer; the end is none."""
-
-    def byte(sock: socket.socket) -> None:
-        with sock:
-            sock.sendall(b"x")
-
-    for behave, kind in ((byte, "served"), (socket.socket.close, "eof")):
-        with answering(behave) as address:
-            assert set(load(address, _audit._first_byte).kinds) == {kind}
-
-
-# -------------------------------------------------------------------------------------------- gunicorn
+@pytest.mark.slow
+def test_a_unix_socket(tmp_path: Path) -> None:
+    """Who answers is told by the kernel, with the answer."""
+    path = str(tmp_path / "socket")
+    found = look_at_json(*QUICK, "--unix", path, *server("unix", path))
+    assert ": PASS: " in found["verdict"]
+    assert found["restarts"]["judged"] == 5
 
 
 @pytest.mark.slow
@@ -335,7 +249,7 @@ def test_gunicorn(loses: bool, time: int) -> None:
     if importlib.util.find_spec("gunicorn") is None:
         raise Missing("gunicorn is not installed")
     code, out = audit(
-        *("--restart", "HUP", "--", sys.executable, "-m", "gunicorn", "--chdir", str(SERVERS)),
+        *("--restarts", "20", "--", sys.executable, "-m", "gunicorn", "--chdir", str(SERVERS)),
         *("--workers", "4", "--worker-class", "sync", *(["--reuse-port"] if loses else [])),
         *("--bind", "127.0.0.1:8000", "hello_wsgi:app"),
     )
