@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -38,21 +37,16 @@ def main() -> int:
         print("\n".join(known))
         return 0
     if options.page:
-        page.PAGE.write_text(page.page(page.load()))
+        page.write(page.load())
         return 0
-    rows = {}
+    found: dict[str, Any] = page.load() if page.JSON.exists() else {"schema": 1, "rows": {}}
+    found["measured"] = {**surroundings(), "audit": options.audit, "remark": options.remark}
     for name in options.names or known:
         print(f"== {name}", file=sys.stderr, flush=True)
-        rows[name] = measure(known[name], options.audit, install=options.install)
-        print(
-            json.dumps(rows[name]) if "missing" in rows[name] else "\n".join(rows[name]["said"]), flush=True
-        )
-    if options.write:
-        found: dict[str, Any] = page.load() if page.JSON.exists() else {"schema": 1, "rows": {}}
-        found["measured"] = {**surroundings(), "audit": options.audit, "remark": options.remark}
-        found["rows"] |= rows
-        page.JSON.write_text(json.dumps(found, indent=1) + "\n")
-        page.PAGE.write_text(page.page(found))
+        row = found["rows"][name] = measure(known[name], options.audit, install=options.install)
+        print("\n".join(row.get("said") or [row["missing"]]), flush=True)
+        if options.write:  # after each: it takes long, and may be stopped
+            page.write(found)
     return 0
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shlex
+import statistics
 import string
 import subprocess
 import sys
@@ -82,11 +83,21 @@ def _row(code: int, out: str, words: str) -> dict[str, Any]:
     if not out:
         return {"exit": code, "said": words.strip().splitlines()[-3:], "clients": {}}
     found = json.loads(out)
-    clients = {
-        name: {"conns": client["conns"], "lost": client["lost"], "restarts": client["restarts"]}
-        for name, client in found["clients"].items()
+    kept = ("conns", "lost", "kinds", "idle_ended", "retried", "restarts")
+    clients = {name: {key: client[key] for key in kept} for name, client in found["clients"].items()}
+    took = found["restart_seconds"]
+    said = [found["verdict"], *_last_line(found["ended"])]
+    return {
+        "exit": code,
+        "said": said,
+        "seconds": statistics.median_low(took) if took else None,
+        "clients": clients,
     }
-    return {"exit": code, "said": [found["verdict"]], "clients": clients}
+
+
+def _last_line(ended: dict[str, Any] | None) -> list[str]:
+    """Of what a server said that ended."""
+    return ended["how"].strip().splitlines()[-1:] if ended else []
 
 
 def surroundings() -> dict[str, Any]:

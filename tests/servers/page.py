@@ -16,13 +16,25 @@ from .setups import FILES, SETUPS, SetUp
 DOCS = Path(__file__).parents[2] / "docs"
 JSON, PAGE = DOCS / "servers.json", DOCS / "servers.md"
 COLUMNS = {"plain": "plain", "late": "late", "keepalive": "keep-alive", "slow": "slow"}
-VERDICTS = {0: "PASS", 1: "FAIL", 3: "cannot tell"}
+VERDICTS = {0: "PASS", 1: "FAIL", 3: "NOT PROVEN"}
 HEAD = Path(__file__).with_name("head.md")  # what stands before the table
 
 
 def load() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(JSON.read_text())
     return found
+
+
+def write(found: dict[str, Any]) -> None:
+    """Both files. A row is a line of the JSON."""
+    rows = (f"  {json.dumps(name)}: {json.dumps(found['rows'][name])}" for name in _in_order(found))
+    head = ",\n".join(f' "{key}": {json.dumps(found[key])}' for key in ("schema", "measured"))
+    JSON.write_text("{\n" + head + ',\n "rows": {\n' + ",\n".join(rows) + "\n }\n}\n")
+    PAGE.write_text(page(found))
+
+
+def _in_order(found: dict[str, Any]) -> list[str]:
+    return [setup.name for setup in SETUPS if setup.name in found["rows"]]
 
 
 def digest(setup: SetUp) -> str:
@@ -32,7 +44,7 @@ def digest(setup: SetUp) -> str:
 
 
 def page(found: dict[str, Any]) -> str:
-    rows = [(setup, found["rows"][setup.name]) for setup in SETUPS]
+    rows = [(setup, found["rows"][setup.name]) for setup in SETUPS if setup.name in found["rows"]]
     head = HEAD.read_text().format(**found["measured"])
     return head + "\n".join([*_table(rows), "", *_sections(rows), *_files()])
 
