@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mptcp_sockopt import cli
 
-from . import aio, commands, fixtures, groups, paths, servers
+from . import aio, commands, fixtures, groups, loads, paths, servers
 from .measure import TARGETS, Measured, Missing, Scale, verdict
 from .report import Document, load, machine, text, write
 
@@ -59,6 +59,7 @@ GROUPS = {
     "servers": Group(
         "a web server behind `listen`, and asking what its clients are", [servers.requests, servers.unknown]
     ),
+    "loads": Group("the load that `reuseport` puts on a server", [loads.loads]),
     "aio": Group("asyncio and uvloop over MPTCP", [aio.on_asyncio, aio.on_uvloop]),
     "import": Group("importing the package", [groups.imports], in_namespace=False),
     "pause": Group("pauses of another thread, while a busy sender is sampled", [groups.pauses]),

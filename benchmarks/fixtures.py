@@ -200,17 +200,17 @@ C_CALLS = ("null", "so_type", "info", "tcpinfo", "subflow_addrs", "full_info")
 
 
 @functools.cache
-def c_library() -> ctypes.CDLL:
+def c_library(name: str = "floors") -> ctypes.CDLL:
     """Compiled once a process tree: children inherit it."""
     if shutil.which("cc") is None:
         raise Missing("no C compiler (cc): the floors are written in C")
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "floors.so"
+        made = Path(folder) / f"{name}.so"
         flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC", f"-I{HERE.parent / 'csrc'}"]
-        command = ["cc", *flags, str(HERE / "floors.c"), "-o", str(made)]
+        command = ["cc", *flags, str(HERE / f"{name}.c"), "-o", str(made)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            raise Missing(f"cc does not compile benchmarks/floors.c: {done.stderr.strip()}")
+            raise Missing(f"cc does not compile benchmarks/{name}.c: {done.stderr.strip()}")
         return ctypes.CDLL(str(made))
 
 

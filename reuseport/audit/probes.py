@@ -135,15 +135,18 @@ class _Looker:
         inode = self._accepted(*ends)
         if not inode:
             return None, inode is None, {}
-        first = self._settled(inode)
-        sock.sendall(wire[len(wire) // 2 :])
-        sock.recv(1)  # a server that keeps it holds it until this end is closed
-        last = self._holder(inode)
-        pid = last or first
-        people = family.members(self._guard.proc, self._guard.processes())
-        if pid and pid not in people:
+        pid, people = self._settled(inode), self._people()
+        with contextlib.suppress(OSError):  # it was accepted, whether it is answered or not
+            sock.sendall(wire[len(wire) // 2 :])
+            sock.recv(1 << 16)  # a server that keeps it holds it until this end is closed
+        if last := self._holder(inode):
+            pid, people = last, {**people, **self._people()}
+        if pid not in people:  # it has ended meanwhile
             pid = None
         return pid, pid is None, people
+
+    def _people(self) -> dict[int, family.Member]:
+        return family.members(self._guard.proc, self._guard.processes())
 
     @staticmethod
     def _accepted(local: Address, remote: Address) -> int | None:
@@ -183,8 +186,8 @@ class _Looker:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         sock.connect(target.address)
         sock.sendall(wire)
-        _, messages, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
-        people = family.members(self._guard.proc, self._guard.processes())
+        _, messages, _, _ = sock.recvmsg(1 << 16, socket.CMSG_SPACE(_CREDENTIALS.size))
+        people = self._people()
         for level, kind, data in messages:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                 pid, _, _ = _CREDENTIALS.unpack(data)

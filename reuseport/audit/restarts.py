@@ -85,9 +85,10 @@ def master(guard: Guard, place: Place) -> Process:
     while pid not in listening:
         children = [child for child in family.below(people, pid) if _subtree(people, child) & listening]
         program = family.executable(guard.proc, pid)
-        if len(children) == 1 and family.executable(guard.proc, children[0]) != program:
+        is_shell = os.path.basename(program) in SHELLS
+        if len(children) == 1 and (is_shell or family.executable(guard.proc, children[0]) != program):
             pid = children[0]
-        elif len(children) > 1 and os.path.basename(program) in SHELLS:
+        elif len(children) > 1 and is_shell:
             raise CannotRun(
                 f"CMD is a shell with {len(children)} servers below it: which is to be restarted? "
                 "Audit one of them, or name it by --restart-with"

@@ -9,7 +9,6 @@ import struct
 
 import mptcp_sockopt
 
-from .clients import Target
 from .http import NotHTTPError
 from .opening import open_stream
 from .outcomes import OUTCOMES, Loss, Outcome, Where
@@ -29,23 +28,22 @@ class Exchange:
     begin() comes first. The loop calls ready() when the socket is, and wake() at the time that was asked for.
     """
 
-    __slots__ = ("alarm", "begun", "place", "progress", "run", "stream")
+    __slots__ = ("alarm", "begun", "place", "progress", "run", "stream", "target")
 
     stream: Stream
+    buffer = 0
+    """What the kernel receives for it, in bytes; 0: the usual."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         #: The target's place in the plan.
         self.place = run.next_place()
+        self.target = run.plan.targets[self.place]
         self.begun = 0
         #: When something last happened.
         self.progress = 0
         #: When the loop shall call wake().
         self.alarm = 0
-
-    @property
-    def target(self) -> Target:
-        return self.run.plan.targets[self.place]
 
     # ---- what the kinds differ in
 
@@ -73,13 +71,12 @@ class Exchange:
     def begin(self, now: int) -> None:
         self.begun = self.progress = now
         self.stream = stream = open_stream(self.target)
-        self.run.loop.open[stream.sock.fileno()] = self
-        self.prepare(stream.sock)
+        self.run.loop.open[stream.number] = self
+        if self.run.plan.source:
+            stream.sock.bind(self.run.next_source())
+        if self.buffer:
+            stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer)
         self._connect(now)
-
-    def prepare(self, sock: socket.socket) -> None:
-        if source := self.run.next_source():
-            sock.bind(source)
 
     def _connect(self, now: int) -> None:
         if self.stream.connect():
@@ -89,7 +86,7 @@ class Exchange:
             self.run.loop.wake_at(now + AGAIN, self)
 
     def watch(self) -> None:
-        self.run.loop.watch(self, IN | OUT if self.stream.waits_to_write else IN)
+        self.run.loop.watch(self, IN | OUT if self.stream.outgoing else IN)
 
     def wake(self, now: int) -> None:
         if not self.stream.connecting:
@@ -106,7 +103,7 @@ class Exchange:
             stream.flush()
         if events & ~OUT:
             self.read(now)
-        if stream is self.stream and stream.watched and stream.waits_to_write != bool(stream.watched & OUT):
+        if stream.watched and (stream.outgoing or stream.watched & OUT):
             self.watch()
 
     def read(self, now: int) -> None:
@@ -137,7 +134,7 @@ class Exchange:
 
     def asking(self) -> bool:
         """Whether the client has not said all yet."""
-        return self.stream.waits_to_write
+        return bool(self.stream.outgoing)
 
     def answering(self) -> bool:
         """Whether a part of the answer is here."""
@@ -150,7 +147,7 @@ class Exchange:
         acked = self.stream.acknowledged()
         if acked is None:
             return None if self.stream.written else Where.HANDSHAKE
-        if acked < 0 or (not acked and (self.stream.written or self.stream.waits_to_write)):
+        if acked < 0 or (not acked and (self.stream.written or self.stream.outgoing)):
             return Where.HANDSHAKE
         return Where.ASKING if self.asking() else Where.QUEUE
 
@@ -175,7 +172,7 @@ class Exchange:
             self.run.serve(self.begun, self.place, status, now)
 
     def close(self) -> None:
-        del self.run.loop.open[self.stream.sock.fileno()]
+        del self.run.loop.open[self.stream.number]
         self.stream.watched = 0
         self.stream.close()
 
@@ -282,9 +279,7 @@ class Slow(Plain):
 
     __slots__ = ("_asking", "_reading")
 
-    def prepare(self, sock: socket.socket) -> None:
-        super().prepare(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+    buffer = SMALL
 
     def speak(self, now: int) -> None:
         self._asking, self._reading = True, False

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -49,11 +50,35 @@ class NotHTTPError(Exception):
 
 
 STATUS = re.compile(rb"HTTP/(1\.\d) +(\d{3})(?:[ \t][^\r\n]*)?\r?\n")
-HEAD_END = re.compile(rb"\r?\n\r?\n")
 LENGTH = re.compile(rb"\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r?\n)")
 CODING = re.compile(rb"\ntransfer-encoding:[^\r\n]*\bchunked[ \t]*\r?\n")
 CONNECTION = re.compile(rb"\nconnection:[^\r\n]*\b(close|keep-alive)\b")
 CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n?", re.DOTALL)
+
+
+class Head(NamedTuple):
+    """What matters of the head of an answer."""
+
+    status: int
+    keep: bool
+    chunked: bool
+    length: int | None
+
+
+@functools.lru_cache(maxsize=64)  # most answers of a load begin alike
+def understood(head: bytes) -> Head:
+    """NotHTTPError if it is none."""
+    line = STATUS.match(head)
+    if not line:
+        raise NotHTTPError(tls=False)
+    fields = head.lower()
+    lengths = set(LENGTH.findall(fields))
+    if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
+        raise NotHTTPError(tls=False)
+    word = CONNECTION.search(fields)
+    keep = word[1] == b"keep-alive" if word else line[1] != b"1.0"
+    length = int(lengths.pop()) if lengths else None
+    return Head(int(line[2]), keep, bool(CODING.search(fields)), length)
 
 
 class Answer:
@@ -109,35 +134,26 @@ class Answer:
         buffer = self._buffer
         if not buffer.startswith(b"HTTP/1.") and not b"HTTP/1.".startswith(buffer):
             self._refuse()
-        end = HEAD_END.search(buffer)
-        if not end:
+        at, alone = buffer.find(b"\n\r\n"), buffer.find(b"\n\n")  # some end lines with newlines alone
+        if at < 0 and alone < 0:
             if len(buffer) > LONGEST_HEAD:
                 raise NotHTTPError(tls=False)
             return False
-        head, self._buffer = buffer[: end.end()].lower(), buffer[end.end() :]
-        line = STATUS.match(buffer)
-        if not line:
-            raise NotHTTPError(tls=False)
-        status = int(line[2])
-        if status < 200:
+        after = alone + 2 if at < 0 or 0 <= alone < at else at + 3
+        head, self._buffer = understood(buffer[:after]), buffer[after:]
+        if head.status < 200:
             return None if self._buffer else False
-        self.status = status
-        word = CONNECTION.search(head)
-        self.keep = word[1] == b"keep-alive" if word else line[1] != b"1.0"
-        if self._head or status in (204, 304):
+        self.status, self.keep = head.status, head.keep
+        if self._head or head.status in (204, 304):
             return True
-        if CODING.search(head):
+        if head.chunked:
             self._state = Answer._at_size
-            return None
-        lengths = set(LENGTH.findall(head))
-        if not lengths:
+        elif head.length is None:
             self.until_end, self.keep = True, False
             self._state = Answer._at_rest
-            return None
-        if len(lengths) > 1 or not (digits := lengths.pop()).isdigit():
-            raise NotHTTPError(tls=False)
-        self._left = int(digits)
-        self._state = Answer._at_body
+        else:
+            self._left = head.length
+            self._state = Answer._at_body
         return None
 
     def _refuse(self) -> None:

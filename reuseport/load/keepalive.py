@@ -91,7 +91,7 @@ class KeepAlive(Plain):
     def fail(self, error: Exception, now: int) -> None:
         if self._is_cut() and isinstance(error, OSError) and OUTCOMES.get(error.errno or 0) is Outcome.RESET:
             # If it could not even be sent, the reset was there before.
-            self.lose(Outcome.CROSSED if self.stream.waits_to_write else Outcome.UNREAD, now)
+            self.lose(Outcome.CROSSED if self.stream.outgoing else Outcome.UNREAD, now)
         else:
             super().fail(error, now)
 

@@ -50,13 +50,13 @@ class Loop:
     def watch(self, member: Member, events: int) -> None:
         stream = member.stream
         if not stream.watched:
-            self._poll.register(stream.sock, events)
+            self._poll.register(stream.number, events)
         elif stream.watched != events:
-            self._poll.modify(stream.sock, events)
+            self._poll.modify(stream.number, events)
         stream.watched = events
 
     def unwatch(self, member: Member) -> None:
-        self._poll.unregister(member.stream.sock)
+        self._poll.unregister(member.stream.number)
         member.stream.watched = 0
 
     def wake_at(self, when: int, member: Member) -> None:

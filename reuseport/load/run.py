@@ -59,13 +59,14 @@ class Run:
         self._shortest: dict[int | None, int] = {}
         self._like = True
         self._places = itertools.cycle(range(len(plan.targets)))
-        self._ports = itertools.count(plan.source[1] if plan.source else 0)
+        self._host, first = plan.source or ("", 0)
+        self._ports = itertools.count(first)
 
     def next_place(self) -> int:
         return next(self._places)
 
-    def next_source(self) -> tuple[str, int] | None:
-        return (self.plan.source[0], next(self._ports)) if self.plan.source else None
+    def next_source(self) -> tuple[str, int]:
+        return self._host, next(self._ports)
 
     def new_answer(self) -> Answer:
         return Answer(head=self.plan.request.method == "HEAD")

@@ -12,7 +12,7 @@ import mptcp_sockopt
 from .._net import open_socket
 from .clients import Target
 
-PORTION = 1 << 16
+PORTION = 1 << 14
 SYN = 1  # TCP counts it among the bytes that were acknowledged
 
 
@@ -23,7 +23,7 @@ class NoTLSError(Exception):
 class Stream:
     """A connection in clear."""
 
-    __slots__ = ("_outgoing", "_target", "connecting", "sock", "watched", "written")
+    __slots__ = ("_target", "connecting", "number", "outgoing", "sock", "watched", "written")
 
     #: Whether the end has come, though nothing more is readable.
     ended = False
@@ -31,7 +31,10 @@ class Stream:
     def __init__(self, target: Target) -> None:
         self._target = target
         self.sock = open_nonblocking(target)
-        self._outgoing = b""
+        #: Of its descriptor.
+        self.number = self.sock.fileno()
+        #: What the kernel has not taken yet.
+        self.outgoing = b""
         #: Whether connect(2) has still to be called.
         self.connecting = True
         #: Which events are waited for.
@@ -51,21 +54,17 @@ class Stream:
 
     def send(self, data: bytes) -> bool:
         """Send it, at the latest with flush(). Whether all has been taken."""
-        self._outgoing += data
+        self.outgoing += data
         return self.flush()
 
     def flush(self) -> bool:
         try:
-            taken = self.sock.send(self._outgoing)
+            taken = self.sock.send(self.outgoing)
         except BlockingIOError:
             return False
         self.written += taken
-        self._outgoing = self._outgoing[taken:]
-        return not self._outgoing
-
-    @property
-    def waits_to_write(self) -> bool:
-        return bool(self._outgoing)
+        self.outgoing = self.outgoing[taken:]
+        return not self.outgoing
 
     def receive(self, most: int = PORTION) -> bytes | None:
         """What has come; nothing yet is None, the end is empty."""
@@ -89,12 +88,9 @@ class Stream:
 
 def open_nonblocking(target: Target) -> socket.socket:
     """A socket that never waits."""
-    if target.mptcp or target.family == socket.AF_UNIX:
-        sock = (
-            open_socket(target.family, mptcp=True)
-            if target.mptcp
-            else socket.socket(target.family, socket.SOCK_STREAM)
-        )
+    if target.mptcp:
+        sock = open_socket(target.family, mptcp=True)
         sock.setblocking(False)
         return sock
-    return socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.IPPROTO_TCP)
+    protocol = 0 if target.family == socket.AF_UNIX else socket.IPPROTO_TCP
+    return socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)

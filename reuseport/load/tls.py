@@ -43,8 +43,8 @@ class TLSStream(Stream):
         except ssl.SSLError as error:
             if not self.ended:  # an end in the middle of a handshake is an end
                 raise NoTLSError(error.reason or str(error)) from None
-        self._outgoing += self._going.read()
-        return (not self._outgoing or super().flush()) and not self._plain
+        self.outgoing += self._going.read()
+        return (not self.outgoing or super().flush()) and not self._plain
 
     def receive(self, most: int = PORTION) -> bytes | None:
         came = super().receive()

@@ -119,7 +119,9 @@ def test_a_server_that_is_deaf() -> None:
     """No restart is not a restart without loss: 3. Unless the user insists."""
     code, out = audit(*QUICK, "--within", "1", *server("deaf_idle"))
     assert code == 3
-    reason = "only 0 of 1 restarts can be judged, and it takes 5: SIGHUP replaced nobody who accepts, 1 s after"
+    reason = (
+        "only 0 of 1 restarts can be judged, and it takes 5: SIGHUP replaced nobody who accepts, 1 s after"
+    )
     assert reason in out.splitlines()[-1]
 
 

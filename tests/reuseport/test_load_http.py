@@ -16,6 +16,7 @@ WHOLE = {
     "lengths that agree": OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nok",
     "a length in the body": OK + b"Content-Length: 22\r\n\r\n\r\nContent-Length: 99\r\n",
     "newlines alone": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+    "newlines alone, others in the body": b"HTTP/1.1 200 OK\nContent-Length: 6\n\no\r\n\r\nk",
     "no reason": b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
     "chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n10\r\n0\r\n\r\n4567890abcd\r\n0\r\n\r\n",
     "chunk extensions": OK + b"transfer-encoding: gzip, chunked\r\n\r\n5;a=b; c\r\nhello\r\n0;last\r\n\r\n",

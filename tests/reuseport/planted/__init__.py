@@ -69,8 +69,17 @@ PLANTED = (
     Planted("daemonizes", PASS, _NOBODY),
     Planted("reexecs", PASS, _NOBODY),
     Planted("wrapped", PASS, _NOBODY, prefix=("sh", "-c", "{} ; exit 3"), kind="careful"),
-    Planted("two_in_a_shell", CANNOT, "a shell with 2 servers", prefix=("sh", "-c", "{0} & {0} 8001 & wait"),
-            options=("--port", "8000"), kind="careful"),
+    Planted(
+        "two_in_a_shell", PASS, _NOBODY, ("--port", "8001"), ("sh", "-c", "{0} & {0} 8001 & wait"), "careful"
+    ),
+    Planted(
+        "shared_in_a_shell",
+        CANNOT,
+        "a shell with 2 servers",
+        (),
+        ("sh", "-c", "{0} & {0} & wait"),
+        "handshakes",
+    ),
     Planted("never", CANNOT, r"stalled"),
     Planted("missing_404", CANNOT, r"status 404"),
     Planted("missing_404_expected", PASS, r"all 404", ("--expect", "404"), kind="missing_404"),
@@ -78,11 +87,11 @@ PLANTED = (
     Planted("tls_in_clear", CANNOT, r"speaks TLS: --tls"),
     Planted("deaf_idle", CANNOT, r"replaced nobody", ("--within", "5")),
     Planted("deaf_recycling", CANNOT, r"by themselves|replaced nobody", ("--within", "5")),
-    Planted("deaf_forking", CANNOT, r"by themselves|replaced nobody", ("--within", "5", "--rate", "300")),
+    Planted("deaf_forking", CANNOT, r"by themselves|replaced nobody", ("--within", "5", "--rate", "20")),
     Planted("sick", CANNOT, r"without a restart, too|while nothing was restarted"),
     Planted("mortal", FAIL, r"CMD ended in restart 3 \(exit status 1\)"),
     Planted("hasty", CANNOT, r"no configuration"),
-)  # fmt: skip
+)
 
 
 class Seen(NamedTuple):
