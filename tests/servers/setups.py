@@ -33,11 +33,11 @@ class SetUp(NamedTuple):
 
 
 TODO = "To be measured."
-# Workers that serve one client at a time need to be many: late and slow clients hold some six of them.
-SYNC = "gunicorn --workers 16 --bind 127.0.0.1:8000"
-GTHREAD = "gunicorn --workers 8 --worker-class gthread --threads 4 --bind 127.0.0.1:8000"
+# Workers that serve one client at a time need to be many: late and slow clients hold some four of them.
+SYNC = "gunicorn --workers 8 --bind 127.0.0.1:8000"
+GTHREAD = "gunicorn --workers 2 --worker-class gthread --threads 8 --bind 127.0.0.1:8000"
 HYPERCORN = "hypercorn --workers 2 --bind 127.0.0.1:8000 aapp:app"
-UWSGI = "uwsgi --master --processes 16 --http-socket 127.0.0.1:8000 --disable-logging --wsgi-file app.py"
+UWSGI = "uwsgi --master --processes 8 --http-socket 127.0.0.1:8000 --disable-logging --wsgi-file app.py"
 PUMA = "puma --workers 2 --bind tcp://127.0.0.1:8000"
 
 SETUPS = (
