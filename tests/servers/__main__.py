@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import Any
 
-from . import page
+from . import page, samples
 from .measured import COMMON, measure, surroundings
 from .setups import SETUPS
 
@@ -38,6 +38,9 @@ def main() -> int:
         return 0
     if options.page:
         page.write(page.load())
+        return 0
+    if options.samples:
+        samples.PAGE.write_text(samples.written(samples.PAGE.read_text()))
         return 0
     found: dict[str, Any] = page.load() if page.JSON.exists() else {"schema": 1, "rows": {}}
     found["measured"] = {**surroundings(), "audit": options.audit, "remark": options.remark}

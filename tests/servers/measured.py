@@ -57,11 +57,10 @@ def measure(setup: SetUp, common: str = COMMON, install: bool = False) -> dict[s
 def _audit(line: str, found: Stage) -> tuple[int, str, str]:
     """Exit status, output and last words of the audit of a line, with --json."""
     _, _, *words = shlex.split(string.Template(line).safe_substitute(found.variables))
-    options = [sys.executable, "-P"] if sys.version_info >= (3, 11) else [sys.executable]
     done = subprocess.run(
-        [*options, "-c", LAUNCH, str(ROOT), "audit", "--json", *words],
+        [*audit_command(), "--json", *words],
         cwd=found.folder,
-        env=_clean(found.variables),
+        env=clean(found.variables),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -70,7 +69,13 @@ def _audit(line: str, found: Stage) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def _clean(variables: Mapping[str, str]) -> dict[str, str]:
+def audit_command() -> list[str]:
+    """``reuseport audit`` of this checkout, for any working directory."""
+    options = [sys.executable, "-P"] if sys.version_info >= (3, 11) else [sys.executable]
+    return [*options, "-c", LAUNCH, str(ROOT), "audit"]
+
+
+def clean(variables: Mapping[str, str]) -> dict[str, str]:
     """Without what would make a server's Python another one."""
     return {
         name: value for name, value in variables.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
