@@ -29,7 +29,7 @@ def add_sockets(parser: argparse.ArgumentParser) -> None:
 
 def add_numbers(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,
-    *options: tuple[str, Callable[[str], float], float, str, str]
+    *options: tuple[str, Callable[[str], float], float, str, str],
 ) -> None:
     """Options that take a number: flag, parser, default, unit or N, help."""
     for flag, kind, default, unit, words in options:

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from .._programs import with_default_signals
 from . import _mounts, _syscalls
+from ._ids import Ids
 
 #: How a process ended whose parent is inside, so that nobody else was told.
 UNKNOWN = -1000
@@ -36,13 +37,6 @@ KEPT = 1 << 24  # bytes of an output: beyond that, only its end
 _TAIL = 1 << 16
 _REMEMBERED = 1000  # ends of adopted processes
 _FATAL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-
-
-class Ids(NamedTuple):
-    """What a new user namespace maps: what ids are called inside, and here."""
-
-    uid: tuple[int, int]
-    gid: tuple[int, int]
 
 
 class Orders(NamedTuple):

@@ -8,8 +8,10 @@ restart if it was lost in its window, or if it began before the window's end and
 stalled has no moment of its loss, only its last progress; it counts if that lies in the window, or a little
 before the signal. (What had waited for long by then waited for a slow server, and not because of the signal.)
 
-All other losses are quiet ones: they happened while nothing was restarted. If quiet time is not clearly
-better than the time of restarts, the losses are the server's or the machine's, and not the restarts'.
+If the server had fallen behind before the signal, or if the load itself got little CPU, those who stalled are
+not held against the restart. All other losses are quiet ones: they happened while nothing was restarted. If
+quiet time is not clearly better than the time of restarts, the losses are the server's or the machine's, and
+not the restarts'.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class Restart(NamedTuple):
     signal: int
     complete: int | None = None
     """None: never."""
+    behind: bool = False
+    """Whether the server had fallen behind before the signal."""
 
     @property
     def end(self) -> float:
@@ -69,6 +73,8 @@ class Run(NamedTuple):
     """How many were begun in each BIN (its number)."""
     rate: float = 0.0
     """How many should have been, per second."""
+    pauses: tuple[tuple[int, int], ...] = ()
+    """When the load was late because its process got too little CPU."""
     respawned: bool = False
     """Whether nobody listens for a while in each restart: only what began before the signal is judged."""
 
@@ -82,6 +88,8 @@ class Evidence(NamedTuple):
     """The numbers of the restarts that can be judged: complete, seen by the load, or with losses."""
     quiet: tuple[Event, ...]
     """Lost while nothing was restarted."""
+    waited: tuple[Event, ...]
+    """Stalled in a restart, but of a server that had fallen behind before, or on a machine that was busy."""
     after_death: int
     """How many found nobody after the server had ended."""
     nobody: tuple[float, ...]
@@ -98,6 +106,8 @@ def weigh(run: Run) -> Evidence:
     """Sort the losses, and compare the time of restarts with quiet time."""
     losses: list[list[Event]] = [[] for _ in run.restarts]
     refused: list[list[Event]] = [[] for _ in run.restarts]
+    waited: list[list[Event]] = [[] for _ in run.restarts]
+    hampered = [_is_hampered(restart, run.pauses) for restart in run.restarts]
     quiet = []
     after_death = 0
     for event in run.events:
@@ -109,18 +119,21 @@ def weigh(run: Run) -> Evidence:
             quiet.append(event)
         elif run.respawned and event.begun >= run.restarts[number].signal:
             refused[number].append(event)
+        elif event.stalled and hampered[number]:
+            waited[number].append(event)
         else:
             losses[number].append(event)
     blind = {number for number, restart in enumerate(run.restarts) if _is_blind(restart, run)}
     judged = tuple(
         number
         for number, restart in enumerate(run.restarts)
-        if restart.complete is not None and (number not in blind or losses[number])
+        if restart.complete is not None and (losses[number] or (number not in blind and not waited[number]))
     )
     return Evidence(
         losses=tuple(map(tuple, losses)),
         judged=judged,
         quiet=tuple(quiet),
+        waited=tuple(event for events in waited for event in events),
         after_death=after_death,
         nobody=tuple(_spans(refused, run.restarts)) if run.respawned else (),
         unheard=sum(map(len, refused)),
@@ -142,6 +155,14 @@ def _restart_of(event: Event, restarts: Sequence[Restart]) -> int | None:
         return found
     # Without progress since long before the signal: not because of it.
     return found if event.at >= restarts[found].signal - SLACK else None
+
+
+def _is_hampered(restart: Restart, pauses: Iterable[tuple[int, int]]) -> bool:
+    """Whether who stalls may have waited for a slow server, or for a CPU."""
+    if restart.behind or restart.complete is None:
+        return restart.behind
+    spans = [min(end, restart.complete) - max(begin, restart.signal) for begin, end in pauses]
+    return 2 * sum(span for span in spans if span > 0) > restart.complete - restart.signal
 
 
 def _is_blind(restart: Restart, run: Run) -> bool:

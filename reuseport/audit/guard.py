@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from mptcp_sockopt.cli import CannotRun
 
 from . import _init, _mounts
+from ._ids import allow_low_ports, needed
 from ._written import Change as Change
 from ._written import Written as Written
 from ._written import written
@@ -32,7 +33,6 @@ UNKNOWN = _init.UNKNOWN
 UNPROTECTED_HELP = (
     "let CMD write to the live system's files, and see its processes, where they cannot be protected"
 )
-_CAP_SYS_ADMIN = 21
 # Without privilege, an overlay does not copy a file of another user or group: EOVERFLOW.
 _REFUSALS = (errno.EROFS, errno.EOVERFLOW)
 _COVERED = ("/run", "/var", "/tmp", "/dev/shm")
@@ -108,19 +108,23 @@ class Process:
 
     def poll(self) -> int | None:
         """None while it lives, then its exit status, or -N if signal N killed it, or UNKNOWN."""
-        if self._code is None and select.select([self._fd], [], [], 0)[0]:
-            self._code = self._guard.status_of(self.pid)
-        return self._code
+        return self._ended(0)
 
     def wait(self, within: float) -> int:
         """What poll() says at its end. TimeoutError if it takes more than within seconds."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        poll.poll(within * 1000)
-        code = self.poll()
+        code = self._ended(within)
         if code is None:
             raise TimeoutError(f"process {self.pid} has not ended after {within:g} s")
         return code
+
+    def _ended(self, within: float) -> int | None:
+        if self._code is None:
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            poll.register(self._guard, 0)  # the end of PID 1; unprotected, the command lives on
+            if poll.poll(within * 1000):
+                self._code = self._guard.status_of(self.pid)
+        return self._code
 
     def output(self) -> bytes:
         """What it and its descendants wrote to stdout and stderr; of more than 16 MB, only the end."""
@@ -155,9 +159,9 @@ class Guard:
         self._processes: dict[int, Process] = {}
         self._reached: dict[str, str] = {}
         self._main: Process | None = None
-        ids = _ids()
+        ids = needed()
         if ids:
-            _allow_low_ports()
+            allow_low_ports()
         directory = directory or _working_directory()
         home = os.environ.get("HOME", "") if home is None else home
         covered = (*_COVERED, os.environ.get("TMPDIR", ""), home, directory)
@@ -272,10 +276,14 @@ class Guard:
         status: int = self._ask("status", pid)[0]
         return status
 
+    def fileno(self) -> int:
+        """The descriptor that shows a hang-up (POLLHUP) when PID 1 has ended."""
+        return self._control.fileno()
+
     def alive(self) -> bool:
         """Whether PID 1 lives."""
         poll = select.poll()
-        poll.register(self._control, 0)
+        poll.register(self, 0)
         return not poll.poll(0)
 
     # ---------------------------------------------------------------------------------------------- files
@@ -320,32 +328,7 @@ class Guard:
         return answer, fds
 
 
-# ------------------------------------------------------------------------------------------------ privilege
-
-
-def _ids() -> _init.Ids | None:
-    """The ids of a new user namespace, which is needed without privilege; there they are called as outside.
-
-    enter_private_network() makes the user root, who has no other ids: programs then fail to change theirs.
-    """
-    uid, gid = _outside("uid", os.geteuid()), _outside("gid", os.getegid())
-    with open("/proc/self/status") as file:
-        capabilities = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
-    if capabilities >> _CAP_SYS_ADMIN & 1 and uid == os.geteuid():
-        return None
-    return _init.Ids((uid, os.geteuid()), (gid, os.getegid()))
-
-
-def _outside(kind: str, number: int) -> int:
-    """What an id is called outside of a user namespace that has only this one."""
-    lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
-    first, outside, count = map(int, lines[0].split()) if len(lines) == 1 else (0, 0, 0)
-    return outside if (first, count) == (number, 1) else number
-
-
-def _allow_low_ports() -> None:
-    with contextlib.suppress(OSError):  # the command says that it cannot bind, then
-        Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
+# -------------------------------------------------------------------------------------------------- looking
 
 
 def _working_directory() -> str:
@@ -383,9 +366,6 @@ def _protection(ready: _init.Ready) -> Protection:
         )
     overlays = tuple(overlay.directory for overlay in mounted.overlays)
     return Protection(True, overlays, mounted.refused, mounted.unsealed)
-
-
-# -------------------------------------------------------------------------------------------------- looking
 
 
 def _descendants(pid: int) -> Iterator[int]:

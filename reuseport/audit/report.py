@@ -47,6 +47,7 @@ def judge(options: Options, found: Found) -> Judged:
         died=found.died,
         begun_at=sum((Counter(plan.begun_at) for plan in found.load.plans), Counter[int]()),
         rate=sum(plan.plan.rate or 0.0 for plan in found.load.plans),
+        pauses=found.load.pauses,
         respawned=options.respawn,
     )
     evidence = weigh(run)
@@ -96,10 +97,11 @@ def verdict(judged: Judged) -> tuple[str, int]:
         return figures, FAIL
     if starved := _starved(judged):
         return f"{starved}; {figures}", CANNOT
-    if len(evidence.quiet) > QUIET * max(1, found.load.tally.total):
-        return f"CMD lost {len(evidence.quiet):,} while nothing was restarted; {figures}", CANNOT
+    idle = len(evidence.quiet) + len(evidence.waited)
+    if idle > QUIET * max(1, found.load.tally.total):
+        return f"CMD lost {idle:,} because it fell behind, or while nothing was restarted; {figures}", CANNOT
     if restarts.judged < LEAST:
-        why = found.stopped or "see --seconds"
+        why = found.stopped or ("CMD fell behind; see --rate" if evidence.waited else "see --seconds")
         few = f"only {restarts.judged} of {restarts.asked} restarts can be judged, and it takes {LEAST}"
         return f"{few}: {why}", CANNOT
     return figures, PASS
@@ -182,6 +184,11 @@ def _texts(judged: Judged) -> Iterator[str]:
         yield f"lost at {', '.join(sorted(targets))}"
     if evidence.quiet:
         yield f"lost while nothing was restarted: {_counted(event.kind for event in evidence.quiet)}"
+    if evidence.waited:
+        yield (
+            f"not held against restarts: {len(evidence.waited):,} stalled, while CMD had fallen behind "
+            "before the signal, or the machine was busy"
+        )
     if evidence.nobody:
         yield (
             f"nobody listened for {max(evidence.nobody):.2f} s at most in a restart; "
@@ -268,6 +275,7 @@ def for_json(judged: Judged) -> dict[str, Any]:
         "connections": found.load.tally.total,
         "lost": sum(map(len, evidence.losses)),
         "lost_without_restart": len(evidence.quiet),
+        "waited": len(evidence.waited),
         "statuses": {str(status): count for status, count in sorted(found.load.tally.statuses.items())},
         "clients": {plan.plan.client.value: _client(judged, plan) for plan in found.load.plans},
         "nobody_listened_seconds": [round(seconds, 3) for seconds in evidence.nobody],

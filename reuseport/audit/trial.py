@@ -31,6 +31,7 @@ CONTROL = 1.0  # seconds without a restart, before the first one and after the l
 LONGER = 6.0  # seconds after the last one, if somebody was lost: one that is stalled is known after 5
 TRUSTED = 1.0  # seconds that a restart takes if nothing shows when it is complete
 GONE = 0.2  # seconds without a process of CMD: it has ended
+BEHIND = 0.5  # seconds that an answer may take longer than in the baseline
 TURN = 0.005
 LOOK = 20_000_000  # ns between two looks for listeners of the old generation
 _QUICK, _STEADY, _IDLE = 4, 20, 50  # ms from one probe to the next
@@ -131,6 +132,7 @@ class _Course:
         self._alive_at = time.monotonic_ns()
         self._longest_control = 0.0
         self._look_at = 0
+        self._most_waiting = BEHIND
         self.restarts: list[Restart] = []
         self.died: int | None = None
         self.harmed = False
@@ -175,7 +177,13 @@ class _Course:
                 raise CannotRun(baseline.reason(plans, before, now, window, self._load.stop()))
             before = now
         self._load.learned()
+        self._most_waiting = 1.5 * self._waiting() + BEHIND
         self._control(time.monotonic() - begun)
+
+    def _waiting(self) -> float:
+        """For how many seconds of load there is no answer yet: how long an answer takes now."""
+        live = self._load.live(0)
+        return (live.started - live.ended) / self._options.rate
 
     def _lives(self) -> list[Live]:
         return [self._load.live(number) for number in range(len(self._load.plans))]
@@ -212,7 +220,7 @@ class _Course:
         server = master(self._guard, self._place)
         self._watch.begin(time.monotonic_ns(), self._identities())
         self._prober.set_pace(_STEADY)
-        self.restarts.append(Restart(time.monotonic_ns()))
+        self.restarts.append(Restart(time.monotonic_ns(), behind=self._waiting() > self._most_waiting))
         self._helper = Helper(self._guard, self._way, self._options.words, server)
         begun = time.monotonic()
         complete = None

@@ -49,7 +49,7 @@ class TLSStream(Stream):
     def receive(self, most: int = PORTION) -> bytes | None:
         came = super().receive()
         if came is None:
-            return None
+            return b"" if self.ended else None
         if came:
             self._coming.write(came)
         else:

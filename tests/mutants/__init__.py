@@ -15,6 +15,8 @@ of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings
 of_run        in the command run, and in its C
+of_guard      in what keeps an audited command from the live system
+of_load       in the loader of reuseport, and in what it says about restarts
 __main__      applies them one by one
 """
 

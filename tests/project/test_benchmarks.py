@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import aio, fixtures, groups, measure, report
+from benchmarks import aio, fixtures, groups, loads, measure, report
 from benchmarks.measure import Costs, Growth, Measured, Spread, exactly, spread
 
 from ..support import Missing, run
@@ -148,6 +148,13 @@ def test_asyncio(mptcp: None) -> None:
     assert found["T25"].median < 20  # without TCP_NODELAY it is 500
     if importlib.util.find_spec("uvloop"):
         assert measured(lambda: aio.on_uvloop(LITTLE)).ratios.keys() == {"T25u"}
+
+
+def test_the_load_of_reuseport(mptcp: None) -> None:
+    """Against threads and C: at least, each is measured, and the three do the same."""
+    found = measured(lambda: loads.loads(LITTLE)).ratios
+    assert found.keys() == {"T28", "T28c", "T28p"}
+    assert all(0.01 < spread.median < 100 for spread in found.values())
 
 
 def test_one_socket_every_second(mptcp: None) -> None:

@@ -107,6 +107,21 @@ def test_a_server_that_falls_behind_is_not_blamed_for_restarts() -> None:
     assert not found.blamed
 
 
+def test_who_waits_for_a_slow_server_is_not_lost_by_a_restart() -> None:
+    """It had fallen behind before the signal, or the load itself got no CPU. But who was reset was reset."""
+    stalled = [lost(4 + n / 50, 4 + n / 50, "stalled") for n in range(20)]
+    for found in (
+        weighed(*stalled, restarts=(RESTARTS[0], RESTARTS[1]._replace(behind=True), *RESTARTS[2:])),
+        weighed(*stalled, pauses=((at(4.1), at(4.4)),)),
+    ):
+        assert (len(found.waited), found.judged) == (20, (0, 2, 3, 4))
+        assert not found.blamed
+    found = weighed(*stalled, pauses=((at(4.1), at(4.3)),))
+    assert (len(found.losses[1]), found.blamed) == (20, True)
+    found = weighed(*stalled, lost(4.1, 4.2), pauses=((at(4.1), at(4.4)),))
+    assert (len(found.losses[1]), found.judged) == (1, (0, 1, 2, 3, 4))
+
+
 def test_chance_rarely_blames() -> None:
     """Losses at random moments, without regard to restarts: of 1,000 servers hardly more than 1 % are blamed,
     among those that lost somebody in quiet time."""

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import signal
 import socket
 import ssl
 import threading
@@ -144,6 +146,28 @@ def test_the_end_of_an_idle_connection_is_no_loss(reset: bool) -> None:
     assert (found.tally.outcomes, found.tally.idle_ended, found.losses) == ({Outcome.SERVED: 3}, 1, ())
 
 
+def test_an_end_that_came_while_the_client_slept() -> None:
+    """It looks once more before it asks: the end is there, though nothing has told it yet."""
+    over = threading.Event()
+
+    def close_later(sock: socket.socket) -> None:
+        answering(1)(sock)
+        assert over.wait(DEADLINE)
+
+    with listen(("127.0.0.1", 0)) as listener, served(listener, [close_later, answering(1)]):
+        plan = Plan(Client.KEEPALIVE, (Target(name(listener), V4),), 1.0, total=2, wait=0.2)
+        with Loader([plan]) as load:
+            until(lambda: load.live().served == 1, "the first answer")
+            os.kill(load.pid, signal.SIGSTOP)
+            over.set()
+            slept = time.monotonic()
+            until(lambda: time.monotonic() > slept + 0.4, "the time of the next request")
+            os.kill(load.pid, signal.SIGCONT)
+            until(lambda: load.done, "the second answer")
+            tally = load.stop().tally
+    assert (tally.outcomes, tally.idle_ended) == ({Outcome.SERVED: 2}, 1)
+
+
 def test_a_server_that_says_close() -> None:
     """The client believes it: nothing is reused, nothing ended while idle."""
     said = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -268,6 +292,21 @@ def test_over_tls(client: Client) -> None:
     long = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000
     found = over_tls(client, secure(saying(OK)), secure(saying(long)), secure(saying(OK[:-1])))
     assert found.tally.outcomes == {Outcome.SERVED: 2, Outcome.EOF: 1}
+
+
+def test_the_end_of_tls_is_an_end() -> None:
+    """Though the connection below it stays open. Here it comes together with half an answer."""
+
+    def serve(sock: socket.socket) -> None:
+        assert isinstance(sock, ssl.SSLSocket)
+        hear(sock)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        sock.sendall(OK[:-1])
+        with contextlib.suppress(OSError):
+            sock.unwrap()
+
+    (loss,) = over_tls(Client.PLAIN, secure(serve)).losses
+    assert (loss.outcome, loss.where) == (Outcome.EOF, Where.UNDER_WAY)
 
 
 def test_kept_over_tls() -> None:
