@@ -14,6 +14,7 @@ of_host       in what reads the settings of a host, and in the commands check an
 of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings
+of_servers    in what makes the table of real servers, and the samples of audit
 of_run        in the command run, and in its C
 of_guard      in what keeps an audited command from the live system
 of_load       in the loader of reuseport, and in what it says about restarts

@@ -43,7 +43,7 @@ def main() -> int:
         samples.PAGE.write_text(samples.written(samples.PAGE.read_text()))
         return 0
     found: dict[str, Any] = page.load() if page.JSON.exists() else {"schema": 1, "rows": {}}
-    found["measured"] = {**surroundings(), "audit": options.audit, "remark": options.remark}
+    found["measured"] = {**surroundings(), "remark": options.remark}
     for name in options.names or known:
         print(f"== {name}", file=sys.stderr, flush=True)
         row = found["rows"][name] = measure(known[name], options.audit, install=options.install)

@@ -46,6 +46,7 @@ def measure(setup: SetUp, common: str = COMMON, install: bool = False) -> dict[s
             code, out, words = _audit(line, found)
             return {
                 "version": found.version,
+                "audit": common,
                 "command": line,
                 "files": page.digest(setup),
                 **_row(code, out, words),
