@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument(
         "--install", action="store_true", help="as root: install Debian's packages that are missing"
     )
+    parser.add_argument("--samples", action="store_true", help="write the samples of docs/audit.md, and end")
     parser.add_argument(
         "--audit", default=COMMON, metavar="OPTIONS", help=f"of each audit (default: {COMMON!r})"
     )
