@@ -180,7 +180,8 @@ SETUPS = (
     SetUp(
         name="uvicorn",
         title="uvicorn",
-        command="uvicorn --workers 2 --port 8000 --no-access-log aapp:app",
+        # On a busy machine, the default of 5 s replaces workers that are only slow.
+        command="uvicorn --workers 2 --port 8000 --no-access-log --timeout-worker-healthcheck 30 aapp:app",
         options="--restart HUP",
         source="uvicorn",
         version="",
