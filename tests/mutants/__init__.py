@@ -16,6 +16,7 @@ of_watch      in the command watch
 of_plot       in what draws recordings
 of_servers    in what makes the table of real servers, and the samples of audit
 of_run        in the command run, and in its C
+of_audit      in what an audit takes for evidence, and what it says
 of_guard      in what keeps an audited command from the live system
 of_load       in the loader of reuseport, and in what it says about restarts
 __main__      applies them one by one

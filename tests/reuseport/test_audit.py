@@ -24,7 +24,7 @@ from mptcp_sockopt.cli import CannotRun
 from reuseport.audit import Options, add_arguments, run
 
 from ..support import DEADLINE, Missing, started, until
-from . import planted
+from .planted import table as planted
 
 ROOT = Path(__file__).parents[2]
 SERVERS = Path(__file__).parent / "servers"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 
-from . import PLANTED, WORDS, audit
+from .table import PLANTED, WORDS, audit
 
 
 def main(times: int = 1, word: str = "") -> int:
