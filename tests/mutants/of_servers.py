@@ -11,12 +11,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         ('    if not found.losing:\n        return f"0 of', '    if found.losing:\n        return f"0 of'),
         ("    low, high = found.interval\n", "    low, high = 0.0, found.at_most\n"),
         ('return "not had" if "missing" in row else', 'return "not had" if not row else'),
-        ("{clients[client]['lost']:,} of {clients[client]['conns']:,}", "{clients[client]['conns']:,}"),
+        ("return f\"{client['lost']:,} of", 'return f"{0:,} of'),
         (
             'yield from ("```sh", row["command"], "```", "", "```", *row["said"], "```", "")',
             'yield from ("```", *row["said"], "```", "")',
         ),
-        ('yield from (f"{setup.why} ({setup.known})", "")', 'yield from (setup.why, "")'),
+        ('_wrapped(f"{setup.why} ({setup.known})")', "_wrapped(setup.why)"),
         ("for name in dict.fromkeys(name for setup in SETUPS for name in setup.files):", "for name in ():"),
     ),
     *of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -83,17 +84,29 @@ def _sections(rows: Iterable[tuple[SetUp, dict[str, Any]]]) -> Iterable[str]:
             continue
         yield from ("```sh", row["command"], "```", "", "```", *row["said"], "```", "")
         if row["exit"] != 3:
-            yield from (_counts(row["clients"]), "")
-        yield from (f"{setup.why} ({setup.known})", "")
+            yield from (_wrapped(_counts(row)), "")
+        yield from (_wrapped(f"{setup.why} ({setup.known})"), "")
 
 
-def _counts(clients: dict[str, Any]) -> str:
-    parts = [
-        f"{title} {clients[client]['lost']:,} of {clients[client]['conns']:,}"
-        for client, title in COLUMNS.items()
-        if client in clients
-    ]
-    return f"Requests lost: {', '.join(parts)}."
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _counts(row: dict[str, Any]) -> str:
+    clients = {title: row["clients"].get(client) for client, title in COLUMNS.items()}
+    parts = [f"{title} {_lost(client)}" for title, client in clients.items() if client]
+    took = f" A restart took {row['seconds']:.2g} s (median)." if row["seconds"] else ""
+    return f"Requests lost: {'; '.join(parts)}.{took}"
+
+
+def _lost(client: dict[str, Any]) -> str:
+    words = [f"{count:,} {kind}" for kind, count in client["kinds"].items()]
+    if client["idle_ended"]:
+        words.append(f"{client['idle_ended']:,} connections ended in order while idle")
+    if client["retried"]:
+        words.append(f"{client['retried']:,} cut before an answer, and served when asked again")
+    beside = f" ({', '.join(words)})" if words else ""
+    return f"{client['lost']:,} of {client['conns']:,}{beside}"
 
 
 def _files() -> Iterable[str]:
