@@ -15,7 +15,7 @@ import pytest
 
 from reuseport.audit import add_arguments
 
-from ..reuseport.planted import PROGRAM
+from ..reuseport.planted.table import PROGRAM
 from ..support import Missing, needs
 from . import samples
 from .stages import NotHereError
