@@ -15,6 +15,7 @@ of_metrics    in what monitoring stores, and in the command export
 of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings
+of_servers    in what makes the table of real servers, and the samples of audit
 of_run        in the command run, and in its C
 of_handover   in what hands a port to the next generation of a server
 of_audit      in what an audit takes for evidence, and what it says
