@@ -14,7 +14,7 @@ From the ground up (imports only go down):
     table       rows for people: lines, Markdown, JSON; recordings for tests/vectors/
     __main__    the command
 
-Inside the guest: guest (PID 1); probe and outside (what the kernel answers); guest_pytest (a plugin that
-counts).
+Inside the guest: guest (PID 1); probe and outside (what the kernel answers); faults (the programs of
+docs/findings); guest_pytest (a plugin that counts).
 README.md says how to add a row.
 """

@@ -43,6 +43,7 @@ class Options(NamedTuple):
     limit: float
     record: Path | None
     write_docs: bool
+    ask: bool
     plant: str
 
 
@@ -70,6 +71,9 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--record", metavar="DIR", type=Path, help="write the bytes of each kernel to DIR")
     parser.add_argument("--write-docs", action="store_true", help="write docs/kernels.md and .json")
+    parser.add_argument(
+        "--ask", action="store_true", help="ask each kernel what it answers, and run no tests: in a minute"
+    )
     # For tests of this command: something that must not pass.
     parser.add_argument("--plant", choices=PLANTS, default="", help=argparse.SUPPRESS)
     return parser
@@ -156,14 +160,14 @@ class Matrix:
         try:
             image_of_row(common, kernel, root)
             ending = boot.boot(
-                row, kernel / "vmlinuz", root, logs, options.limit, self.running, options.plant
+                row, kernel / "vmlinuz", root, logs, options.limit, self.running, options.plant, options.ask
             )
         finally:
             root.unlink(missing_ok=True)
         expected = self.expected.get(row.name)
         if options.plant == "figure" and expected:
             expected = {**expected, "tcp_info": 1}
-        return judge(row, expected, ending, package.version)
+        return judge(row, expected, ending, package.version, options.ask)
 
     def run_all(self) -> Iterator[Outcome]:
         """Outcomes as they come."""

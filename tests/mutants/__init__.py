@@ -15,6 +15,7 @@ of_show       in the commands show and record
 of_watch      in the command watch
 of_plot       in what draws recordings
 of_run        in the command run, and in its C
+of_findings   in the programs of docs/findings, and in what counts how often they show their faults
 __main__      applies them one by one
 """
 
