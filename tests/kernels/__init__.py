@@ -11,6 +11,7 @@ From the ground up (imports only go down):
     image       the initramfs: Debian's Python, pytest, the wheel, the tests
     boot        one qemu, from start to its end
     verdict     what a guest said, against expected.json
+    options     what kernels answer to socket options: docs/options.md
     table       rows for people: lines, Markdown, JSON; recordings for tests/vectors/
     __main__    the command
 

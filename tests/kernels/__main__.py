@@ -20,10 +20,11 @@ from typing import NamedTuple, NoReturn
 from mptcp_sockopt import cli
 
 from . import boot, table
+from . import options as socket_options
 from .debian import Apt, NotServed, Package, Unobtainable, first_served, kernels, mirrors
 from .image import image, image_of_row
 from .rows import ARCHES, ROWS, SMALL, Row, expectations
-from .verdict import GONE, Outcome, broken, judge, unobtainable
+from .verdict import BROKEN, FAIL, GONE, Outcome, broken, judge, unobtainable
 from .wheels import build, wheel_in
 
 PLANTS = ("fail", "crash", "hang", "panic", "poweroff", "figure", "gone")
@@ -70,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         "--limit", metavar="SECONDS", type=float, default=1200, help="time for one guest (default 1200)"
     )
     parser.add_argument("--record", metavar="DIR", type=Path, help="write the bytes of each kernel to DIR")
-    parser.add_argument("--write-docs", action="store_true", help="write docs/kernels.md and .json")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/kernels and docs/options")
     parser.add_argument(
         "--ask", action="store_true", help="ask each kernel what it answers, and run no tests: in a minute"
     )
@@ -167,7 +168,11 @@ class Matrix:
         expected = self.expected.get(row.name)
         if options.plant == "figure" and expected:
             expected = {**expected, "tcp_info": 1}
-        return judge(row, expected, ending, package.version, options.ask)
+        outcome = judge(row, expected, ending, package.version, options.ask)
+        otherwise = socket_options.different(outcome, socket_options.load())
+        if not otherwise or outcome.bad:
+            return outcome
+        return outcome._replace(verdict=FAIL, reasons=otherwise)
 
     def run_all(self) -> Iterator[Outcome]:
         """Outcomes as they come."""
@@ -227,6 +232,8 @@ def report(outcomes: list[Outcome], options: Options, complete: bool) -> int:
     bad = [outcome.row.name for outcome in outcomes if outcome.bad]
     gone = [outcome.row.name for outcome in outcomes if outcome.verdict == GONE]
     if options.write_docs:
+        socket_options.write_docs([outcome for outcome in outcomes if outcome.verdict != BROKEN])
+    if options.write_docs and not options.ask:
         if complete and not bad:
             table.write_docs(records)
         else:
@@ -247,8 +254,8 @@ def terminated(*_: object) -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     commands = parser()
     options = Options(**vars(commands.parse_args(argv)))
-    if options.write_docs and (options.only or options.small or options.plant):
-        commands.error("--write-docs needs all rows: leave out --only and --small")
+    if options.write_docs and not options.ask and (options.only or options.small or options.plant):
+        commands.error("--write-docs needs all rows: leave out --only and --small, or add --ask")
     options = options._replace(
         cache=options.cache.resolve(),
         wheels=options.wheels and options.wheels.resolve(),

@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
     figures: dict[str, Any] = {}  # noqa: RUF012  # never changed
     seconds: float = 0.0
     vectors: dict[str, Any] | None = None
+    options: dict[str, list[Any]] | None = None  # by socket option its level, and how get and set end
 
     @property
     def bad(self) -> bool:
@@ -125,6 +126,7 @@ def judge(
     """The verdict on a boot; ask: on what the kernel answered, of one in which no tests were run."""
     figures = figures_of(ending.words)
     vectors = word(ending.words, "vectors") or None
+    options = word(ending.words, "socket options").get("found")
     reasons = why_broken(ending)
     verdict = BROKEN
     if not reasons:
@@ -133,7 +135,7 @@ def judge(
             expected = expected and {name: value for name, value in expected.items() if name not in TESTED}
         reasons = differences(row, expected, figures) + failures(ending.words, ask)
         verdict = FAIL if reasons else OK
-    return Outcome(row, verdict, reasons, version, figures, ending.seconds, vectors)
+    return Outcome(row, verdict, reasons, version, figures, ending.seconds, vectors, options)
 
 
 def differences(row: Row, expected: dict[str, Any] | None, figures: dict[str, Any]) -> list[str]:

@@ -37,6 +37,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         ('told["not shown"].get(name, SHOWN)', 'told["not shown"].get(name, NOT_SHOWN)'),
     ),
     *of(
+        "tests/kernels/options.py",
+        "project/options",
+        ("if word != last:", "if word != last or parts:"),
+        ("if word is not None}", "if word}"),
+        ('known["release"] != outcome.figures["release"]', "False"),
+    ),
+    *of(
         "tests/kernels/verdict.py",
         "project/kernels",
         ("if status != 1}", "if status == 0}"),
