@@ -78,7 +78,8 @@ def _options() -> dict[int, list[_Tried]]:
         *_named(_SOCKET, "SO", "WIFI_STATUS NOFCS SELECT_ERR_QUEUE ZEROCOPY PREFER_BUSY_POLL LOCK_FILTER", 1),
         *_named(_SOCKET, "SO", "RCVMARK RCVPRIORITY PRIORITY MARK PEEK_OFF", 1),
         *_named(_SOCKET, "SO", "RCVBUF SNDBUF RCVBUFFORCE SNDBUFFORCE", 8192),
-        *_named(_SOCKET, "SO", "BUSY_POLL INCOMING_CPU BINDTOIFINDEX TXREHASH", 0),
+        *_named(_SOCKET, "SO", "BUSY_POLL BINDTOIFINDEX TXREHASH", 0),
+        (_SOCKET, "SO_INCOMING_CPU", 1000),  # none that packets came on
         *_named(_SOCKET, "SO", "RCVLOWAT BUSY_POLL_BUDGET BUF_LOCK", 2),
         *_named(_SOCKET, "SO", "RCVTIMEO SNDTIMEO", timeout),
         (_SOCKET, "SO_TIMESTAMPING", 1 << 4),
