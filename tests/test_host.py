@@ -249,6 +249,7 @@ def test_an_option_ends_as_the_calls_do(mptcp: None) -> None:
     assert found["TCP_NODELAY"] == ("TCP_NODELAY", "IPPROTO_TCP", ("yes",) * 4, ("yes",) * 4)
     assert found["SO_REUSEADDR"].set == ("yes", "EINVAL", "EINVAL", "yes")
     assert set(found["SO_BROADCAST"].set) == {"no effect"}
+    assert set(found["SO_BUSY_POLL"].set) == {"yes"}  # to what it is: no change is to be seen on TCP either
     assert set(found["TCP_USER_TIMEOUT"].get) == {"EOPNOTSUPP"}
     assert set(found["SO_TYPE"].set) == {None}
     assert found["MPTCP_INFO"].get == ("yes",) * 4

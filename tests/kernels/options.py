@@ -88,9 +88,15 @@ def changes(series: dict[str, Answers], name: str, half: slice) -> str:
 
 
 def tables(kernels: dict[str, Any]) -> str:
-    """A table for each level, of amd64; below them, what other architectures answer otherwise."""
-    rows = sorted(kernels.items(), key=_place)
-    series = {name.split("-")[1]: row["options"] for name, row in rows if name.startswith("amd64-")}
+    """A table for each level, of amd64 and of series that only another architecture has; below them, what
+    others answer otherwise."""
+    rows = sorted(kernels.items(), key=lambda row: _place(row)[::-1])
+    ours = {name.split("-")[1]: row["options"] for name, row in rows if name.startswith("amd64-")}
+    series = {}
+    for name, row in rows:
+        arch, release = name.split("-")
+        if arch == "amd64" or release not in ours:
+            series[release if arch == "amd64" else f"{release} ({arch})"] = row["options"]
     newest = list(series.values())[-1]
     lines = [f"Of Linux {', '.join(series)}.", ""]
     for level in LEVELS:
@@ -101,9 +107,9 @@ def tables(kernels: dict[str, Any]) -> str:
         lines.append("")
     for name, row in rows:
         arch, release = name.split("-")
-        if arch != "amd64" and release in series:
+        if arch != "amd64" and release in ours:
             others = [
-                option for option, answers in row["options"].items() if series[release].get(option) != answers
+                option for option, answers in row["options"].items() if ours[release].get(option) != answers
             ]
             lines.append(f"- {arch} {release}: {', '.join(others) or 'as amd64'}")
     return "\n".join(["", *lines, ""])

@@ -40,7 +40,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/kernels/options.py",
         "project/options",
         ("if word != last:", "if word != last or parts:"),
-        ("if word is not None}", "if word}"),
         ('known["release"] != outcome.figures["release"]', "False"),
     ),
     *of(
