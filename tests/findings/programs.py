@@ -21,7 +21,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "writes_into_nothing": (),
     "dead_in_the_queue": (),
     "mptcp_turned_off": (),
-    "closing_listener": ("25",),
+    "closing_listener": ("20",),
     "reply_lost": ("200000",),
     "incoming_cpu": (),
     "listeners_untold": (),
