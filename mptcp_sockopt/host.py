@@ -7,7 +7,8 @@
     endpoints()        the addresses that the path manager uses
     route(endpoint)    whether packets from an endpoint leave by its interface
     addresses()        which interfaces have an address
-    refused_options()  socket options that MPTCP refuses here and TCP takes
+    socket_options()   how MPTCP sockets answer here to each option that TCP sockets take
+    refused_options()  those that MPTCP refuses to set, with the errno
 
 Nothing is changed, and no privilege is needed. Functions may be called from any thread, and act on its
 network namespace. ``import mptcp_sockopt`` does not import this module. The commands ``mptcp-sockopt check``
@@ -29,14 +30,17 @@ __all__ = [
     "Endpoint",
     "EndpointFlag",
     "Limits",
+    "OptionStates",
     "RefusedOption",
     "Route",
+    "SocketOption",
     "addresses",
     "counters",
     "endpoints",
     "limits",
     "refused_options",
     "route",
+    "socket_options",
     "sysctls",
 ]
 
@@ -206,6 +210,49 @@ def _reason(error: OSError) -> str:
     return error.strerror or errno.errorcode.get(error.errno or 0, str(error.errno))
 
 
+class OptionStates(NamedTuple):
+    """How one call ends on MPTCP sockets in each state: "yes", "no effect", or the name of an errno.
+
+    None if it fails on TCP sockets too. "no effect" is a setsockopt(2) that succeeds and changes nothing, and
+    on TCP sockets does.
+
+    Thread rule: immutable, use it anywhere.
+    """
+
+    fresh: str | None
+    connected: str | None
+    accepted: str | None
+    listening: str | None
+
+
+class SocketOption(NamedTuple):
+    """A socket option, and how MPTCP sockets answer to it. Thread rule: immutable, use it anywhere."""
+
+    name: str
+    level: str
+    """SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP or SOL_MPTCP, which TCP sockets do not have."""
+    get: OptionStates
+    """Of getsockopt(2)."""
+    set: OptionStates
+    """Of setsockopt(2); None in each state if the option can only be read."""
+
+
+def socket_options() -> tuple[SocketOption, ...]:
+    """Every socket option that TCP sockets take here, and how MPTCP sockets answer to it in each state.
+
+    Tries them on MPTCP and TCP sockets of its own, connected over loopback, which takes a few ms and adds to
+    the counters. Those of IPv6 are left out if it is disabled. Options that need a privilege the caller lacks
+    are refused by both: None. Options whose value is a pointer are not tried. OSError if no MPTCP socket can
+    be created or connected.
+    """
+    return tuple(
+        SocketOption(
+            name, level, *(OptionStates(*map(by_state.__getitem__, options.STATES)) for by_state in calls)
+        )
+        for name, level, *calls in options.socket_options()
+    )
+
+
 class RefusedOption(NamedTuple):
     """A socket option that an MPTCP socket refuses in a state in which a TCP socket takes it.
 
@@ -221,11 +268,10 @@ class RefusedOption(NamedTuple):
 
 
 def refused_options() -> tuple[RefusedOption, ...]:
-    """The socket options, of about fifty in common use, that MPTCP refuses here and TCP takes.
+    """The socket options that MPTCP refuses to set here and TCP takes. As socket_options(), which says more.
 
-    Tries them on MPTCP and TCP sockets of its own, connected over loopback, which takes a few ms and adds to
-    the counters. Those of IPv6 are left out if it is disabled. Options that need a privilege the caller lacks
-    are refused by both, and so are not in the result. OSError if no MPTCP socket can be created or connected.
+    Options that need a privilege the caller lacks are not in the result.
     """
+    states = RefusedOption._fields[1:]
     found = options.refused_options()
-    return tuple(RefusedOption(name, *map(by_state.get, options.STATES)) for name, by_state in found.items())
+    return tuple(RefusedOption(name, *map(by_state.get, states)) for name, by_state in found.items())

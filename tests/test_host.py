@@ -228,18 +228,44 @@ def test_options_that_only_mptcp_refuses(mptcp: None) -> None:
 
 def test_every_option_is_taken_by_tcp(mptcp: None) -> None:
     """In some state, where the caller has the privilege and this kernel the option: the values are right."""
-    refusals = {
-        family: options._refusals(family, socket.IPPROTO_TCP, tried)
-        for family, tried in options._options().items()
-    }
-    never = {
-        name: {found[state, name] for state in options.STATES}
-        for found in refusals.values()
-        for _, name in found
-        if all(found[state, name] for state in options.STATES)
-    }
-    lacking = (errno.ENOPROTOOPT, errno.EPERM)  # an older kernel, a privilege
-    assert {name: numbers for name, numbers in never.items() if numbers - {*lacking}} == {}
+    never: dict[str, set[int]] = {}
+    for family, tried in options._options().items():
+        found = options._answers(family, socket.IPPROTO_TCP, tried)
+        for level, name, value in tried:
+            answers = [found[state, name] for state in options.STATES]
+            numbers = {answer.get if value is None else answer.set for answer in answers}
+            if level != mp.SOL_MPTCP and 0 not in numbers:
+                never[name] = numbers
+    # An older kernel, a privilege; of memory control groups, of datagrams, and of newer kernels' sockets.
+    lacking = {errno.ENOPROTOOPT, errno.EPERM, errno.EOPNOTSUPP}
+    datagrams = {"IP_MULTICAST_TTL", "SO_PASSSEC"}
+    assert {name for name, numbers in never.items() if numbers - lacking} - datagrams == set()
+
+
+def test_an_option_ends_as_the_calls_do(mptcp: None) -> None:
+    """In each state: yes, the errno, or None where TCP fails too; and what has no effect is seen."""
+    found = {option.name: option for option in host.socket_options()}
+    assert [*found.values()] == [*host.socket_options()] == [*host.socket_options()]
+    assert found["TCP_NODELAY"] == ("TCP_NODELAY", "IPPROTO_TCP", ("yes",) * 4, ("yes",) * 4)
+    assert found["SO_REUSEADDR"].set == ("yes", "EINVAL", "EINVAL", "yes")
+    assert set(found["SO_BROADCAST"].set) == {"no effect"}
+    assert set(found["SO_BUSY_POLL"].set) == {"yes"}  # to what it is: no change is to be seen on TCP either
+    assert set(found["TCP_USER_TIMEOUT"].get) == {"EOPNOTSUPP"}
+    assert set(found["SO_TYPE"].set) == {None}
+    assert found["MPTCP_INFO"].get == ("yes",) * 4
+    assert found["IP_MTU"].get == (None, "EOPNOTSUPP", "EOPNOTSUPP", None)
+    with mptcp_pair(socket.AF_INET) as (_, accepted), pytest.raises(OSError) as refused:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    assert found["TCP_QUICKACK"].set.accepted == errno.errorcode[refused.value.errno or 0]
+    assert {option.level for option in found.values()} == {*options.LEVELS.values()}
+
+
+def test_refused_options_are_those_of_the_probe(mptcp: None) -> None:
+    """The errnos of what cannot be set."""
+    words = {option.name: option.set for option in host.socket_options()}
+    for option in host.refused_options():
+        number = option.connected
+        assert words[option.name].connected == (number and options._word(number))
 
 
 def test_what_tcp_refuses_too_is_left_out(mptcp: None) -> None:

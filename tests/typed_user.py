@@ -236,6 +236,10 @@ def here() -> None:
     assert_type(host.route(endpoint, "10.0.0.1").problem, str | None)
     option = host.refused_options()[0]
     assert_type(option, host.RefusedOption)
+    answer = host.socket_options()[0]
+    assert_type(answer, host.SocketOption)
+    assert_type(answer.get, host.OptionStates)
+    assert_type(answer.set.accepted, str | None)
     assert_type(option.connected, int | None)
 
 

@@ -148,6 +148,9 @@ def wrong(sock: socket.socket, info: mp.MPTCPInfo, tcp_info: mp.TCPInfo, addrs: 
     host.EndpointFlag.SIGNALS  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     host.Endpoint.addr  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     host.Route.reason  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.socket_options()[0].name.get  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.SocketOption.value  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    host.OptionStates.closed  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     host.RefusedOption.errno  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     host.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     # For tests.

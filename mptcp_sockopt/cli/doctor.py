@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
 import json
 import os
@@ -22,8 +23,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="mptcp-sockopt doctor",
         description="How MPTCP is set up in this network namespace: endpoints and whether each has a route, "
-        "limits, sysctls, the kernel's counters in words, and socket options that MPTCP refuses and TCP "
-        "takes. Problems come first.",
+        "limits, sysctls, the kernel's counters in words, and socket options that TCP takes and MPTCP "
+        "does not. Problems come first.",
         epilog="Exit status: 0 no problem, 1 a problem, 2 usage, 3 cannot tell.",
     )
     made.add_argument(
@@ -50,22 +51,30 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(parser(), argv)
     counters = host.counters()  # before our own connections
     here = here_.look()
-    refused, missing = _refused()
+    tried, missing = _tried()
     here = here._replace(missing=here.missing + missing)
     if options.json:
         found = here_.asdict(here, options.to)
-        more = {"counters": counters, "refused_options": [option._asdict() for option in refused]}
+        refused = host.refused_options() if tried else ()
+        more = {
+            "counters": counters,
+            "refused_options": [option._asdict() for option in refused],
+            "socket_options": [
+                {**option._asdict(), "get": option.get._asdict(), "set": option.set._asdict()}
+                for option in tried
+            ],
+        }
         print(json.dumps({"schema": 1, **found, **more}))
     else:
-        print(*_lines(here, counters, refused, options.to), sep="\n")
+        print(*_lines(here, counters, tried, options.to), sep="\n")
     if here.works is None:
         return CANNOT
     return PASS if here.works and not here_.problems(here, options.to) else FAIL
 
 
-def _refused() -> tuple[tuple[host.RefusedOption, ...], tuple[str, ...]]:
+def _tried() -> tuple[tuple[host.SocketOption, ...], tuple[str, ...]]:
     try:
-        return host.refused_options(), ()
+        return host.socket_options(), ()
     except OSError as error:
         return (), (f"socket options: {error.strerror or error}",)
 
@@ -74,7 +83,7 @@ def _refused() -> tuple[tuple[host.RefusedOption, ...], tuple[str, ...]]:
 
 
 def _lines(
-    here: Here, counters: Mapping[str, int], refused: Sequence[host.RefusedOption], to: Sequence[str]
+    here: Here, counters: Mapping[str, int], tried: Sequence[host.SocketOption], to: Sequence[str]
 ) -> Iterator[str]:
     verdict = here_.verdict(here)
     yield from wrapped(verdict)
@@ -88,8 +97,8 @@ def _lines(
     yield from ["", "Sysctls net.mptcp.*; a * marks those that differ from the default", *_sysctl_lines(here)]
     yield from ["", "Counters of this network namespace, since it was created and above 0"]
     yield from _counter_lines(counters)
-    if refused:
-        yield from ["", "Socket options that MPTCP refuses here, and TCP takes", *_option_lines(refused)]
+    if tried:
+        yield from ["", "Socket options that MPTCP does not take here, and TCP does", *_option_lines(tried)]
 
 
 def _sysctl_lines(here: Here) -> Iterator[str]:
@@ -118,13 +127,28 @@ def _counter_lines(counters: Mapping[str, int]) -> Iterator[str]:
             yield from wrapped(text, " " * (width + 6), f"    {counters[name]:>{width}}  ")
 
 
-def _option_lines(refused: Sequence[host.RefusedOption]) -> Iterator[str]:
-    """By the states in which they are refused and the error, the names."""
+def _option_lines(tried: Sequence[host.SocketOption]) -> Iterator[str]:
+    """The names, by the states in which they are refused and the reason."""
     kinds: dict[str, list[str]] = {}
-    for option in refused:
-        states = {state: number for state, number in option._asdict().items() if state != "name" and number}
-        when = "always" if len(states) == 3 else " and ".join(states)
-        why = ", ".join(dict.fromkeys(os.strerror(number) for number in states.values()))
-        kinds.setdefault(f"{when} ({why})", []).append(option.name)
-    for kind, names in kinds.items():
+    for option in tried:
+        told = _refusals(option.set, "") or _refusals(option.get, "read, ")
+        if told:
+            kinds.setdefault(told, []).append(option.name)
+    for kind, names in sorted(kinds.items(), key=lambda kind: not kind[0].startswith("always")):
         yield from wrapped(f"{kind}: {', '.join(names)}", "      ", "  ")
+
+
+def _refusals(call: host.OptionStates, what: str) -> str:
+    """In which states, and why; empty if in none."""
+    refused = {state: word for state, word in call._asdict().items() if word not in (None, "yes")}
+    if not refused:
+        return ""
+    applies = [state for state, word in call._asdict().items() if word is not None]
+    when = "always" if len(refused) == len(applies) else " and ".join(refused)
+    reasons = dict.fromkeys(_reason(word) for word in refused.values())
+    return f"{what}{when} ({', '.join(reasons)})"
+
+
+def _reason(word: str) -> str:
+    number = getattr(errno, word, None)
+    return word if number is None else os.strerror(number)

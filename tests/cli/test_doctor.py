@@ -165,15 +165,23 @@ def test_refused_options_by_state(mptcp: None) -> None:
     found = outcome("doctor")
     text = words_of(found)
     assert re.search(r"always \(Protocol not available\): [^:]*TCP_USER_TIMEOUT", text)
-    assert re.search(r"connected \(Invalid argument\): SO_REUSEADDR, SO_REUSEPORT", text)
+    assert re.search(r"connected and accepted \(Invalid argument\): SO_REUSEADDR, SO_REUSEPORT", text)
+    assert re.search(r"always \(no effect\): SO_DONTROUTE", text)
+    fine = host.OptionStates(*["yes"] * 4)
+    never = host.OptionStates(*[None] * 4)
     options = [
-        host.RefusedOption("A", 1, 1, 1),
-        host.RefusedOption("B", None, 1, 1),
-        host.RefusedOption("C", 1, 1, 1),
+        host.SocketOption("D", "L", fine, fine),
+        host.SocketOption("B", "L", fine, fine._replace(connected="EPERM", listening="EPERM")),
+        host.SocketOption("A", "L", fine, host.OptionStates("EPERM", "EPERM", None, None)),
+        host.SocketOption("C", "L", fine, host.OptionStates(*["EPERM"] * 4)),
+        host.SocketOption("E", "L", host.OptionStates(*["EPERM"] * 4), never),
+        host.SocketOption("F", "L", fine, fine._replace(accepted="no effect")),
     ]
     assert [*doctor._option_lines(options)] == [
         "  always (Operation not permitted): A, C",
         "  connected and listening (Operation not permitted): B",
+        "  read, always (Operation not permitted): E",
+        "  accepted (no effect): F",
     ]
 
 
@@ -184,7 +192,8 @@ def test_json_has_everything(mptcp: None) -> None:
         return outcome("doctor", "--json"), counters(), host.refused_options()
 
     found, counted, refused = in_private_network(look)
-    keys = "schema works support suspended sysctls limits endpoints problems missing counters refused_options"
+    keys = "schema works support suspended sysctls limits endpoints problems missing counters"
+    keys += " refused_options socket_options"
     assert [*found.json] == keys.split()
     assert found.json["schema"] == 1
     assert found.json["counters"].keys() == counted.keys()

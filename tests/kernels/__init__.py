@@ -11,10 +11,11 @@ From the ground up (imports only go down):
     image       the initramfs: Debian's Python, pytest, the wheel, the tests
     boot        one qemu, from start to its end
     verdict     what a guest said, against expected.json
+    options     what kernels answer to socket options: docs/options.md
     table       rows for people: lines, Markdown, JSON; recordings for tests/vectors/
     __main__    the command
 
-Inside the guest: guest (PID 1); probe and outside (what the kernel answers); guest_pytest (a plugin that
-counts).
+Inside the guest: guest (PID 1); probe and outside (what the kernel answers); faults (the programs of
+docs/findings); guest_pytest (a plugin that counts).
 README.md says how to add a row.
 """

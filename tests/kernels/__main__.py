@@ -20,10 +20,11 @@ from typing import NamedTuple, NoReturn
 from mptcp_sockopt import cli
 
 from . import boot, table
+from . import options as socket_options
 from .debian import Apt, NotServed, Package, Unobtainable, first_served, kernels, mirrors
 from .image import image, image_of_row
 from .rows import ARCHES, ROWS, SMALL, Row, expectations
-from .verdict import GONE, Outcome, broken, judge, unobtainable
+from .verdict import BROKEN, FAIL, GONE, Outcome, broken, judge, unobtainable
 from .wheels import build, wheel_in
 
 PLANTS = ("fail", "crash", "hang", "panic", "poweroff", "figure", "gone")
@@ -43,6 +44,7 @@ class Options(NamedTuple):
     limit: float
     record: Path | None
     write_docs: bool
+    ask: bool
     plant: str
 
 
@@ -69,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
         "--limit", metavar="SECONDS", type=float, default=1200, help="time for one guest (default 1200)"
     )
     parser.add_argument("--record", metavar="DIR", type=Path, help="write the bytes of each kernel to DIR")
-    parser.add_argument("--write-docs", action="store_true", help="write docs/kernels.md and .json")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/kernels and docs/options")
+    parser.add_argument(
+        "--ask", action="store_true", help="ask each kernel what it answers, and run no tests: in a minute"
+    )
     # For tests of this command: something that must not pass.
     parser.add_argument("--plant", choices=PLANTS, default="", help=argparse.SUPPRESS)
     return parser
@@ -156,14 +161,18 @@ class Matrix:
         try:
             image_of_row(common, kernel, root)
             ending = boot.boot(
-                row, kernel / "vmlinuz", root, logs, options.limit, self.running, options.plant
+                row, kernel / "vmlinuz", root, logs, options.limit, self.running, options.plant, options.ask
             )
         finally:
             root.unlink(missing_ok=True)
         expected = self.expected.get(row.name)
         if options.plant == "figure" and expected:
             expected = {**expected, "tcp_info": 1}
-        return judge(row, expected, ending, package.version)
+        outcome = judge(row, expected, ending, package.version, options.ask)
+        otherwise = socket_options.different(outcome, socket_options.load())
+        if not otherwise or outcome.bad:
+            return outcome
+        return outcome._replace(verdict=FAIL, reasons=otherwise)
 
     def run_all(self) -> Iterator[Outcome]:
         """Outcomes as they come."""
@@ -223,6 +232,8 @@ def report(outcomes: list[Outcome], options: Options, complete: bool) -> int:
     bad = [outcome.row.name for outcome in outcomes if outcome.bad]
     gone = [outcome.row.name for outcome in outcomes if outcome.verdict == GONE]
     if options.write_docs:
+        socket_options.write_docs([outcome for outcome in outcomes if outcome.verdict != BROKEN])
+    if options.write_docs and not options.ask:
         if complete and not bad:
             table.write_docs(records)
         else:
@@ -243,8 +254,8 @@ def terminated(*_: object) -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     commands = parser()
     options = Options(**vars(commands.parse_args(argv)))
-    if options.write_docs and (options.only or options.small or options.plant):
-        commands.error("--write-docs needs all rows: leave out --only and --small")
+    if options.write_docs and not options.ask and (options.only or options.small or options.plant):
+        commands.error("--write-docs needs all rows: leave out --only and --small, or add --ask")
     options = options._replace(
         cache=options.cache.resolve(),
         wheels=options.wheels and options.wheels.resolve(),

@@ -79,7 +79,9 @@ class Running:
             self.end(process)
 
 
-def command_of(row: Row, kernel: Path, image: Path, logs: Path, limit: float, plant: str) -> list[str]:
+def command_of(
+    row: Row, kernel: Path, image: Path, logs: Path, limit: float, plant: str, ask: bool
+) -> list[str]:
     arch = ARCHES[row.arch]
     command = [
         *arch.qemu.split(),
@@ -93,6 +95,8 @@ def command_of(row: Row, kernel: Path, image: Path, logs: Path, limit: float, pl
     words = f"console={arch.console} REPORT={arch.report} LIMIT={limit:g} quiet panic=-1 mitigations=off"
     if plant:
         words += f" PLANT={plant}"
+    if ask:
+        words += " ASK=1"
     return [*command, "-kernel", str(kernel), "-initrd", str(image), "-append", words]
 
 
@@ -111,15 +115,23 @@ def listen(text: str) -> tuple[Words, int]:
 
 
 def boot(
-    row: Row, kernel: Path, image: Path, logs: Path, limit: float, running: Running, plant: str = ""
+    row: Row,
+    kernel: Path,
+    image: Path,
+    logs: Path,
+    limit: float,
+    running: Running,
+    plant: str = "",
+    ask: bool = False,
 ) -> Ending:
-    """Boot until the guest powers itself off, or limit seconds have gone."""
+    """Boot until the guest powers itself off, or limit seconds have gone. ask: it runs no tests."""
     logs.mkdir(parents=True, exist_ok=True)
     for old in logs.glob(f"{row.name}.*"):
         old.unlink()
     start = time.monotonic()
     problem, code = "", None
-    process = running.start(command_of(row, kernel, image, logs, limit, plant), logs / f"{row.name}.qemu")
+    command = command_of(row, kernel, image, logs, limit, plant, ask)
+    process = running.start(command, logs / f"{row.name}.qemu")
     try:
         code = process.wait(limit)
     except subprocess.TimeoutExpired:

@@ -27,7 +27,8 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CAT_FILE = ["/usr/lib/apt/apt-helper", "cat-file"]
 FIELDS = ("Package", "Version", "Size", "SHA256")
 DAY = 24 * 3600.0
-MODULES = ("inet_diag", "tcp_diag", "mptcp_diag")  # none of those before it needs one that comes after it
+# None needs one that comes after it. The last two are for paths, which programs of docs/findings have.
+MODULES = ("inet_diag", "tcp_diag", "mptcp_diag", "af_packet", "veth")
 SMALLEST_KERNEL = 100_000  # less is a package that only depends on others
 
 
@@ -160,7 +161,7 @@ class Apt:
 
     def kernel(self, package: Package, modules: Package | None) -> Path:
         """A folder of the cache with its vmlinuz, and the modules that there are of MODULES."""
-        kept = self.cache / f"kernel-{self.arch}-{package.sha256[:16]}"
+        kept = self.cache / f"kernel-{self.arch}-{package.sha256[:16]}-{len(MODULES)}"
         if not kept.exists():
             folder = self.cache / f"fetching-{package.sha256[:16]}"
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a kernel answers, asked through public names: python -m tests.kernels.probe, in a guest or anywhere.
 
-Prints JSON objects, one a line: "sizes", "sockets", "paths" (two subflows), "vectors" (the bytes), "outside"
-(what is told of the two subflows without their socket) and "commands" (exit codes).
+Prints JSON objects, one a line: "sizes", "sockets", "socket options", "paths" (two subflows), "vectors" (the
+bytes), "outside" (what is told of the two subflows without their socket) and "commands" (exit codes).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import testing
+from mptcp_sockopt import host, testing
 from mptcp_sockopt.selftest._cases import eventually
 
 from ..support import LOOPBACK, connected, exchange, fallback_pair, in_private_network, tcp_pair, until
@@ -184,6 +184,11 @@ def main() -> None:
         found, options = sockets(family)
         say("sockets", family=family.name, found=found, tcp_is_mptcp=options)
     if mp.is_supported():
+        tried = host.socket_options()
+        say(
+            "socket options",
+            found={option.name: [option.level, *option.get, *option.set] for option in tried},
+        )
         for kind, words in in_private_network(two_paths, within=200).items():
             say(kind, **words)
     else:

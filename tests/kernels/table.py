@@ -93,13 +93,14 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
     record |= {
         "subflow_info": figures.get("subflow_info"),
         "tcp_is_mptcp": (figures["tcp_is_mptcp"] or [None])[0],
-        "selftest": [code for code, _ in figures["selftest"]],
+        "selftest": [code for code, _ in figures.get("selftest", [])],
         "fallen_back": (sockets.get("fallen back") or [None])[0],
         "subflows": (figures.get("subflows") or {}).get("count"),
         "mptcp_diag": "yes" if isinstance(figures.get("mptcp_diag"), int) else None,
         **outside_of(figures.get("outside")),
-        "passed": figures["passed"],
-        "skipped": figures["skipped"],
+        "findings": figures.get("findings"),
+        "passed": figures.get("passed"),
+        "skipped": figures.get("skipped"),
     }
     return record
 

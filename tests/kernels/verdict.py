@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
     figures: dict[str, Any] = {}  # noqa: RUF012  # never changed
     seconds: float = 0.0
     vectors: dict[str, Any] | None = None
+    options: dict[str, list[Any]] | None = None  # by socket option its level, and how get and set end
 
     @property
     def bad(self) -> bool:
@@ -60,6 +61,11 @@ def self_test(found: dict[str, Any]) -> list[Any]:
     return [found.get("code"), int(skips[1]) if skips else totals.removeprefix("1..0 # SKIP ")]
 
 
+def not_shown(found: dict[str, int] | None) -> dict[str, int] | None:
+    """Of the programs of docs/findings, the exit status of those that did not show their fault."""
+    return None if found is None else {name: status for name, status in found.items() if status != 1}
+
+
 def figures_of(words: Words) -> dict[str, Any]:
     """All that expected.json may name; None where the guest did not say it."""
     sizes = word(words, "sizes")
@@ -81,6 +87,7 @@ def figures_of(words: Words) -> dict[str, Any]:
         found = word(words, kind)
         figures[name] = {key: value for key, value in found.items() if key != "kind"} or None
     figures["selftest"] = [self_test(word(words, "selftest", option=option)) for option in ("-4", "-6")]
+    figures["findings"] = not_shown(word(words, "findings").get("found"))
     boot = word(words, "boot")
     figures.update({key: boot.get(key) for key in ("release", "machine", "bits", "byteorder")})
     counts = word(words, "pytest").get("counts") or {}
@@ -109,16 +116,26 @@ def why_broken(ending: Ending) -> list[str]:
     return reasons
 
 
-def judge(row: Row, expected: dict[str, Any] | None, ending: Ending, version: str = "") -> Outcome:
-    """The verdict on a boot."""
+#: What an answer does not need: with --ask, no tests are run.
+TESTED = ("selftest", "passed", "skipped")
+
+
+def judge(
+    row: Row, expected: dict[str, Any] | None, ending: Ending, version: str = "", ask: bool = False
+) -> Outcome:
+    """The verdict on a boot; ask: on what the kernel answered, of one in which no tests were run."""
     figures = figures_of(ending.words)
     vectors = word(ending.words, "vectors") or None
+    options = word(ending.words, "socket options").get("found")
     reasons = why_broken(ending)
     verdict = BROKEN
     if not reasons:
-        reasons = differences(row, expected, figures) + failures(ending.words)
+        if ask:
+            figures = {name: value for name, value in figures.items() if name not in TESTED}
+            expected = expected and {name: value for name, value in expected.items() if name not in TESTED}
+        reasons = differences(row, expected, figures) + failures(ending.words, ask)
         verdict = FAIL if reasons else OK
-    return Outcome(row, verdict, reasons, version, figures, ending.seconds, vectors)
+    return Outcome(row, verdict, reasons, version, figures, ending.seconds, vectors, options)
 
 
 def differences(row: Row, expected: dict[str, Any] | None, figures: dict[str, Any]) -> list[str]:
@@ -137,7 +154,7 @@ def differences(row: Row, expected: dict[str, Any] | None, figures: dict[str, An
             reasons.append(f"{name} is {figures[name]}, not {value}")
     for name in figures.keys() - expected.keys() - {"release", "passed"}:
         reasons.append(f"{name} is {figures[name]}, and expected.json does not name it")
-    counts, found = expected.get("skipped", {}), figures["skipped"]
+    counts, found = expected.get("skipped", {}), figures.get("skipped", {})
     for reason in sorted(counts.keys() | found.keys()):
         is_, shall = found.get(reason, 0), counts.get(reason, 0)
         if is_ != shall:
@@ -145,8 +162,8 @@ def differences(row: Row, expected: dict[str, Any] | None, figures: dict[str, An
     return reasons
 
 
-def failures(words: Words) -> list[str]:
-    """Checks that failed in the guest."""
+def failures(words: Words, ask: bool = False) -> list[str]:
+    """Checks that failed in the guest; of the tests too, unless it was only asked."""
     reasons = []
     for w in words:
         if w["kind"] == "probe failed":
@@ -155,6 +172,8 @@ def failures(words: Words) -> list[str]:
             reasons += [
                 f"self test {w['option']}: {line}" for line in w["remarkable"] if "# SKIP" not in line
             ]
+    if ask:
+        return reasons
     tests = word(words, "pytest")
     counts = tests.get("counts")
     if not tests or not counts:

@@ -24,9 +24,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_border/options.py",
         "host",
-        ("if number and not refusals[1][state, name]:", "if number:"),
+        ("    if tcp.set:\n        return None", "    if False:\n        return None"),
+        ("if tcp.get and level != SOL_MPTCP:", "if tcp.get:"),
+        ("if tcp.get and level != SOL_MPTCP:", "if False:"),
+        ("tcp.before != tcp.after and mptcp.before == mptcp.after", "mptcp.before == mptcp.after"),
+        ("tcp.before != tcp.after and mptcp.before == mptcp.after", "tcp.before != tcp.after"),
         ("if family == socket.AF_INET6:\n                continue", "if False:\n                continue"),
-        ("(fresh, client, server), strict=True)", "(client, fresh, server), strict=True)"),
+        (
+            "(fresh, client, accepted, server), strict=True)",
+            "(client, fresh, accepted, server), strict=True)",
+        ),
+        ("None if value is None else _set(*pair)", "_set(*pair)"),
     ),
     *of(
         "mptcp_sockopt/_border/config.py",
@@ -79,11 +87,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mptcp_sockopt/cli/doctor.py",
         "cli/doctor",
         (
-            "counters = host.counters()  # before our own connections\n    here = here_.look()\n    refused, missing = _refused()",
-            "here = here_.look()\n    refused, missing = _refused()\n    counters = host.counters()",
+            "counters = host.counters()  # before our own connections\n    here = here_.look()\n    tried, missing = _tried()",
+            "here = here_.look()\n    tried, missing = _tried()\n    counters = host.counters()",
         ),
         ("in meanings.items() if counters.get(name)]", "in meanings.items() if name in counters]"),
-        ('kinds.setdefault(f"{when} ({why})", [])', "kinds.setdefault(when, [])"),
+        ("return f\"{what}{when} ({', '.join(reasons)})\"", 'return f"{what}{when}"'),
+        ('when = "always" if len(refused) == len(applies)', 'when = "always" if len(refused) == 4'),
+        (' or _refusals(option.get, "read, ")', ""),
         ("    if here.works is None:\n        return CANNOT\n", ""),
     ),
 )

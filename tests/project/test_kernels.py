@@ -53,6 +53,7 @@ def good_words() -> Words:
         {"kind": "paths", **expected["subflows"]},
         {"kind": "outside", **expected["outside"]},
         {"kind": "commands", **expected["commands"]},
+        {"kind": "findings", "found": {"bytes_again": 1, **expected["findings"]}},
         *(
             {
                 "kind": "selftest", "option": option, "code": 0, "remarkable": [],
@@ -104,6 +105,8 @@ def test_a_good_guest_is_ok() -> None:
         (lambda w: change(w, "paths", count=1), "subflows is"),
         (lambda w: change(w, "outside", nobody={}), "outside is"),
         (lambda w: change(w, "commands", show=70), "commands is"),
+        (lambda w: change(w, "findings", found={"bytes_again": 0}), "findings is {'bytes_again': 0}"),
+        (lambda w: [x for x in w if x["kind"] != "findings"], "findings is None"),
         (lambda w: change(w, "selftest", code=1), "selftest is"),
         (lambda w: change(w, "selftest", remarkable=["not ok 3 a"]), "self test -4: not ok 3 a"),
         (lambda w: change(w, "boot", release="6.1.12"), "calls itself 6.1.12, not 6.12"),
@@ -121,6 +124,16 @@ def test_what_differs_is_a_failure(spoil: Any, reason: str) -> None:
     outcome = judged(spoil(good_words()))
     assert outcome.verdict == "FAIL"
     assert any(reason in text for text in outcome.reasons), outcome.reasons
+
+
+def test_who_is_only_asked_needs_no_tests() -> None:
+    """All that it answers counts."""
+    words = [word for word in good_words() if word["kind"] not in ("pytest", "selftest")]
+    outcome = verdict.judge(ROW, EXPECTED, ending(words), ask=True)
+    assert (outcome.verdict, outcome.reasons) == ("ok", [])
+    assert table.record_of(outcome)["findings"] == EXPECTED["findings"]
+    outcome = verdict.judge(ROW, EXPECTED, ending(change(words, "sizes", tcp_info=249)), ask=True)
+    assert outcome.reasons == ["tcp_info is 249, not 248"]
 
 
 def test_a_failed_test_is_a_failure() -> None:
