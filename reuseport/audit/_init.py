@@ -35,6 +35,7 @@ UNKNOWN = -1000
 PACKET = 1 << 18
 KEPT = 1 << 24  # bytes of an output: beyond that, only its end
 _TAIL = 1 << 16
+DAEMONS = 100  # the kernel sends no more than 253 descriptors at once
 _REMEMBERED = 1000  # ends of adopted processes
 _FATAL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -120,9 +121,15 @@ def _wait_for_init(orders: Orders, control: socket.socket) -> None:
     pid = os.fork()
     if pid == 0:
         os.close(lifeline)
-        _serve(orders, control, signal.SIGKILL, lambda: not select.select([alive], [], [], 0)[0])
+        _serve(orders, control, signal.SIGKILL, lambda: not _hung_up(alive))
     control.close()
     os.waitpid(pid, 0)
+
+
+def _hung_up(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 def _serve(
@@ -264,9 +271,13 @@ class _Server:
         return (self._ended.get(pid, UNKNOWN),)
 
     def answer_daemons(self) -> tuple[Any, ...]:
-        """Living processes that were adopted, the oldest first."""
+        """Adopted processes, the oldest first.
+
+        Some may have ended just now: a daemon forks twice. Without them, there would be nobody at times.
+        """
         self._reap()
-        return (sorted(set(_children()) - self._started, key=_start_time),)
+        pids = sorted(set(_children()) - self._started, key=_start_time)[:DAEMONS]
+        return pids, *map(os.pidfd_open, pids)  # none of them was reaped meanwhile
 
     def answer_open(self, directory: str) -> tuple[Any, ...]:
         return directory, os.open(directory, os.O_PATH | os.O_DIRECTORY)

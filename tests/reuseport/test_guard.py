@@ -146,7 +146,7 @@ def test_a_server_that_became_another_user_writes() -> None:
     assert words == "mine"
 
 
-def test_a_long_output_keeps_its_end(home: str) -> None:
+def test_a_long_output_keeps_its_end() -> None:
     """The last words are there, however much came before."""
 
     def look(cage: guard.Guard) -> tuple[str, int]:
@@ -154,7 +154,8 @@ def test_a_long_output_keeps_its_end(home: str) -> None:
         assert server.wait(DEADLINE / 2) == 0
         return server.last_words(11), len(server.output())
 
-    words, length = guarded(look, "user", home)
+    with home_of("user") as home:
+        words, length = guarded(look, "user", home)
     assert words == "last words"
     assert length < 17_000_000
 
@@ -246,6 +247,29 @@ def test_processes_are_counted_followed_and_told(user: str, home: str) -> None:
     guarded(look, user, home)
 
 
+def test_there_is_somebody_while_a_daemon_forks_twice() -> None:
+    """Each parent ends as soon as it has a child."""
+    code = (
+        "import os, time\n"
+        "for _ in range(30):\n"
+        "    if os.fork(): os._exit(0)\n"
+        "open('last', 'w').write(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+
+    def look(cage: guard.Guard) -> None:
+        cage.start([python("user"), "-c", code])
+        last = cage.reach("last")
+        until(lambda: cage.main() is None or os.path.exists(last), "the last of them")
+        main = cage.main()
+        assert main
+        assert main.poll() is None
+
+    with home_of("user") as home:
+        for _ in range(3):
+            guarded(look, "user", home)
+
+
 def test_the_owner_of_a_live_pid_file_is_nobody(user: str, home: str) -> None:
     """The daemon that a pid file names, is not there, and cannot be ended."""
     pid = os.getpid()
@@ -254,7 +278,7 @@ def test_the_owner_of_a_live_pid_file_is_nobody(user: str, home: str) -> None:
     assert said.splitlines()[-2] == "2"
 
 
-def test_signals_have_their_default_actions(home: str) -> None:
+def test_signals_have_their_default_actions() -> None:
     """Under nohup, the auditor ignores SIGHUP; CMD does not. Python ignores SIGPIPE."""
 
     def ignore() -> None:
@@ -269,7 +293,8 @@ def test_signals_have_their_default_actions(home: str) -> None:
             codes.append(server.wait(DEADLINE / 2))
         return tuple(codes)
 
-    assert guarded(look, "user", home, before=ignore) == (-signal.SIGHUP, -signal.SIGPIPE)
+    with home_of("user") as home:
+        assert guarded(look, "user", home, before=ignore) == (-signal.SIGHUP, -signal.SIGPIPE)
 
 
 def test_a_program_that_is_not_there(user: str, home: str) -> None:
