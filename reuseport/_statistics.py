@@ -11,22 +11,6 @@ from typing import NamedTuple
 CONFIDENCE = 0.95
 
 
-def bound_95(lost: int, total: int) -> float:
-    """The upper limit of the loss rate, with 95 % confidence; 3/n if none of n was lost.
-
-    Only for independent losses. Exact (Clopper-Pearson in its Poisson limit): the mean for which at most
-    `lost` losses have odds of 5 %.
-    """
-    if total == 0:
-        return 1.0
-    low, high = 0.0, 10.0 + 3.0 * lost + 10.0 * math.sqrt(lost)
-    for _ in range(60):
-        mean = (low + high) / 2
-        # P(X <= lost) of a Poisson variable is Q(lost + 1, mean).
-        low, high = (mean, high) if upper_gamma(lost + 1, mean) > 0.05 else (low, mean)
-    return min(1.0, high / total)
-
-
 def chi_square(counts: Sequence[int]) -> tuple[float, float]:
     """Pearson's statistic of counts against equal shares, and its p: the odds that chance is as uneven.
 

@@ -35,6 +35,7 @@ UNKNOWN = -1000
 PACKET = 1 << 18
 KEPT = 1 << 24  # bytes of an output: beyond that, only its end
 _TAIL = 1 << 16
+DAEMONS = 100  # the kernel sends no more than 253 descriptors at once
 _REMEMBERED = 1000  # ends of adopted processes
 _FATAL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -120,9 +121,15 @@ def _wait_for_init(orders: Orders, control: socket.socket) -> None:
     pid = os.fork()
     if pid == 0:
         os.close(lifeline)
-        _serve(orders, control, signal.SIGKILL, lambda: not select.select([alive], [], [], 0)[0])
+        _serve(orders, control, signal.SIGKILL, lambda: not _hung_up(alive))
     control.close()
     os.waitpid(pid, 0)
+
+
+def _hung_up(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 def _serve(
@@ -155,6 +162,7 @@ def _wake_at(numbers: Iterable[signal.Signals]) -> int:
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # of the auditor's end
     return read
 
 
@@ -184,6 +192,7 @@ class _Server:
             if wake in ready and set(os.read(wake, 1000)) - {signal.SIGCHLD}:
                 return
             self._reap()
+            # Before the questions: an answer that a command has ended comes after its last words.
             for pipe in self._outputs.keys() & set(ready):
                 self._keep(pipe)
             if self._control.fileno() in ready and not self._serve_one():
@@ -240,9 +249,7 @@ class _Server:
                 {**os.environ, **environment},
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((null, writer, writer))],
                 setsid=True,
-                # With nohup's ignored SIGHUP nothing would restart.
-                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-                setsigmask=(),
+                setsigdef=(signal.SIGPIPE,),
             )
         except OSError:
             os.close(pipe)
@@ -261,14 +268,16 @@ class _Server:
 
     def answer_status(self, pid: int) -> tuple[Any, ...]:
         self._reap()
-        for pipe in [*self._outputs]:  # its last words
-            self._keep(pipe)
         return (self._ended.get(pid, UNKNOWN),)
 
     def answer_daemons(self) -> tuple[Any, ...]:
-        """Living processes that were adopted, the oldest first."""
+        """Adopted processes, the oldest first.
+
+        Some may have ended just now: a daemon forks twice. Without them, there would be nobody at times.
+        """
         self._reap()
-        return (sorted(set(_children()) - self._started, key=_start_time),)
+        pids = sorted(set(_children()) - self._started, key=_start_time)[:DAEMONS]
+        return pids, *map(os.pidfd_open, pids)  # none of them was reaped meanwhile
 
     def answer_open(self, directory: str) -> tuple[Any, ...]:
         return directory, os.open(directory, os.O_PATH | os.O_DIRECTORY)

@@ -126,6 +126,9 @@ def protect(directories: Iterable[Wanted]) -> tuple[Mounted, int]:
     # /proc comes last: so far, the old one had the descriptors of this process.
     flags = _syscalls.MS_NOSUID | _syscalls.MS_NODEV | _syscalls.MS_NOEXEC
     _syscalls.mount("proc", "/proc", "proc", flags)
+    with contextlib.suppress(OSError):  # a user cannot write there anyway
+        _syscalls.mount("/proc/sys", "/proc/sys", flags=_syscalls.MS_BIND)
+        _syscalls.make_read_only("/proc/sys")
     return Mounted(tuple(layers.overlays), tuple(layers.refused), unsealed), layers.memory
 
 
@@ -168,19 +171,11 @@ class _Layers:
             except OSError as error:
                 # Without privilege, the kernel reveals nothing that is below a mount.
                 return _why_no_overlay(error, bool(inside))
-            for mount, each in inside:
-                self._put_back(mount, each)
+            for mount, each in inside:  # as they are: read-only, until their turn comes
+                with contextlib.suppress(OSError):  # not seen by the command, then
+                    source = f"/proc/self/fd/{each}"
+                    _syscalls.mount(source, mount.point, flags=_syscalls.MS_BIND)
         return ""
-
-    def _put_back(self, mount: Mount, fd: int) -> None:
-        if mount.kind not in _PSEUDO and stat.S_ISDIR(os.fstat(fd).st_mode):
-            with contextlib.suppress(OSError):
-                return self._overlay(fd, mount.point)
-        with contextlib.suppress(OSError):  # not seen by the command, then
-            _syscalls.mount(
-                f"/proc/self/fd/{fd}", mount.point, flags=_syscalls.MS_BIND
-            )  # as it is: read-only
-        return None
 
     def _overlay(self, lower: int, point: str) -> None:
         name = str(len(self.overlays))

@@ -143,7 +143,10 @@ def weigh(run: Run) -> Evidence:
 
 
 def _restart_of(event: Event, restarts: Sequence[Restart]) -> int | None:
-    """The number of the last restart whose window the event touches."""
+    """The number of the last restart whose window the event touches.
+
+    One that stalled long before the signal had no progress since, but not because of the signal.
+    """
     latest = event.at + SLACK if event.stalled else event.at
     found = None
     for number, restart in enumerate(restarts):
@@ -151,10 +154,7 @@ def _restart_of(event: Event, restarts: Sequence[Restart]) -> int | None:
             break
         if event.begun <= restart.end:
             found = number
-    if found is None or not event.stalled:
-        return found
-    # Without progress since long before the signal: not because of it.
-    return found if event.at >= restarts[found].signal - SLACK else None
+    return found
 
 
 def _is_hampered(restart: Restart, pauses: Iterable[tuple[int, int]]) -> bool:

@@ -106,6 +106,12 @@ class Process:
         """ProcessLookupError if it has ended."""
         signal.pidfd_send_signal(self._fd, number)
 
+    def has_ended(self) -> bool:
+        """Whether it has ended, without a word with PID 1."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(0))
+
     def poll(self) -> int | None:
         """None while it lives, then its exit status, or -N if signal N killed it, or UNKNOWN."""
         return self._ended(0)
@@ -157,6 +163,7 @@ class Guard:
     ) -> None:
         self._fds: list[int] = []
         self._processes: dict[int, Process] = {}
+        self._over: list[Process] = []  # their pids are others' now
         self._reached: dict[str, str] = {}
         self._main: Process | None = None
         ids = needed()
@@ -205,7 +212,7 @@ class Guard:
         self._control.close()
         with contextlib.suppress(ChildProcessError):  # somebody ignores SIGCHLD
             os.waitpid(launcher, 0)
-        for process in self._processes.values():
+        for process in (*self._processes.values(), *self._over):
             process.close()
         for fd in self._fds:
             os.close(fd)
@@ -241,28 +248,29 @@ class Guard:
         """The command if it lives, else the oldest of the daemons that it left."""
         if self._main and self._main.poll() is None:
             return self._main
-        return next(iter(self.daemons()), None)
+        while daemons := self.daemons():
+            if living := [daemon for daemon in daemons if daemon.poll() is None]:
+                return living[0]
+        return None
 
     def daemons(self) -> list[Process]:
-        """Processes whose parents have ended; the oldest first."""
-        found = []
-        for pid in self._ask("daemons")[0]:
-            with contextlib.suppress(ProcessLookupError):
-                found.append(self.process(pid))
-        return found
+        """Processes whose parents have ended, the oldest first. One that ended just now may be among them."""
+        pids, fds = self._ask("daemons")
+        return [self._known(pid, fd, self._output) for pid, fd in zip(pids, fds, strict=True)]
 
     def process(self, pid: int) -> Process:
         """A process, by its pid inside."""
-        known = self._processes.get(pid)
-        if known and known.poll() is None:
-            return known
         _, fds = self._ask("process", pid)
         return self._known(pid, fds[0], self._output)
 
     def _known(self, pid: int, fd: int, output: int) -> Process:
-        if pid in self._processes and self._processes[pid] is not self._main:
-            self._processes[pid].close()
+        known = self._processes.get(pid)
+        if known and not known.has_ended():
+            os.close(fd)
+            return known
         self._processes[pid] = process = Process(self, pid, fd, output)
+        if known:
+            self._over.append(known)
         return process
 
     def processes(self) -> list[int]:
@@ -317,7 +325,9 @@ class Guard:
 
     def _hear(self) -> tuple[Any, list[int]]:
         try:
-            packet, fds, _, _ = socket.recv_fds(self._control, _init.PACKET, 4, socket.MSG_CMSG_CLOEXEC)
+            packet, fds, _, _ = socket.recv_fds(
+                self._control, _init.PACKET, _init.DAEMONS, socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionError:
             raise _died() from None
         if not packet:
@@ -350,6 +360,8 @@ def _cannot(why: str) -> CannotRun:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
+        if error.errno == errno.ENOSPC:
+            return f"{error.strerror}: a limit on namespaces is reached (user.max_*_namespaces)"
         if error.strerror.startswith("mount /proc:"):
             return f"{error.strerror} (as in containers, which cover parts of /proc)"
         return error.strerror

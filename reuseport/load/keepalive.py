@@ -137,4 +137,6 @@ class KeepAlive(Plain):
         """Until the next request."""
         self._busy = False
         self._cut = None
+        if wait := self.run.wait:  # what it would have asked meanwhile
+            self.run.held += (now - self.begun) // wait
         self.run.loop.wake_at(now + round(self.run.wait * random.uniform(0.5, 1.5)), self)

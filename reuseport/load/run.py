@@ -30,7 +30,7 @@ class PlanReport(NamedTuple):
     rate: float
     """What was achieved, per second."""
     held: int
-    """How many were not begun because too many were open: the server is slow."""
+    """How many were not begun: too many were open, or a kept one had no answer yet. The server is slow."""
     skipped: int
     """How many were not begun because the loader was late: it got no CPU."""
     lag: float

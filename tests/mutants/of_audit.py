@@ -7,7 +7,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "reuseport/audit/evidence.py",
         "reuseport/audit_evidence",
-        ("return found if event.at >= restarts[found].signal - SLACK else None", "return found"),
+        ("latest = event.at + SLACK if event.stalled else event.at", "latest = event.at + 50 * SLACK"),
         ("if event.begun <= restart.end:", "if event.at <= restart.end:"),
         ("if run.died is not None and event.begun >= run.died:", "if False:"),
         ("elif run.respawned and event.begun >= run.restarts[number].signal:", "elif run.respawned:"),

@@ -7,7 +7,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "reuseport/_statistics.py",
         "reuseport/statistics",
-        ("return 0.0, at_most(0, self.judged, self.confidence)", "return 0.0, bound_95(0, self.judged)"),
+        (
+            "return 0.0, at_most(0, self.judged, self.confidence)",
+            "return clopper_pearson(0, self.judged, self.confidence)",
+        ),
         ("side = (1 + confidence) / 2", "side = confidence"),
         ("return _tail(hits, trials, p)", "return math.fsum([_tail(hits, trials, p), 0.001])"),
         ("where = [count for count in self.losses if count]", "where = list(self.losses)"),
@@ -24,7 +27,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "reuseport/load/exchanges.py",
-        "reuseport/load reuseport/load_clients",
+        "reuseport/load reuseport/load_clients reuseport/load_streams",
         ("elif self.stream.ended:", "elif False:"),
         ("if self.answer.end() and self.run.is_like(self.answer):", "if self.answer.end():"),
         ("at = self.progress if outcome is Outcome.STALLED else now", "at = now"),
@@ -46,7 +49,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "reuseport/load/run.py",
-        "reuseport/load reuseport/load_clients",
+        "reuseport/load reuseport/load_clients reuseport/load_streams",
         ("return answer.length >= shortest", "return True"),
         ("self._like = False  # until it is counted, which is next", "pass"),
         ("self.loop.pause(due, now)", "pass"),
@@ -67,7 +70,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     *of(
         "reuseport/load/tls.py",
-        "reuseport/load_clients",
+        "reuseport/load_streams",
         ("if not self.ended:  # an end in the middle", "if True:  # an end in the middle"),
     ),
     *of(

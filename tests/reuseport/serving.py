@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from reuseport._net import LOOPBACK, listen, name
-from reuseport.load import Client, Plan, Report, Target, run_here
+from reuseport.load import Client, Outcome, Plan, PlanReport, Report, Target, Where, run_here
 
 from ..support import DEADLINE, at_work
 
@@ -42,6 +43,41 @@ def saying(data: bytes) -> Serve:
         sock.sendall(data)
 
     return serve
+
+
+def answering(times: int) -> Serve:
+    """Answer so many requests, then close in order."""
+
+    def serve(sock: socket.socket) -> None:
+        for _ in range(times):
+            hear(sock)
+            sock.sendall(OK)
+
+    return serve
+
+
+def then(times: int, after: Serve) -> Serve:
+    """Answer so many requests, and then do this."""
+
+    def serve(sock: socket.socket) -> None:
+        answering(times)(sock)
+        after(sock)
+
+    return serve
+
+
+def cases(found: PlanReport) -> list[tuple[Outcome, Where | None, bool | None, bool]]:
+    return [(loss.outcome, loss.where, loss.retried, loss.lost) for loss in found.losses]
+
+
+def drop(sock: socket.socket) -> None:
+    """Read the request, close in order."""
+    hear(sock)
+
+
+def leave_unread(sock: socket.socket) -> None:
+    """Close while the request lies there."""
+    select.select([sock], [], [], DEADLINE)
 
 
 def queues(port: int, family: int = socket.AF_INET) -> list[tuple[int, int]]:

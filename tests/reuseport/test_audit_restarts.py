@@ -38,6 +38,7 @@ PROGRAMS = {
     "workers": "if os.fork() and os.fork():\n  time.sleep(60)\n" + LISTEN,  # the master holds none
     "worker": "if os.fork():\n  time.sleep(60)\n" + LISTEN,
     "daemon": LISTEN + "if os.fork(): os._exit(0)\nos.setsid()",
+    "two": LISTEN + "time.sleep(0.1)\nt = socket.create_server(('127.0.0.1', 8001))",
     "stays": "if os.fork():\n  time.sleep(60)\nif os.fork(): os._exit(0)\n" + LISTEN,  # with a daemon
 }
 
@@ -115,7 +116,10 @@ def test_a_restart_is_a_command_or_a_new_start(program: Callable[[str], str]) ->
         with guarded(*words) as (guard, server):
             until(PLACE.inodes, "it to listen")
             way = restarts.Way(signal.SIGTERM, respawn=True)
+            server.send_signal(signal.SIGSTOP)
             helper = restarts.Helper(guard, way, words, server)
+            assert not helper.is_done()
+            server.send_signal(signal.SIGCONT)
             until(helper.is_done, "the end of the old one")
             successor = guard.main()
             assert successor is not None
@@ -173,6 +177,17 @@ def test_every_address_of_every_listener_is_asked() -> None:
     testing.in_child(look, within=DEADLINE)
 
 
+def test_all_listeners_are_awaited(program: Callable[[str], str]) -> None:
+    """The second comes 0.1 s after the first."""
+
+    def look() -> None:
+        with guarded(*program("two").split()) as (guard, server):
+            listening.await_listener(guard, server, Place())
+
+    with pytest.raises(CannotRun, match="CMD listens on ports 8000, 8001"):
+        testing.in_child(look, within=DEADLINE)
+
+
 def test_the_port_is_found_or_asked_for() -> None:
     """One port is; of several, the user is to choose."""
 
@@ -199,8 +214,10 @@ s.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
 a, b = socket.socketpair()
 worker = os.fork()
 while True:
-    if worker:  # accepts, and passes to the other
+    if worker:  # accepts, reads, and passes to the other
         c = s.accept()[0]
+        while b"\\r\\n\\r\\n" not in c.recv(1000, socket.MSG_PEEK):
+            time.sleep(0.001)
         socket.send_fds(a, [b"!"], [c.fileno()])
     else:
         _, (fd,), _, _ = socket.recv_fds(b, 1, 1)
@@ -218,7 +235,7 @@ def test_who_answers_accepts(tmp_path: Path) -> None:
     """A listener that defers accepts a probe, because it speaks; who was passed the connection counts, and
     its parent stands behind it. If the server stops, nobody accepts."""
     path = tmp_path / "accepts"
-    path.write_text(f"import os, socket\n{ACCEPTS}")
+    path.write_text(f"import os, socket, time\n{ACCEPTS}")
 
     def look() -> None:
         with guarded(sys.executable, str(path)) as (guard, server):

@@ -125,14 +125,16 @@ def test_nothing_is_left_after_any_end(who: str, number: int, user: str, unprote
     end(user, who, number, unprotected=unprotected)
 
 
-def test_the_end_of_pid_1_is_told() -> None:
+@pytest.mark.parametrize("unprotected", [False, True])
+def test_the_end_of_pid_1_is_told(unprotected: bool) -> None:
     """All questions fail with one sentence, and the guard can be closed."""
 
     def look(cage: guard.Guard) -> None:
         server = cage.start(["sleep", "306"])
-        [init] = Path(f"/proc/{cage.launcher}/task/{cage.launcher}/children").read_text().split()
+        launcher = cage.launcher
+        [child] = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
         assert cage.alive()
-        os.kill(int(init), signal.SIGKILL)
+        os.kill(launcher if unprotected else int(child), signal.SIGKILL)
         with pytest.raises(guard.GuardDiedError, match="PID 1 of the command's namespaces has ended"):
             server.wait(DEADLINE / 2)
         with pytest.raises(guard.GuardDiedError):
@@ -142,15 +144,16 @@ def test_the_end_of_pid_1_is_told() -> None:
         cage.close()
 
     with home_of("user") as home:
-        guarded(look, "user", home)
+        guarded(look, "user", home, unprotected=unprotected)
 
 
-def test_close_ends_it_also_if_forked_processes_go_on() -> None:
+@pytest.mark.parametrize("unprotected", [False, True])
+def test_close_ends_it_also_if_forked_processes_go_on(unprotected: bool) -> None:
     """They have the socket to PID 1 too."""
 
     def trial() -> None:
         _net.enter_private_network()
-        with guard.Guard(directory="/", home="/") as cage:
+        with guard.Guard(directory="/", home="/", unprotected=unprotected) as cage:
             server = cage.start(["sleep", "307"])
             if os.fork() == 0:
                 signal.pause()

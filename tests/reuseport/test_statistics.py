@@ -10,21 +10,7 @@ from fractions import Fraction
 import pytest
 
 from reuseport import _statistics
-from reuseport._statistics import Restarts, at_most, binomial_cdf, bound_95, chi_square, clopper_pearson
-
-
-@pytest.mark.parametrize(
-    ("lost", "total", "bound"),
-    [(0, 1000, 2.9957 / 1000), (1, 1000, 4.7439 / 1000), (10, 10**6, 16.962 / 10**6)],
-)
-def test_the_bound(lost: int, total: int, bound: float) -> None:
-    """Upper 95 % limits of a Poisson mean, from tables: 0 of n is 3/n."""
-    assert math.isclose(bound_95(lost, total), bound, rel_tol=1e-4)
-
-
-def test_the_bound_of_nothing_is_everything() -> None:
-    """No connection, no knowledge."""
-    assert bound_95(0, 0) == 1.0
+from reuseport._statistics import Restarts, at_most, binomial_cdf, chi_square, clopper_pearson
 
 
 @pytest.mark.parametrize(
