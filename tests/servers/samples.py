@@ -114,7 +114,7 @@ def written(page: str) -> str:
         for sample in samples(page):
             if server in shlex.split(sample.command):
                 with folder(server) as where:
-                    outputs[sample.command] = run(sample.command, where)[1]
+                    outputs[sample.command] = run(sample.command, where)[1].replace(str(where[0]), "/tmp/app")
 
     def filled(found: re.Match[str]) -> str:
         return f"```text\n$ {found[1]}\n{outputs[found[1]]}```\n"
