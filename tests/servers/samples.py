@@ -89,10 +89,11 @@ def folder(server: str) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def run(command: str, where: tuple[Path, dict[str, str]], *more: str) -> tuple[int, str]:
-    """Exit status and output; ``more`` are options of the audit, besides those of the page."""
+    """Exit status and output; ``more`` are options of the audit, after those of the page."""
     words = shlex.split(command)
     if words[:2] == ["reuseport", "audit"]:
-        words = [*audit_command(), *more, *words[2:]]
+        end = words.index("--")
+        words = [*audit_command(), *words[2:end], *more, *words[end:]]
     done = subprocess.run(
         words,
         cwd=where[0],
@@ -113,7 +114,7 @@ def written(page: str) -> str:
         for sample in samples(page):
             if server in shlex.split(sample.command):
                 with folder(server) as where:
-                    outputs[sample.command] = run(sample.command, where)[1]
+                    outputs[sample.command] = run(sample.command, where)[1].replace(str(where[0]), "/tmp/app")
 
     def filled(found: re.Match[str]) -> str:
         return f"```text\n$ {found[1]}\n{outputs[found[1]]}```\n"

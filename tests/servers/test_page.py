@@ -69,3 +69,11 @@ def test_a_cell_has_the_restarts_and_their_bound() -> None:
     some = {"asked": 60, "losses": [3] * 7 + [0] * 53}
     row = {"clients": {"plain": {"restarts": none}, "slow": {"restarts": some}}}
     assert page._cells(row) == ["0 of 60 (at most 4.9 %)", "", "", "**7 of 60** (4.8-23 %)"]
+
+
+def test_what_cannot_be_had_is_a_row_with_the_reason() -> None:
+    """In the table and in its section."""
+    found = {**FOUND, "rows": {**ROWS, "nginx": {"missing": "nobody has it"}}}
+    text = page.page(found)
+    assert "| nginx |  |  |  |  |  | not had |\n" in text
+    assert "## nginx\n\nNot measured: nobody has it.\n" in text

@@ -14,12 +14,15 @@ from .setups import SETUPS
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nginx", "gunicorn-sync", "gunicorn-sync-reuse-port"])
 def test_a_row(name: str) -> None:
-    """As short as a verdict can be, at a rate that any machine comes to."""
+    """As short as a verdict can be. A busy machine gets fewer connections, and loses more of them."""
     (setup,) = (setup for setup in SETUPS if setup.name == name)
     if setup.package:
         needs(setup.command.split()[0], setup.package)
-    row = measure(setup, "--restarts 5 --rate 100 --seconds 120")
-    if "missing" in row:
-        raise Missing(row["missing"])
+    for rate in (400, 100, 25):
+        row = measure(setup, f"--restarts 5 --seconds 120 --rate {rate}")
+        if "missing" in row:
+            raise Missing(row["missing"])
+        if row["exit"] != 3:
+            break
     assert page.verdict(row) == page.verdict(page.load()["rows"][name]), row
     assert [*row["clients"]] == ["plain", *setup.clients]

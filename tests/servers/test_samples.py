@@ -107,10 +107,19 @@ def _text(path: Path) -> str:
     return "\n".join(str(node.value) for node in parts)
 
 
+def proven(command: str, where: tuple[Path, dict[str, str]]) -> tuple[int, str]:
+    """As short as a verdict can be; with fewer connections, if this machine or the server cannot do that."""
+    for rate in ("100", "20"):
+        code, out = samples.run(command, where, "--restarts", "5", "--seconds", "120", "--rate", rate)
+        if code != 3:
+            break
+    return code, out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("server", COMMANDS)
 def test_the_commands_run(server: str) -> None:
-    """Each ends with a verdict; as short as a verdict can be. (pip install is for .ci/run.)"""
+    """Each ends with a verdict. (pip install is for .ci/run.)"""
     if server in ("haproxy", "uvicorn") and "MPTCP_SOCKOPT_FEWER" in os.environ:
         pytest.skip("nginx and gunicorn are enough here")
     if server in DEBIAN:
@@ -118,10 +127,10 @@ def test_the_commands_run(server: str) -> None:
     try:
         with samples.folder(server) as where:
             for command in COMMANDS[server][1:]:
-                code, out = samples.run(command, where, "--restarts", "5", "--rate", "100")
                 if "reuseport audit" not in command:
-                    assert code == 0, (command, out)
+                    assert samples.run(command, where)[0] == 0
                     continue
+                code, out = proven(command, where)
                 assert code in (0, 1), (command, out)
                 lines = samples.Sample(command, out).lines
                 assert samples.shapeless(lines) == [], (command, out)
