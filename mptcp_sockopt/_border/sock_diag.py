@@ -318,4 +318,16 @@ def _fields(one: Any) -> dict[str, Any]:
     }
 
 
+def fields_of_msg(msg: Any) -> dict[str, Any]:
+    """The fields of a struct inet_diag_msg."""
+    record, cookie = bytes(ffi.buffer(ffi.addressof(msg))), msg.id.idiag_cookie
+    return {
+        **{name: getattr(msg, f"idiag_{name}") for name in _PLAIN},
+        "local": diag_end(record, remote=False),
+        "remote": diag_end(record, remote=True),
+        "ifindex": msg.id.idiag_if,
+        "cookie": cookie[0] | cookie[1] << 32,
+    }
+
+
 _PLAIN = ("family", "state", "timer", "expires", "rqueue", "wqueue", "uid", "inode")
