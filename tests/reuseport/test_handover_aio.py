@@ -208,10 +208,13 @@ def test_a_loop_of_sock_accept(loop: str) -> None:
     """Such a program accepts while retire_server() waits, and then closes its listener by itself."""
 
     async def main() -> list[int | str]:
+        served: list[asyncio.Task[None]] = []
+
         async def accept(sock: socket.socket) -> None:
             while True:
                 accepted, _ = await asyncio.get_running_loop().sock_accept(sock)
-                await in_thread(answer_as(5), accepted)
+                # A task of its own, because this one is cancelled.
+                served.append(asyncio.create_task(in_thread(answer_as(5), accepted)))
                 await asyncio.sleep(0.05)  # it takes its time, so that some wait when they are looked for
 
         with listener() as sock:
@@ -225,6 +228,7 @@ def test_a_loop_of_sock_accept(loop: str) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             assert not report.unserved
+        await asyncio.gather(*served)
         return await in_thread(answers, waiting)
 
     assert run(loop, main) == [5] * 5
