@@ -51,7 +51,7 @@ function _shtab_reuseport_using
 end
 
 set -g _shtab_reuseport_commands demo serve client lesson 'lesson server' 'lesson client' 'lesson all' matrix fair roll who audit
-set -g _shtab_reuseport_opts_with_value --bind --conns --count --device --every --gen --in-flight --mode --port --rate --restart --restarts --rtt --seconds --strategy --uid --watch --window --workers
+set -g _shtab_reuseport_opts_with_value --bind --body --conns --count --device --expect --gen --header --idle --in-flight --late --method --mode --path --pause --port --rate --restart --restart-with --restarts --rtt --seconds --slow-path --strategy --uid --unix --watch --window --within --workers
 
 complete -c reuseport -e
 complete -c reuseport -f
@@ -137,11 +137,29 @@ complete -c reuseport -n '_shtab_reuseport_using who' -l window -x -d 'how long 
 complete -c reuseport -n '_shtab_reuseport_using who' -l json -d 'print one JSON object instead of text'
 complete -c reuseport -n '_shtab_reuseport_using; and test $_shtab_reuseport_npos -eq 0' -a audit -d 'count the connections that restarts of any server lose'
 complete -c reuseport -n '_shtab_reuseport_using audit' -s h -l help -d 'show this help message and exit'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l restart -x -d 'signal to send (default: HUP)'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l raw -d 'wait for a first byte, instead of HTTP GET /'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l port -x -d 'where CMD listens (default: 8000)'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l conns -x -d 'make at least so many connections (default: 10000)'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l rate -x -d 'connections per second (default: 1000)'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l restarts -x -d 'restart at least so many times, 5 or more (default: 5)'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l every -x -d 'seconds between two restarts, at most 60 (default: 1.5)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l restart -x -d 'signal to send (default: HUP; with --respawn: TERM)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l restart-with -x -d 'run this by /bin/sh instead; $PID is the server'"'"'s number'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l respawn -d 'end CMD by the signal, wait for its end, start it again: what an orchestrator does. Judged is who connected before the signal; who finds nobody until CMD listens again is told apart'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l trust-restart -d 'believe that each signal restarts CMD, even if the same processes go on accepting'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l port -x -d 'where CMD listens (default: found out)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l unix -x -d 'where CMD listens, if that is a unix socket'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l tls -d 'ask over TLS; the certificate is not checked'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l raw -d 'wait for a first byte, instead of asking by HTTP'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l method -x -d 'of the request (default: GET)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l path -x -d 'of the request (default: /)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l header -x -d 'another header; repeatable'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l body -x -d 'of the request (default: none)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l expect -x -d 'status of a good answer (default: 200 to 399)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l late -x -d 'connect, wait so long, then ask (default: 500); at most 5 per second'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l keepalive -d 'ask again and again on one connection; half the rate besides'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l idle -x -d 'between two requests of --keepalive (default: 100.0)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l slow -d 'take 1000 ms to ask and read; at most 5 per second'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l slow-path -x -d '--slow, but by asking for a path whose answer takes long'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l rtt -x -d 'round trip to all clients (default: none). Only this shows whether handshakes are lost'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l rate -x -d 'connections per second (default: 1000; with --tls 200)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l restarts -x -d 'restart so many times, 5 or more (default: 60)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l seconds -x -d 'but begin no restart after so many seconds (default: 60.0)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l pause -x -d 'from a complete restart to the next signal (default: 0.3)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l within -x -d 'how long a restart may take (default: 30.0)'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l unprotected -d 'let CMD write to the live system'"'"'s files, and see its processes, where they cannot be protected'
 complete -c reuseport -n '_shtab_reuseport_using audit' -l json -d 'print one JSON object instead of text'
