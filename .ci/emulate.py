@@ -35,7 +35,10 @@ from workshop import ROOT, Failed, alone, chosen, enter_workshop, entry, file_of
 # What needs no kernel: views over the bytes that kernels returned.
 DECODING = ("test_views.py", "test_recorded.py")
 # Not: what looks at the checkout's own files or at an installed script, and reuseport, which is Python alone.
-ELSEWHERE = ("cli", "project", "recipes", "reuseport", "test_fuzz.py", "test_lies.py")
+ELSEWHERE = (
+    *("cli", "project", "recipes", "reuseport", "servers", "fleet", "findings"),
+    *("test_fuzz.py", "test_lies.py"),
+)
 EVERYTHING = [f"--ignore=tests/{name}" for name in ELSEWHERE]
 
 

@@ -35,6 +35,7 @@ LEFT_OUT = {
     r"test_(door|types)\.py": "about imports and annotations; they start Python dozens of times",
     r"test_(selftest|ktap)\.py|cli/.*": "about command lines; the guest runs the self test itself, twice",
     r"testing/test_(paths|pytest_plugin)\.py": "they want veth, a module that is not in the image",
+    r"servers/.*": "about reuseport audit, as reuseport/",
     r"fleet/.*": "about deploy/, with a Prometheus",
     r"findings/.*": "the guest runs the programs of docs/findings itself",
     r"recipes/.*": "about other libraries, which pip installs",

@@ -45,7 +45,8 @@ ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
 WIDTH = 110
 COPIED = (
-    *("mptcp_sockopt", "csrc", "tests", "docs", "reuseport", "benchmarks", "share", ".github", ".ci"),
+    *("mptcp_sockopt", "csrc", "tests", "docs", "reuseport", "benchmarks", "share", "deploy"),
+    *(".github", ".ci"),
     *("build_ffi.py", "pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
 )
 GENERATED = "objects/generated.c"  # what cffi makes of the headers
