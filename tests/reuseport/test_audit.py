@@ -251,7 +251,18 @@ def test_gunicorn(loses: bool, time: int) -> None:
     if importlib.util.find_spec("gunicorn") is None:
         raise Missing("gunicorn is not installed")
     code, out = audit(
-        *("--restarts", "20", "--", sys.executable, "-m", "gunicorn", "--chdir", str(SERVERS)),
+        *(
+            "--restarts",
+            "20",
+            "--rate",
+            "400",
+            "--",
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--chdir",
+            str(SERVERS),
+        ),
         *("--workers", "4", "--worker-class", "sync", *(["--reuse-port"] if loses else [])),
         *("--bind", "127.0.0.1:8000", "hello_wsgi:app"),
     )

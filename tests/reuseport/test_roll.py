@@ -18,7 +18,7 @@ import pytest
 from reuseport import load, roll
 from reuseport.roll import SAFE, STRATEGIES, share_of_old
 
-from ..support import in_private_network, needs, run
+from ..support import in_private_network, needs, rounds, run
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "reuseport")
@@ -96,8 +96,8 @@ def test_losses_belong_to_their_restarts() -> None:
 @pytest.mark.slow
 def test_an_ipv6_listener_steps_aside_before_it_closes() -> None:
     """Without that, about one SYN in 800 restarts was lost."""
-    words = ("roll", "--strategy", "newest", "-6", "--conns", "20000", "--restarts", "2000")
-    (found,) = reuseport(*words, timeout=300)["strategies"]
+    words = ("roll", "--strategy", "newest", "-6", "--restarts", f"{rounds(2000)}", "--seconds", "400")
+    (found,) = reuseport(*words, timeout=500)["strategies"]
     assert found["lost"] == 0
 
 

@@ -33,6 +33,7 @@ class Client(asyncio.Protocol):
     def __init__(self, worker: Worker) -> None:
         self.worker, self.asked, self.transport = worker, b"", asyncio.Transport()
         self.since = time.monotonic()
+        self.served = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -51,6 +52,7 @@ class Client(asyncio.Protocol):
             self.worker.answer(self, keeps)
 
     def finish(self, answer: bytes, keeps: bool) -> None:
+        self.served += 1
         self.transport.write(answer)
         if not keeps:
             self.transport.close()

@@ -182,12 +182,13 @@ class Impatient(Server):
 
 
 class IdleClosed(Server):
-    """At a restart, idle keep-alive connections are closed in order, once they are known to be idle."""
+    """At a restart, idle keep-alive connections are closed in order: those that were answered before."""
 
     name = "idle_closed"
 
     def dismiss(self, client: Client) -> None:
-        client.transport.close()
+        if client.served:
+            client.transport.close()
 
 
 class Late(Server):

@@ -56,7 +56,8 @@ PLANTED = (
     Planted("half_rest", FAIL, _CUT),
     Planted("early_hints", FAIL, _CUT),
     Planted("busy_503", FAIL, r"\d+ x 503"),
-    Planted("handshakes", PASS, r"handshakes in flight were not tested"),
+    # At a low rate: on a busy machine, loopback has a handshake in flight now and then.
+    Planted("handshakes", PASS, r"handshakes in flight were not tested", ("--rate", "100")),
     Planted("handshakes_rtt", FAIL, _SOMEBODY, ("--rtt", "20"), kind="handshakes"),
     Planted("careful_rtt", PASS, _NOBODY, ("--rtt", "20"), kind="careful_anywhere"),
     Planted("lossy_on_v6", FAIL, r"lost at \[::1\]:8000\n"),
