@@ -237,7 +237,7 @@ def test_every_option_is_taken_by_tcp(mptcp: None) -> None:
             if level != mp.SOL_MPTCP and 0 not in numbers:
                 never[name] = numbers
     # An older kernel, a privilege; of memory control groups, of datagrams, and of newer kernels' sockets.
-    lacking = {errno.ENOPROTOOPT, errno.EPERM, errno.EOPNOTSUPP}
+    lacking = {errno.ENOPROTOOPT, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP}
     datagrams = {"IP_MULTICAST_TTL", "SO_PASSSEC"}
     assert {name for name, numbers in never.items() if numbers - lacking} - datagrams == set()
 
@@ -256,7 +256,7 @@ def test_an_option_ends_as_the_calls_do(mptcp: None) -> None:
     assert found["IP_MTU"].get == (None, "EOPNOTSUPP", "EOPNOTSUPP", None)
     with mptcp_pair(socket.AF_INET) as (_, accepted), pytest.raises(OSError) as refused:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-    assert found["TCP_QUICKACK"].set.accepted == errno.errorcode[refused.value.errno or 0]
+    assert getattr(errno, f"{found['TCP_QUICKACK'].set.accepted}") == refused.value.errno  # 95 has two names
     assert {option.level for option in found.values()} == {*options.LEVELS.values()}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 import mptcp_sockopt as mp
-from mptcp_sockopt import metrics, testing
+from mptcp_sockopt import host, metrics, testing
 from mptcp_sockopt.metrics import Metrics
 
 from .boxes import Box, strip
@@ -108,7 +108,8 @@ def test_the_rows_of_two_ends(family: socket.AddressFamily, mptcp: None) -> None
                 path.tcp_info.rtt / 1e6 for end in (client, accepted) for path in mp.snapshot(end).subflows
             ]
             assert histogram.sum == pytest.approx(sum(rtts))
-            assert rows["mptcp_kernel_established"] == {(): 2}
+            if "MPCurrEstab" in host.counters():  # some older kernels have none
+                assert rows["mptcp_kernel_established"] == {(): 2}
             assert number(rows, "mptcp_kernel_total", "MPCapableSYNTX") == 1
 
     in_private_network(look)

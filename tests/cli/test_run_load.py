@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+import mptcp_sockopt
+
 from ..support import DEADLINE, rounds, started, until
 from .running import PYTHON, RUN, counted, descriptors, needs_run, status_of, supervisor_of, under_run
 
@@ -113,7 +115,9 @@ def under_load(code: str, *words: int) -> dict[str, int]:
     first, second = sizes
     assert second.threads == 1
     assert second.rss <= first.rss + 64
-    assert second.rss <= 8192 or "libasan" in os.environ.get("LD_PRELOAD", "")
+    # Who may not write byte code compiles each time, and keeps what that took.
+    most = 8192 if os.access(os.path.dirname(mptcp_sockopt.__file__), os.W_OK) else 10240
+    assert second.rss <= most or "libasan" in os.environ.get("LD_PRELOAD", "")
     assert not os.path.exists(f"/proc/{process.pid}")
     return counted(said)
 

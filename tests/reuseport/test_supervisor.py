@@ -186,7 +186,7 @@ def test_nothing_leaks() -> None:
         (ready,) = {line for line in lines if line != "failed"}
         assert ready.split()[2] == "1"
         assert lines.count("failed") == 4
-        until(lambda: running.descriptors() == before, "descriptors to be closed")
+        until(lambda: running.descriptors() <= before, "descriptors to be closed")
 
 
 def test_one_that_dies_is_replaced_and_is_first_again() -> None:
