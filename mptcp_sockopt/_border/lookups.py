@@ -158,7 +158,8 @@ def tcp_socket(local: t.Address, remote: t.Address) -> dict[str, t.Any] | None:
         path = asker.subflow_of_any(local, remote)
     if path is None or path[_STATE_AT] == _LISTEN:
         return None
-    return fields_of_msg(_from_buffer("struct inet_diag_msg[]", path[:DIAG_INFO_AT])[0])
+    messages = _from_buffer("struct inet_diag_msg[]", path[:DIAG_INFO_AT])  # an element keeps no memory alive
+    return fields_of_msg(messages[0])
 
 
 def _family(local: t.Address) -> int:
