@@ -52,7 +52,7 @@ SESSIONS = {
         (PYTHON, "-q", "-i"),
         (
             (r">>> \Z", "import time; print('be' + 'gun'); time.sleep(600)\r"),
-            ("begun", "\x03"),
+            (r"begun\r\n", "\x03"),
             (r"KeyboardInterrupt.*>>> \Z", "print(6 * 7)\r"),
             (r"42.*>>> \Z", "\x04"),
         ),
