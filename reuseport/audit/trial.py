@@ -67,7 +67,7 @@ def trial(options: Options) -> Found:
         here = listening.targets(place, guard, tls=options.tls)
         targets = listening.targets(place, guard, tls=options.tls, far=far) if far else here
         with clients:
-            load = held.enter_context(Loader(options.plans(targets), nice=0))
+            load = held.enter_context(Loader(options.plans(targets)))
         prober = held.enter_context(Prober(here, guard, options.request, silent=options.raw))
         course = _Course(options, guard, server, place, load, prober)
         stopped = course.run(targets)

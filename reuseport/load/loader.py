@@ -88,7 +88,6 @@ class Loader:
         self,
         plans: Sequence[Plan],
         *,
-        nice: int = 0,
         patience: float = PATIENCE,
         slow_after: float = SLOW,
     ) -> None:
@@ -100,7 +99,6 @@ class Loader:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops it
             self._shared.page[PID] = os.getpid()
             drop_tcp_sockets()
-            os.nice(nice)
             gc.freeze()  # what the parent had is not looked at again
             allow_descriptors()
             try:
