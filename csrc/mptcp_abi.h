@@ -387,12 +387,20 @@ struct rtmsg {
 	uint32_t rtm_flags;
 };
 
-/* What _border/packets.py uses: packet(7), and a frame's time of arrival, see socket(7). */
+/* What _border/packets.py uses: packet(7). */
 #define SOL_PACKET 263
 #define PACKET_VNET_HDR 15
 #define PACKET_IGNORE_OUTGOING 23
-#define SO_RCVBUFFORCE 33
-#define SO_TIMESTAMPNS 35
 #define ETH_P_ALL 3
+
+/* The value of TCP_MD5SIG: an address, and a key for the segments to and from it. */
+struct tcp_md5sig {
+	union kernel_sockaddr_storage tcpm_addr;
+	uint8_t tcpm_flags;
+	uint8_t tcpm_prefixlen;
+	uint16_t tcpm_keylen;
+	int32_t tcpm_ifindex;
+	uint8_t tcpm_key[80];
+};
 
 #endif

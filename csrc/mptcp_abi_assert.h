@@ -10,7 +10,6 @@
 
 #include "inet_diag_abi.h"
 #include "mptcp_abi.h"
-#include "options_abi.h"
 
 #include <stddef.h>
 

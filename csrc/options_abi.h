@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The kernel ABI of socket options that are tried, <linux/tcp.h>, <linux/in.h>, <linux/in6.h> and
- * <asm-generic/socket.h>. The rules of mptcp_abi.h, whose part this is, apply.
+ * <asm-generic/socket.h>. The rules of mptcp_abi.h apply. No C file includes this one: once SO_DEBUG is defined,
+ * musl's <sys/socket.h> leaves its own SO_* names out.
  */
 #ifndef OPTIONS_ABI_H
 #define OPTIONS_ABI_H
-
-#include "mptcp_abi.h"
 
 /* Options that _border/options.py tries and Python's socket module does not name everywhere. */
 #define SO_DEBUG 1
 #define SO_NO_CHECK 11
 #define SO_TIMESTAMP 29
 #define SO_SNDBUFFORCE 32
+#define SO_RCVBUFFORCE 33
 #define SO_PASSSEC 34
+#define SO_TIMESTAMPNS 35
 #define SO_TIMESTAMPING 37
 #define SO_RXQ_OVFL 40
 #define SO_WIFI_STATUS 41
@@ -79,15 +80,5 @@
 #define IPV6_UNICAST_IF 76
 #define IPV6_RECVFRAGSIZE 77
 #define IPV6_FREEBIND 78
-
-/* The value of TCP_MD5SIG: an address, and a key for the segments to and from it. */
-struct tcp_md5sig {
-	union kernel_sockaddr_storage tcpm_addr;
-	uint8_t tcpm_flags;
-	uint8_t tcpm_prefixlen;
-	uint16_t tcpm_keylen;
-	int32_t tcpm_ifindex;
-	uint8_t tcpm_key[80];
-};
 
 #endif
