@@ -45,6 +45,7 @@ class Options(NamedTuple):
     record: Path | None
     write_docs: bool
     ask: bool
+    roll: bool
     plant: str
 
 
@@ -75,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ask", action="store_true", help="ask each kernel what it answers, and run no tests: in a minute"
     )
+    parser.add_argument("--roll", action="store_true", help="run reuseport roll instead of the tests")
     # For tests of this command: something that must not pass.
     parser.add_argument("--plant", choices=PLANTS, default="", help=argparse.SUPPRESS)
     return parser
@@ -160,9 +162,9 @@ class Matrix:
         logs, root = options.cache / "logs", options.cache / f"image-{row.name}.cpio"
         try:
             image_of_row(common, kernel, root)
-            ending = boot.boot(
-                row, kernel / "vmlinuz", root, logs, options.limit, self.running, options.plant, options.ask
-            )
+            told = {"PLANT": options.plant, "ASK": "1" * options.ask, "ROLL": "1" * options.roll}
+            told = {name: value for name, value in told.items() if value}
+            ending = boot.boot(row, kernel / "vmlinuz", root, logs, options.limit, self.running, told)
         finally:
             root.unlink(missing_ok=True)
         expected = self.expected.get(row.name)
@@ -224,6 +226,9 @@ def report(outcomes: list[Outcome], options: Options, complete: bool) -> int:
     for columns in table.TABLES:
         print("\n" + table.markdown(records, columns), end="")
     print("\n" + table.left_out(outcomes))
+    for outcome in outcomes:
+        for text in outcome.rolls:
+            print(f"{outcome.row.name}: {text}")
     if options.json:
         options.json.write_text(table.to_json(records))
     for outcome in outcomes:
@@ -260,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache=options.cache.resolve(),
         wheels=options.wheels and options.wheels.resolve(),
         record=options.record and options.record.resolve(),
+        ask=options.ask or options.roll,
     )
     options.cache.mkdir(parents=True, exist_ok=True)
     if options.list:

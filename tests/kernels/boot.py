@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ class Running:
 
 
 def command_of(
-    row: Row, kernel: Path, image: Path, logs: Path, limit: float, plant: str, ask: bool
+    row: Row, kernel: Path, image: Path, logs: Path, limit: float, told: Mapping[str, str]
 ) -> list[str]:
     arch = ARCHES[row.arch]
     command = [
@@ -93,10 +94,7 @@ def command_of(
         command += ["-serial", f"file:{logs / row.name}.{name}"]
     # Mitigations guard nothing in here, and are slow to emulate.
     words = f"console={arch.console} REPORT={arch.report} LIMIT={limit:g} quiet panic=-1 mitigations=off"
-    if plant:
-        words += f" PLANT={plant}"
-    if ask:
-        words += " ASK=1"
+    words += "".join(f" {name}={value}" for name, value in told.items())
     return [*command, "-kernel", str(kernel), "-initrd", str(image), "-append", words]
 
 
@@ -121,16 +119,15 @@ def boot(
     logs: Path,
     limit: float,
     running: Running,
-    plant: str = "",
-    ask: bool = False,
+    told: Mapping[str, str],
 ) -> Ending:
-    """Boot until the guest powers itself off, or limit seconds have gone. ask: it runs no tests."""
+    """Boot until the guest powers itself off, or limit seconds have gone. told: environment for guest.py."""
     logs.mkdir(parents=True, exist_ok=True)
     for old in logs.glob(f"{row.name}.*"):
         old.unlink()
     start = time.monotonic()
     problem, code = "", None
-    command = command_of(row, kernel, image, logs, limit, plant, ask)
+    command = command_of(row, kernel, image, logs, limit, told)
     process = running.start(command, logs / f"{row.name}.qemu")
     try:
         code = process.wait(limit)

@@ -120,6 +120,13 @@ def probe(module: str) -> None:
         say("probe failed", **found)
 
 
+def roll() -> None:
+    """Restart under load, by every strategy; the naive one is the control, which must lose somebody."""
+    for words in ("", "-6", "--mptcp", "--mptcp -6"):
+        command = f"-m reuseport roll {words} --conns 20000 --restarts 100 --seconds 600"
+        say("roll", words=words, **python(*command.split(), cwd="/", limit=3600))
+
+
 def tests_to_run() -> tuple[list[str], dict[str, list[str]]]:
     """Files, and those that stay out by their reason."""
     files, out = [], {reason: [] for reason in LEFT_OUT.values()}  # type: tuple[list[str], dict[str, list[str]]]
@@ -185,6 +192,8 @@ def main() -> None:
     mptcp = enabled.exists() and enabled.read_text().strip() == "1"
     say("sysctl", enabled=mptcp)
     probe("probe")
+    if os.environ.get("ROLL"):
+        roll()
     if not os.environ.get("ASK"):
         self_test("-4")
         self_test("-6")

@@ -29,6 +29,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     vectors: dict[str, Any] | None = None
     options: dict[str, list[Any]] | None = None  # by socket option its level, and how get and set end
+    rolls: tuple[str, ...] = ()  # with --roll, what reuseport roll printed
 
     @property
     def bad(self) -> bool:
@@ -135,7 +136,10 @@ def judge(
             expected = expected and {name: value for name, value in expected.items() if name not in TESTED}
         reasons = differences(row, expected, figures) + failures(ending.words, ask)
         verdict = FAIL if reasons else OK
-    return Outcome(row, verdict, reasons, version, figures, ending.seconds, vectors, options)
+    rolls = tuple(
+        f"roll {w['words']}: ended with {w['code']}\n{w['out']}" for w in ending.words if w["kind"] == "roll"
+    )
+    return Outcome(row, verdict, reasons, version, figures, ending.seconds, vectors, options, rolls)
 
 
 def differences(row: Row, expected: dict[str, Any] | None, figures: dict[str, Any]) -> list[str]:
@@ -168,6 +172,8 @@ def failures(words: Words, ask: bool = False) -> list[str]:
     for w in words:
         if w["kind"] == "probe failed":
             reasons.append(f"the probe ended with {w['code']}:\n{w['out']}")
+        if w["kind"] == "roll" and w["code"]:
+            reasons.append(f"roll {w['words']} ended with {w['code']}")
         if w["kind"] == "selftest":
             reasons += [
                 f"self test {w['option']}: {line}" for line in w["remarkable"] if "# SKIP" not in line

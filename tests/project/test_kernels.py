@@ -136,6 +136,16 @@ def test_who_is_only_asked_needs_no_tests() -> None:
     assert outcome.reasons == ["tcp_info is 249, not 248"]
 
 
+def test_a_roll_that_loses_somebody_is_a_failure() -> None:
+    """What it printed is kept either way."""
+    words = [word for word in good_words() if word["kind"] not in ("pytest", "selftest")]
+    roll = {"kind": "roll", "words": "-6", "code": 0, "out": "PASS", "seconds": 1}
+    outcome = verdict.judge(ROW, EXPECTED, ending([roll, *words]), ask=True)
+    assert (outcome.verdict, outcome.rolls) == ("ok", ("roll -6: ended with 0\nPASS",))
+    outcome = verdict.judge(ROW, EXPECTED, ending([{**roll, "code": 1}, *words]), ask=True)
+    assert (outcome.verdict, outcome.reasons) == ("FAIL", ["roll -6 ended with 1"])
+
+
 def test_a_failed_test_is_a_failure() -> None:
     """By name, with what pytest said."""
     words = good_words()
