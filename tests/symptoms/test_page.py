@@ -62,7 +62,7 @@ def test_messages_point_to_anchors() -> None:
 def test_a_section_says_how_to_check_and_what_to_do(anchor: str) -> None:
     """It begins with what is printed, unless that is a time; a test provokes it."""
     section = SECTIONS[anchor]
-    assert re.search(r"^Check(:| and cure:)", section.text, re.MULTILINE)
+    assert re.search(r"^Check(:| and cure:)|\| check", section.text, re.MULTILINE)
     assert re.search(r"^(Cure|Check and cure)[:,]|\| cure", section.text, re.MULTILINE)
     assert section.text.startswith("\n```text\n") or anchor == "latency"
     assert f'"{anchor}"' in TESTS
