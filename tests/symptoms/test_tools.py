@@ -92,7 +92,7 @@ def test_python_h_is_missing(tmp_path: Path) -> None:
 def test_a_checkout_that_is_not_installed(tmp_path: Path) -> None:
     """Its folder is found, and no compiled module."""
     (tmp_path / "mptcp_sockopt").symlink_to(ROOT / "mptcp_sockopt")
-    done = run(sys.executable, "-S", "-c", "import mptcp_sockopt", cwd=tmp_path)
+    done = run(sys.executable, "-S", "-c", "import mptcp_sockopt", cwd=tmp_path, env={})
     shows("compiled-module", done.stderr.splitlines()[-1])
     # The other message is that of an older install; tests/test_abi.py provokes it.
     words = "found a compiled module of version"
