@@ -137,4 +137,6 @@ def test_what_a_listener_accepted_from_a_tcp_client(mptcp: None) -> None:
     server = mp.create_server(("127.0.0.1", 0))
     with server, socket.create_connection(server.getsockname()), server.accept()[0] as accepted:
         assert (accepted.proto, mp.status(accepted)) == (mp.IPPROTO_MPTCP, mp.Status.TCP)
-        shows("accepted", repr(accepted))
+        # Python 3.10 has the names of the constants.
+        line = repr(accepted).replace("AddressFamily.AF_INET", "2").replace("SocketKind.SOCK_STREAM", "1")
+        shows("accepted", line)
