@@ -36,7 +36,7 @@ from workshop import ROOT, Failed, alone, chosen, enter_workshop, entry, file_of
 DECODING = ("test_views.py", "test_recorded.py")
 # Not: what looks at the checkout's own files or at an installed script, and reuseport, which is Python alone.
 ELSEWHERE = (
-    *("cli", "project", "recipes", "reuseport", "servers", "fleet", "findings"),
+    *("cli", "project", "recipes", "reuseport", "servers", "fleet", "findings", "symptoms"),
     *("test_fuzz.py", "test_lies.py"),
 )
 EVERYTHING = [f"--ignore=tests/{name}" for name in ELSEWHERE]

@@ -35,11 +35,13 @@ from __future__ import annotations
 class MPTCPError(OSError):
     """An MPTCP socket option could not be read. The base class of the two below; never raised itself.
 
-    ``errno`` is the kernel's, and ``option`` is the option's name, such as ``"MPTCP_INFO"``.
+    ``errno`` is the kernel's, and ``option`` is the option's name, such as ``"MPTCP_INFO"``. If a socket
+    option was refused, a traceback names the page that helps (a note, which Python prints from 3.11 on).
     Thread rule: for the thread that caught it.
     """
 
     option: str = ""
+    __notes__: list[str]
 
 
 class NotMPTCPError(MPTCPError):

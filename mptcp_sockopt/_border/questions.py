@@ -8,6 +8,7 @@ import os
 import socket
 
 from .._errors import MPTCPError, NotMPTCPError, UnsupportedOptionError
+from .._version import SYMPTOMS
 from .abi import (
     IPPROTO_MPTCP,
     MPTCP_FULL_INFO,
@@ -152,6 +153,14 @@ _REFUSALS: dict[int, tuple[type[OSError], str]] = {
 }
 
 
+# What a traceback shows below the message: where to read on.
+_NOTES = {
+    REFUSED_TCP: f"See {SYMPTOMS}#errno-95",
+    REFUSED_FALLBACK: f"See {SYMPTOMS}#errno-95",
+    REFUSED_OPTION: f"See {SYMPTOMS}#unsupported-option",
+}
+
+
 def reason_of(number: int) -> str:
     """An errno in words. EPROTO is our own: the kernel refuses none of these options with it."""
     return "the kernel's answer is out of bounds" if number == errno.EPROTO else os.strerror(number)
@@ -165,4 +174,5 @@ def failed(fd: int, option: str, number: int, refusal: int = 0) -> OSError:
     problem = kind(number, f"getsockopt({option}) on fd {fd}: {reason}")
     if isinstance(problem, MPTCPError):
         problem.option = option
+        problem.__notes__ = [_NOTES[refusal]]
     return problem

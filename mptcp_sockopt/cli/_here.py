@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import mptcp_sockopt as mp
 from mptcp_sockopt import host
 
+from .._version import SYMPTOMS
 from ._table import WIDTH
 
 # A SYN over loopback that gets no answer is not sent again within this time, so MPTCP is not given up.
@@ -26,6 +27,14 @@ _NEXT_STEPS = {
     mp.Support.DISABLED: "As root: sysctl -w net.mptcp.enabled=1",
     mp.Support.FORBIDDEN: "Try as another user, or outside the container or service: a seccomp filter, a BPF "
     "program or a security module is in the way.",
+}
+#: The anchor of docs/troubleshooting.md for problems().
+NO_PATH = "subflows-0"
+_ANCHORS = {
+    mp.Support.KERNEL_TOO_OLD: "socket-93",
+    mp.Support.NOT_BUILT_IN: "socket-93",
+    mp.Support.DISABLED: "socket-92",
+    mp.Support.FORBIDDEN: "socket-13",
 }
 
 
@@ -104,6 +113,16 @@ def next_step(here: Here) -> str | None:
         return _NEXT_STEPS.get(here.support)
     command = f"sysctl -w net.mptcp.blackhole_timeout={here.sysctls.get('blackhole_timeout')}"
     return f"{mp.FallbackReason.SUSPENDED.next_step} The command is: {command}"
+
+
+def anchor(here: Here) -> str | None:
+    """Where docs/troubleshooting.md says why connections from here do not use MPTCP."""
+    return "suspended" if here.suspended else _ANCHORS.get(here.support)
+
+
+def page(anchor: str) -> str:
+    """The address of that page and anchor: a line by itself, because it is too long for others."""
+    return f"{SYMPTOMS}#{anchor}"
 
 
 def problems(here: Here, destinations: Sequence[str] = ()) -> list[str]:

@@ -57,6 +57,12 @@ _NEXT = {
     Result.SLOW: "With net.mptcp.syn_retrans_before_tcp_fallback set higher, this command waits longer.",
     Result.UNREACHABLE: "Check that the server runs, and that its address and port are right.",
 }
+# Anchors of docs/troubleshooting.md.
+_ANCHORS = {
+    Result.FALLBACK: "fallback",
+    Result.UNCONFIRMED: "fallback",
+    Result.NO_ANSWER: "three-seconds",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -172,6 +178,7 @@ def _lines(
     if not attempts:
         yield from wrapped(here_.verdict(here))
         yield from _next(here_.next_step(here))
+        yield from _page(here_.anchor(here))
     if here.works is not False and (not attempts or verdict == "yes"):
         yield ""
         yield from _host_lines(here, [attempts[-1].address] if attempts else [])
@@ -203,6 +210,7 @@ def _attempt_lines(attempt: Attempt) -> Iterator[str]:
         for name, number in counted.items():
             yield from wrapped(f"{name} +{number}: {MEANINGS[name]}", "    ", "  ")
     yield from _next(_NEXT.get(result) or (reason.next_step if reason else None))
+    yield from _page(_ANCHORS.get(result))
 
 
 def _time(seconds: float) -> str:
@@ -215,6 +223,11 @@ def _next(step: str | None) -> Iterator[str]:
         yield from wrapped(f"What to do next: {step}")
 
 
+def _page(anchor: str | None) -> Iterator[str]:
+    if anchor:
+        yield here_.page(anchor)
+
+
 def _host_lines(here: Here, destinations: Sequence[str]) -> Iterator[str]:
     for name, value in here.sysctls.items():
         known = SYSCTLS.get(name)
@@ -223,8 +236,10 @@ def _host_lines(here: Here, destinations: Sequence[str]) -> Iterator[str]:
                 f"net.mptcp.{name} is {value}, not {known.default} as by default. {known.meaning}"
             )
     yield from here_.endpoint_lines(here, destinations)
-    for problem in here_.problems(here, destinations):
+    problems = here_.problems(here, destinations)
+    for problem in problems:
         yield from wrapped(f"Problem: {problem}")
+    yield from _page(here_.NO_PATH if problems else None)
 
 
 def _reason(here: Here, attempts: Sequence[Attempt]) -> FallbackReason | None:

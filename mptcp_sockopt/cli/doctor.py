@@ -88,8 +88,11 @@ def _lines(
     verdict = here_.verdict(here)
     yield from wrapped(verdict)
     step = here_.next_step(here)
-    for problem in [*([step] if step else []), *here_.problems(here, to)]:
+    problems = here_.problems(here, to)
+    for problem in [*([step] if step else []), *problems]:
         yield from wrapped(problem, "    ", "  ! ")
+    if anchor := here_.anchor(here) or (here_.NO_PATH if problems else None):
+        yield here_.page(anchor)
     for sentence in here.missing:
         if sentence not in verdict:
             yield from wrapped(f"Not known: {sentence}", "    ", "  ? ")

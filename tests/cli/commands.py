@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from typing import Any, NamedTuple
 
 from mptcp_sockopt import cli
@@ -41,5 +42,5 @@ def attempt_of(found: Outcome) -> dict[str, Any]:
 
 
 def fits(text: str) -> bool:
-    """Whether it fits 79 columns."""
-    return all(len(line) <= 79 for line in text.splitlines())
+    """Whether it fits 79 columns; the address of a page, on a line by itself, cannot be broken."""
+    return all(len(line) <= 79 or re.fullmatch(r"https://\S+", line) for line in text.splitlines())

@@ -37,6 +37,7 @@ LEFT_OUT = {
     r"testing/test_(paths|pytest_plugin)\.py": "they want veth, a module that is not in the image",
     r"servers/.*": "about reuseport audit, as reuseport/",
     r"fleet/.*": "about deploy/, with a Prometheus",
+    r"symptoms/.*": "about the words of a page; its tests want iproute2, gcc and veth",
     r"findings/.*": "the guest runs the programs of docs/findings itself",
     r"recipes/.*": "about other libraries, which pip installs",
     r"reuseport/.*": "reuseport does not read MPTCP's options, and its tests want iproute2",

@@ -23,6 +23,7 @@ of_guard      in what keeps an audited command from the live system
 of_load       in the loader of reuseport, and in what it says about restarts
 of_who        in the command who of reuseport
 of_findings   in the programs of docs/findings, and in what counts how often they show their faults
+of_symptoms   in docs/troubleshooting.md, and in what points to it
 __main__      applies them one by one
 """
 

@@ -122,6 +122,8 @@ class Workshop:
         """What has changed; why that is no program."""
         if file.endswith(".c"):
             return self.compile(file)
+        if not file.endswith(".py"):  # a page
+            return ""
         try:
             compile((self.folder / file).read_text(encoding="utf-8"), file, "exec")
         except SyntaxError as error:
