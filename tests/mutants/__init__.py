@@ -23,6 +23,7 @@ of_guard      in what keeps an audited command from the live system
 of_load       in the loader of reuseport, and in what it says about restarts
 of_who        in the command who of reuseport
 of_findings   in the programs of docs/findings, and in what counts how often they show their faults
+of_cost       in what measures the cost of MPTCP, and in its page and picture
 __main__      applies them one by one
 """
 
