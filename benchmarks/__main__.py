@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Measure what the library costs, as ratios within one run, and compare them with the targets.
+What MPTCP itself costs beside TCP is another command: python -m benchmarks cost --help
 
 Exit status: 0 measured, also if a target is missed; 2 usage; 3 something needed for a measurement is missing.
 """
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from mptcp_sockopt import cli
 
-from . import aio, commands, fixtures, groups, loads, paths, servers
+from . import aio, commands, cost, fixtures, groups, loads, paths, servers
 from .measure import TARGETS, Measured, Missing, Scale, verdict
 from .report import Document, load, machine, text, write
 
@@ -155,6 +156,9 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["cost"]:  # its figures are not the library's, and have a page of their own
+        return cost.main(words[1:])
     options = parse(argv)
     if options.list:
         print(listing())

@@ -105,7 +105,7 @@ def without_mptcp() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield tcp, fallen
 
 
-def await_subflows(client: socket.socket, count: int) -> None:
+def await_subflows(client: mp.SocketLike, count: int) -> None:
     try:
         testing.wait_for(client, subflows=count, within=PATIENCE)
     except TimeoutError as error:

@@ -139,11 +139,21 @@ class Costs:
 
 def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> Costs:
     """What each measures, once a round, shuffled."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+
+    def one(way: Callable[[], float]) -> dict[str, float]:
+        return {"": way()}
+
+    return several_in_turns({name: partial(one, way) for name, way in ways.items()}, rounds)[""]
+
+
+def several_in_turns(ways: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int) -> dict[str, Costs]:
+    """The same where each measures several things: their costs by name."""
+    found: dict[str, dict[str, list[float]]] = {}
     for _ in range(rounds):
         for name in random.sample(list(ways), len(ways)):
-            found[name].append(ways[name]())
-    return Costs(found)
+            for what, cost in ways[name]().items():
+                found.setdefault(what, {each: [] for each in ways})[name].append(cost)
+    return {what: Costs(costs) for what, costs in found.items()}
 
 
 def interleave(variants: Mapping[str, Variant], rounds: int, clock: Clock = time.thread_time_ns) -> Costs:

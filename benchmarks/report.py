@@ -177,9 +177,9 @@ def for_docs(document: Document) -> list[str]:
     return [origin(document), *map(markdown_table, groups.values())]
 
 
-def between_markers(page: str, *generated: str) -> str:
+def between_markers(page: str, *generated: str, begin: str = BEGIN) -> str:
     """The page with these between its pairs of markers. ValueError where there are more or fewer pairs."""
-    pattern = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?=\n{re.escape(END)})", re.DOTALL)
+    pattern = re.compile(f"(?<={re.escape(begin)}\n).*?(?=\n{re.escape(END)})", re.DOTALL)
     if len(pattern.findall(page)) != len(generated):
         raise ValueError(f"the page does not have {len(generated)} pairs of markers")
     texts = iter(generated)

@@ -24,6 +24,7 @@ of_load       in the loader of reuseport, and in what it says about restarts
 of_who        in the command who of reuseport
 of_findings   in the programs of docs/findings, and in what counts how often they show their faults
 of_symptoms   in docs/troubleshooting.md, and in what points to it
+of_cost       in what measures the cost of MPTCP, and in its page and picture
 __main__      applies them one by one
 """
 
