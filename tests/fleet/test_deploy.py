@@ -126,3 +126,10 @@ def test_every_panel_says_which_question_it_answers() -> None:
         assert panel["description"].partition("?")[0] + "?" in page
         assert panel["targets"]
     assert len({panel["title"] for panel in panels()}) == len(panels()) == page.count("? |")
+
+
+def test_every_axis_begins_at_0() -> None:
+    """Or a share that hardly moves looks like a cliff; one panel has what was received below 0."""
+    for panel in panels():
+        below = any(target["expr"].startswith("-") for target in panel["targets"])
+        assert panel["fieldConfig"]["defaults"].get("min") == (None if below else 0), panel["title"]

@@ -28,10 +28,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
         ("if reason and not before.reason:", "if reason:"),
         ("self._begin(OUTGOING, [*map(str, FallbackReason), UNKNOWN])", "pass"),
-        ("(by_paths if status in _AS_TCP else by_row).items():", "by_row.items():"),
+        ("        if status in _AS_TCP:\n", "        if False:\n"),
         ("if self._wanted and not self._wanted & {local[1], one.remote[1]}:", "if False:"),
         ("known.is_restless |= outstanding", "pass"),
-        ("        for known in self._gone.values():\n            self._leave(known)", "        pass"),
+        (
+            "        for known in self._gone.values():\n            self._leave(known.kind, known.marks)",
+            "        pass",
+        ),
     ),
     *of(
         "mptcp_sockopt/_remembered.py",
