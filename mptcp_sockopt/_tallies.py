@@ -8,125 +8,54 @@ not changed since the last look is compared and passed over: that is most of a m
 from __future__ import annotations
 
 import collections
-from itertools import compress
-from operator import itemgetter, ne
-from typing import TYPE_CHECKING, NamedTuple
+from operator import add, itemgetter
+from typing import TYPE_CHECKING
 
 from . import _types as t
-from ._border import layouts, sock_diag
+from ._border import layouts
 from ._bounded import RTT_BOUNDS, SHARE_BOUNDS, Histogram, Labels
 from ._connections import MPTCPConnections
 from ._diag_subflow import SubflowFlag
-from ._mptcp_info import MPTCPInfo
 from ._reasons import FallbackReason
+from ._remembered import (
+    CONNECTION_COUNTERS,
+    ENDS,
+    FLAGS,
+    INODE,
+    NOT_YET,
+    PATH_COUNTERS,
+    STATE,
+    TOKEN,
+    TOLD,
+    ConnectionKind,
+    Known,
+    KnownPath,
+    Last,
+    PathKind,
+    Shape,
+    ends_of,
+    grown_by,
+    join,
+)
 from ._sockopt import Status
-from ._tcp_info import LIVE_STATES, TCPInfo, TCPState
-from ._unpacking import in_order
+from ._tcp_info import LIVE_STATES, TCPState
+
+if TYPE_CHECKING:
+    from ._remembered import Compared, Groups
 
 #: In the place of a port: no MPTCP listener has it, so that this end connected.
 OUTGOING = "outgoing"
 #: In the place of a class: the row tells none.
 UNKNOWN = "unknown"
 
-_ROW_HEAD = layouts.in_records("state", "ends", "inode")
-_PATH_HEAD = layouts.in_records("state", "ends", "token_loc", "flags", "told")
-#: Where they are in what is unpacked.
-_STATE, _ENDS, _INODE, _TOKEN, _FLAGS, _TOLD = 0, 1, 2, 2, 3, 4
-_ends_of = itemgetter(_ENDS)
 _FLAGS_TOLD = layouts.TOLD["FLAGS"]
 _BACKUP = int(SubflowFlag.BKUP_LOC | SubflowFlag.BKUP_REM)
 _OPENING = frozenset({TCPState.SYN_SENT, TCPState.SYN_RECV, TCPState.NEW_SYN_RECV})
-#: Of a connection and of a path: what is added up.
-CONNECTION_COUNTERS: tuple[str, ...] = ("bytes_acked", "bytes_received", "bytes_retrans")
-PATH_COUNTERS: tuple[str, ...] = ("bytes_acked", "bytes_received", "bytes_sent", "bytes_retrans")
 #: What marks a connection whose counters are those of its paths: MPTCP's own measure no progress.
 _AS_TCP = frozenset({Status.FALLBACK.value, Status.TCP.value})
 _STALLED = "stalled"
 _MOST_KINDS = 4096  # combinations of flags and states that are remembered
 _MOST_FORMER = 16  # paths of a connection that ended, whose counters are remembered
-
-
-class ConnectionKind(NamedTuple):
-    """What connections are counted by."""
-
-    status: str
-    family: str
-    port: str
-    reason: str
-    """The class of the fallback, or nothing."""
-    dead: bool
-
-
-_NOT_YET = ConnectionKind("", "", "", "", False)
-
-
-class PathKind(NamedTuple):
-    """What paths are counted by."""
-
-    address: str
-    family: str
-    state: str
-
-
-class _Shape:
-    """Where the fields are in records of these lengths, and which of them this kernel has."""
-
-    def __init__(self, info_length: int, tcp_info_length: int) -> None:
-        self.lengths = info_length, tcp_info_length
-        more = in_order(MPTCPInfo, ("flags", "token", *CONNECTION_COUNTERS), info_length)
-        self.row = {name: number for number, name in enumerate([*_ROW_HEAD, *more])}
-        places = [MPTCPInfo.fields[name].place for name in more]
-        stride = sock_diag.stride_of(info_length)
-        self.token_of = itemgetter(self.row.get("token", 0))
-        self.rows = layouts.records(stride, _ROW_HEAD, layouts.DIAG_INFO_AT, places)
-        more = in_order(TCPInfo, ("unacked", "rtt", *PATH_COUNTERS), tcp_info_length)
-        self.path = {name: number for number, name in enumerate([*_PATH_HEAD, *more])}
-        places = [TCPInfo.fields[name].place for name in more]
-        stride = sock_diag.subflow_stride_of(tcp_info_length)
-        self.paths = layouts.records(stride, _PATH_HEAD, layouts.DIAG_TCP_INFO_AT, places)
-        self.row_counters = {name: self.row[name] for name in CONNECTION_COUNTERS if name in self.row}
-        self.path_counters = {name: self.path[name] for name in PATH_COUNTERS if name in self.path}
-
-
-class _Known:
-    """What is remembered of a connection."""
-
-    __slots__ = ("counted", "family", "is_restless", "kind", "marks", "paths", "port")
-
-    def __init__(self, family: str, port: str) -> None:
-        self.family, self.port = family, port
-        #: What it and its paths were counted as when something had changed last.
-        self.kind = _NOT_YET
-        self.marks: list[PathKind] = []
-        #: Its own counters, by name; and of each path, by its ends, the address and the counters.
-        self.counted: dict[str, int] = {}
-        self.paths: dict[bytes, tuple[tuple[str, str], dict[str, int]]] = {}
-        #: Whether data is outstanding.
-        self.is_restless = False
-
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    _Compared: TypeAlias = tuple[list[tuple[t.Any, tuple[t.Any, ...]]], list[tuple[t.Any, ...]]]
-
-
-class _Last:
-    """Numbers of the last look, by their keys."""
-
-    def __init__(self) -> None:
-        self._records: dict[t.Any, tuple[t.Any, ...]] = {}
-
-    def compare(self, keys: list[t.Any], records: list[tuple[t.Any, ...]]) -> _Compared:
-        """What is new or has changed since then, with its key; and what was there and is not."""
-        # A loop over all of them in Python takes longer than the dump.
-        before = list(map(self._records.get, keys))
-        changed = list(compress(zip(keys, records, strict=True), map(ne, records, before)))
-        ended = []
-        if len(self._records) > len(before) - before.count(None):
-            ended = [self._records.pop(key) for key in self._records.keys() - set(keys)]
-        self._records.update(changed)
-        return changed, ended
 
 
 class Tally:
@@ -154,15 +83,18 @@ class Tally:
         self.paths: collections.Counter[PathKind] = collections.Counter()
         self.ports, self._addresses = Labels(), Labels()
         #: Of rows by token, of paths by their ends.
-        self._rows, self._paths = _Last(), _Last()
+        self._rows, self._paths = Last(), Last()
         #: By token; without one, by the ends of the path.
-        self._known: dict[t.Any, _Known] = {}
+        self._known: dict[t.Any, Known] = {}
+        #: By how much counters grew in this look, of each connection and of each path.
+        self._grown_of_rows: Groups = {}
+        self._grown_of_paths: Groups = {}
         #: Keys of those with outstanding data, which may stall although nothing changes.
         self._restless: set[t.Any] = set()
         #: Those that were not in the last look: a dump may miss one, which is in the next again.
-        self._gone: dict[t.Any, _Known] = {}
+        self._gone: dict[t.Any, Known] = {}
         self._kinds: dict[t.Any, tuple[str, str, bool]] = {}
-        self._shape = _Shape(0, 0)
+        self._shape = Shape(0, 0)
         self._reported = frozenset(CONNECTION_COUNTERS)
         self._begin(OUTGOING, [*map(str, FallbackReason), UNKNOWN])
 
@@ -185,17 +117,18 @@ class Tally:
             self._begin(self.ports.of(str(number)), [str(FallbackReason.MID_CONNECTION)])
         lengths = found._info_length, found._tcp_info_length
         if lengths != self._shape.lengths:
-            self._shape = _Shape(*lengths)
+            self._shape = Shape(*lengths)
             if found._info_length:
-                self._reported = frozenset(self._shape.row_counters)
+                self._reported = frozenset(self._shape.row_names)
         rows = list(self._shape.rows.iter_unpack(found._rows))
         paths = list(self._shape.paths.iter_unpack(found._paths))
-        tokens, ends = list(map(self._shape.token_of, rows)), list(map(_ends_of, paths))
+        tokens, ends = list(map(self._shape.token_of, rows)), list(map(ends_of, paths))
         entries = _by_key(found, tokens, paths)
         changed = self._changed(
             found, entries, self._rows.compare(tokens, rows), self._paths.compare(ends, paths)
         )
         self._restless = set()
+        self._grown_of_rows, self._grown_of_paths = {}, {}
         self._unwanted &= entries.keys()
         for key in (changed & entries.keys()) - self._unwanted:
             entry = entries[key]
@@ -205,27 +138,32 @@ class Tally:
                 if known is None:
                     self._unwanted.add(key)
                     continue
-            elif key in self._known:
-                self._leave(known)
+            kind, marks = known.kind, known.marks
             row = rows[entry[0]] if entry[0] >= 0 else None
             self._add(known, found, entry, row, [paths[number] for number in entry[1:]])
-            self._known[key] = known
             if known.is_restless:
                 self._restless.add(key)
+            if key not in self._known:
+                self._known[key] = known
+            elif kind == known.kind and marks == known.marks:
+                continue  # what nearly all of them are
+            else:
+                self._leave(kind, marks)
             self.connections[known.kind] += 1
             self.paths.update(known.marks)
+        self._add_up()
         self._gone = {}
         if len(self._known) > len(entries) - len(self._unwanted):
             self._gone = {key: self._known.pop(key) for key in self._known.keys() - entries.keys()}
         for known in self._gone.values():
-            self._leave(known)
+            self._leave(known.kind, known.marks)
 
     def _changed(
         self,
         found: MPTCPConnections,
         entries: dict[t.Any, tuple[int, ...]],
-        rows: _Compared,
-        paths: _Compared,
+        rows: Compared,
+        paths: Compared,
     ) -> set[t.Any]:
         """The keys of connections that are not as they were at the last look."""
         if found.missing:  # it may not be told to which connection a path belongs
@@ -233,29 +171,29 @@ class Tally:
         changed: set[t.Any] = entries.keys() - self._known.keys()
         changed.update([token for token, _ in rows[0]])
         for path in [*[path for _, path in paths[0]], *paths[1]]:
-            changed.add(path[_TOKEN] if path[_TOKEN] in entries else path[_ENDS])
+            changed.add(path[TOKEN] if path[TOKEN] in entries else path[ENDS])
         changed |= self._restless
         return changed
 
     def _new(
         self, found: MPTCPConnections, entry: tuple[int, ...], listening: t.Container[int]
-    ) -> _Known | None:
+    ) -> Known | None:
         """None for a connection that has none of the ports."""
         one = found._made(entry)
         local = one.local
         if self._wanted and not self._wanted & {local[1], one.remote[1]}:
             return None
         port = self.ports.of(str(local[1])) if local[1] in listening else OUTGOING
-        return _Known(_family(_host(local)), port)
+        return Known(_family(_host(local)), port)
 
-    def _leave(self, known: _Known) -> None:
+    def _leave(self, kind: ConnectionKind, marks: list[PathKind]) -> None:
         """Count it no longer among those of the last look."""
-        self.connections[known.kind] -= 1
-        self.paths.subtract(known.marks)
+        self.connections[kind] -= 1
+        self.paths.subtract(marks)
 
     def _add(
         self,
-        known: _Known,
+        known: Known,
         found: MPTCPConnections,
         entry: tuple[int, ...],
         row: tuple[t.Any, ...] | None,
@@ -263,19 +201,25 @@ class Tally:
     ) -> None:
         status, reason, dead = self._told(found, entry, row, paths)
         whose, before = (known.family, known.port), known.kind
-        by_row = {} if row is None else self._grown_row(known, row)
         by_paths = self._grown_paths(known, found, entry[1:], paths)
-        for name, grown in (by_paths if status in _AS_TCP else by_row).items():
-            if name in self._reported:
-                self.connection_bytes[name][whose] += grown
-        if before is _NOT_YET and status != Status.CLOSING.value:
+        if row is not None:
+            counted = self._shape.row_counters(row)
+            if status not in _AS_TCP:
+                join(self._grown_of_rows, whose, grown_by(known.counted, counted))
+            known.counted = counted
+        if status in _AS_TCP:
+            for name, grown in zip(self._shape.path_names, by_paths, strict=True):
+                if name in self._reported:
+                    self.connection_bytes[name][whose] += grown
+        if before is NOT_YET and status != Status.CLOSING.value:
             self.seen[whose] += 1
             if status == Status.TCP.value:
                 self.as_tcp[whose] += 1
         reason = reason or (UNKNOWN if status == Status.FALLBACK.value else "")
         if reason and not before.reason:
             self.fallbacks[reason, known.family, known.port] += 1
-        known.kind = ConnectionKind(status, *whose, reason, dead)
+        if (status, reason, dead) != (before.status, before.reason, before.dead):
+            known.kind = ConnectionKind(status, *whose, reason, dead)
 
     def _told(
         self,
@@ -288,8 +232,8 @@ class Tally:
         if row is None or not paths:
             return _asked(found, entry)
         # All that these three depend on, for a connection with paths.
-        marks = [(path[_STATE], path[_TOKEN] > 0, path[_FLAGS], path[_TOLD]) for path in paths]
-        key = row[_STATE], row[_INODE] > 0, row[self._shape.row["flags"]], *marks
+        marks = [(path[STATE], path[TOKEN] > 0, path[FLAGS], path[TOLD]) for path in paths]
+        key = row[STATE], row[INODE] > 0, row[self._shape.flags], *marks
         told = self._kinds.get(key)
         if told is None:
             if len(self._kinds) > _MOST_KINDS:
@@ -297,40 +241,47 @@ class Tally:
             told = self._kinds[key] = _asked(found, entry)
         return told
 
-    def _grown_row(self, known: _Known, row: tuple[t.Any, ...]) -> dict[str, int]:
-        """By how much its own counters grew."""
-        counted = {name: row[at] for name, at in self._shape.row_counters.items()}
-        before, known.counted = known.counted, counted
-        return _grown(before, counted)
-
     def _grown_paths(
         self,
-        known: _Known,
+        known: Known,
         found: MPTCPConnections,
         numbers: tuple[int, ...],
         paths: list[tuple[t.Any, ...]],
-    ) -> dict[str, int]:
+    ) -> tuple[int, ...]:
         """By how much the counters of the paths grew, all together; adds up what is counted of paths."""
         shape = self._shape
-        together = dict.fromkeys(shape.path_counters, 0)
+        together: tuple[int, ...] = (0,) * len(shape.path_names)
         known.is_restless, known.marks = False, []
         for number, path in zip(numbers, paths, strict=True):
-            counted = {name: path[at] for name, at in shape.path_counters.items()}
-            whose, before = known.paths.get(path[_ENDS]) or (self._whose(found, number), {})
-            known.paths[path[_ENDS]] = whose, counted
-            grown = _grown(before, counted)
-            for name, more in grown.items():
-                together[name] += more
-                self.path_bytes[name][whose] += more
-            if grown:
-                self._observe(whose, path, grown)
-            outstanding = bool(grown and path[shape.path["unacked"]])
+            ends, counted = path[ENDS], shape.path_counters(path)
+            of = known.paths.get(ends)
+            if of is None:
+                of = known.paths[ends] = KnownPath(self._whose(found, number))
+            grown = grown_by(of.counted, counted)
+            of.counted = counted
+            together = tuple(map(add, together, grown))
+            if any(grown):
+                join(self._grown_of_paths, of.whose, grown)
+                self._observe(of.whose, path, grown)
+            outstanding = shape.unacked is not None and path[shape.unacked] > 0
             known.is_restless |= outstanding
-            known.marks.append(PathKind(*whose, _state(found, number, path, outstanding)))
+            state = _state(found, number, path, outstanding)
+            if of.kind.state != state:
+                of.kind = PathKind(*of.whose, state)
+            known.marks.append(of.kind)
         if len(known.paths) > len(paths) + _MOST_FORMER:
-            current = {path[_ENDS] for path in paths}
+            current = {path[ENDS] for path in paths}
             known.paths = {ends: of for ends, of in known.paths.items() if ends in current}
         return together
+
+    def _add_up(self) -> None:
+        """What grew in this look, by the names of the counters."""
+        for whose, grown in self._grown_of_rows.items():
+            for name, column in zip(self._shape.row_names, zip(*grown, strict=True), strict=True):
+                self.connection_bytes[name][whose] += sum(column)
+        for whose, grown in self._grown_of_paths.items():
+            for name, column in zip(self._shape.path_names, zip(*grown, strict=True), strict=True):
+                self.path_bytes[name][whose] += sum(column)
 
     def _whose(self, found: MPTCPConnections, number: int) -> tuple[str, str]:
         host = _host(found._path(number).local)
@@ -338,14 +289,17 @@ class Tally:
         self.paths[PathKind(*whose, _STALLED)] += 0  # so that what was never stalled is 0, not absent
         return whose
 
-    def _observe(self, whose: tuple[str, str], path: tuple[t.Any, ...], grown: dict[str, int]) -> None:
+    def _observe(self, whose: tuple[str, str], path: tuple[t.Any, ...], grown: tuple[int, ...]) -> None:
         """The round-trip time of a path that carried something, and the share of what it sent again."""
+        acked, received, *more = grown
         rtt = path[self._shape.path["rtt"]]
-        if rtt and (grown["bytes_acked"] or grown["bytes_received"]):
-            self.rtt.setdefault(whose, Histogram(RTT_BOUNDS)).add(rtt / 1e6)
-        if grown.get("bytes_sent"):
-            share = grown["bytes_retrans"] / grown["bytes_sent"]
-            self.share.setdefault(whose, Histogram(SHARE_BOUNDS)).add(min(1.0, share))
+        if rtt and (acked or received):
+            histogram = self.rtt.get(whose) or self.rtt.setdefault(whose, Histogram(RTT_BOUNDS))
+            histogram.add(rtt / 1e6)
+        if more and more[0]:
+            sent, again = more
+            histogram = self.share.get(whose) or self.share.setdefault(whose, Histogram(SHARE_BOUNDS))
+            histogram.add(min(1.0, again / sent))
 
 
 def _by_key(
@@ -359,15 +313,9 @@ def _by_key(
     entries: dict[t.Any, tuple[int, ...]] = {}
     for entry in index[count:]:
         path = paths[entry[1]]
-        entries[path[_TOKEN] or path[_ENDS]] = entry
+        entries[path[TOKEN] or path[ENDS]] = entry
     entries.update(zip(map(tokens.__getitem__, map(itemgetter(0), rows)), rows, strict=True))
     return entries
-
-
-def _grown(before: dict[str, int], counted: dict[str, int]) -> dict[str, int]:
-    if not before:
-        return counted
-    return {name: max(0, number - before[name]) for name, number in counted.items()}
 
 
 def _asked(found: MPTCPConnections, entry: tuple[int, ...]) -> tuple[str, str, bool]:
@@ -377,14 +325,14 @@ def _asked(found: MPTCPConnections, entry: tuple[int, ...]) -> tuple[str, str, b
 
 
 def _state(found: MPTCPConnections, number: int, path: tuple[t.Any, ...], outstanding: bool) -> str:
-    state = path[_STATE]
+    state = path[STATE]
     if state in _OPENING:
         return "opening"
     if outstanding and found._path(number).stalled:
         return _STALLED
     if state not in LIVE_STATES:
         return "ending"
-    return "backup" if path[_TOLD] & _FLAGS_TOLD and path[_FLAGS] & _BACKUP else "live"
+    return "backup" if path[TOLD] & _FLAGS_TOLD and path[FLAGS] & _BACKUP else "live"
 
 
 def _host(local: t.Address) -> str:

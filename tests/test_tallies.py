@@ -75,6 +75,23 @@ def altered(found: mp.MPTCPConnections, **fields: int) -> mp.MPTCPConnections:
     return mp.MPTCPConnections(found.time, *parts)
 
 
+def test_a_counter_of_the_kernel_that_falls_takes_nothing_away(mptcp: None) -> None:
+    """No total falls, and what it grows by from there on is added."""
+
+    def look() -> None:
+        tally = Tally()
+        with mptcp_pair(INET) as ends:
+            exchange(*ends)
+            found = mp.mptcp_diag(subflows=True)
+            totals = []
+            for number in (5000, 1000, 1700):
+                tally.look(altered(found, bytes_received=number), set())
+                totals.append(sum(tally.path_bytes["bytes_received"].values()))
+            assert totals == [2 * 5000, 2 * 5000, 2 * 5700]
+
+    in_private_network(look)
+
+
 def test_what_only_waits_is_seen_to_stall(mptcp: None) -> None:
     """Nothing is acknowledged, and nothing changes but the ages: so it is where the link is down."""
 

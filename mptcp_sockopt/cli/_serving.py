@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from wsgiref import simple_server
@@ -14,6 +16,8 @@ from wsgiref import simple_server
 MOST = 100
 #: Seconds that one may be silent.
 PATIENCE = 10.0
+#: Seconds that one may take altogether: a byte now and then is not silence.
+LONGEST = 30.0
 
 
 class _Handler(simple_server.WSGIRequestHandler):
@@ -29,9 +33,11 @@ class Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], family: int) -> None:
+    def __init__(self, address: tuple[Any, ...], family: int) -> None:
         self.address_family = family
-        self._room = threading.BoundedSemaphore(MOST)
+        self._lock = threading.Lock()
+        #: The connections that are served, and when they came.
+        self._served: dict[Any, float] = {}
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -42,33 +48,45 @@ class Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread, if there is room."""
-        if self._room.acquire(blocking=False):
-            try:
-                super().process_request(request, client_address)
-            except BaseException:  # no thread can be started
-                self._room.release()
-                raise
+        with self._lock:
+            has_room = len(self._served) < MOST
+            if has_room:
+                self._served[request] = time.monotonic()
+        if has_room:
+            super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
+    def shutdown_request(self, request: Any) -> None:
+        """The end of each connection."""
+        with self._lock:
+            self._served.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Twice a second: end what has taken too long. Its thread then closes it."""
+        late = time.monotonic() - LONGEST
+        with self._lock:
+            for request in [request for request, began in self._served.items() if began < late]:
+                with contextlib.suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A scraper that is gone, or sent what is no HTTP, is none of our business."""
 
 
 def server(address: tuple[str, int], app: Callable[..., Any]) -> Server:
-    """It listens, but serves nobody before serve_forever(). OSError if it cannot listen there."""
+    """It listens, but serves nobody before serve_forever(). OSError if it cannot listen there.
+
+    No host is every address of this machine.
+    """
     host, port = address
+    if not host:
+        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
     try:
-        family, _, _, _, _ = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
+        family, _, _, _, place = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
     except UnicodeError as error:
         raise OSError(f"no address of {host}: {error}") from None
-    made = Server(address, family)
+    made = Server(place, family)
     made.set_app(app)
     return made

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import importlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from mptcp_sockopt import metrics
 from ._outcome import PASS, CannotRun, between, host_and_port, need_streams, port
 from ._serving import Server, server
 from ._table import parsed
+from ._textfile import Textfile
 
 NAME = "mptcp-sockopt export"
 LISTEN = ("127.0.0.1", 10262)
@@ -34,6 +36,7 @@ HELP = {
     "mptcp_exporter_resident_memory_bytes": "Memory of the exporter's process.",
     "mptcp_exporter_info": "The exporter's version.",
 }
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -46,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
         "round-trip times, and the kernel's counters. Needs prometheus_client: "
         "pip install 'mptcp-sockopt[metrics]'. No privilege is needed, except CAP_NET_ADMIN to count "
         "events; mptcp_exporter_missing says what cannot be seen. docs/fleet.md has the metrics, rules and a "
-        "dashboard. SIGTERM ends it.",
-        epilog="Exit status: 0 ended by SIGTERM, 2 usage, 3 it cannot serve or write here.",
+        "dashboard. SIGTERM, SIGINT or SIGHUP ends it.",
+        epilog="Exit status: 0 ended by a signal, 2 usage, 3 it cannot serve or write here.",
     )
     where = made.add_mutually_exclusive_group()
     where.add_argument(
@@ -55,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDR:PORT",
         type=host_and_port,
         default=LISTEN,
-        help=f"serve http://ADDR:PORT/metrics (default {LISTEN[0]}:{LISTEN[1]}); PORT 0 is any free one",
+        help=f"serve http://ADDR:PORT/metrics (default {LISTEN[0]}:{LISTEN[1]}); PORT 0 is any free one, "
+        "and without ADDR it is every address of this host",
     )
     where.add_argument(
         "--textfile",
@@ -88,11 +92,8 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(parser(), argv)
     need_streams("stderr")
     _client()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     gc.set_threshold(100_000)  # a look makes thousands of tuples, none of them in a cycle
-    with metrics.Metrics(options.port) as found:
+    with _ended_by_signals() as stop, metrics.Metrics(options.port) as found:
         found.look()
         for part, sentence in found.missing.items():
             _say(f"missing: {part}: {sentence}")
@@ -103,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
     return PASS
 
 
-def _serve(found: metrics.Metrics, options: argparse.Namespace, stop: threading.Event) -> None:
+def _serve(found: metrics.Metrics, options: argparse.Namespace, stop: int) -> None:
     app = _client().make_wsgi_app(registry_of(found))
     try:
         serving = server(options.listen, app)
@@ -116,30 +117,28 @@ def _serve(found: metrics.Metrics, options: argparse.Namespace, stop: threading.
             pass
 
 
-def _write_on(found: metrics.Metrics, options: argparse.Namespace, stop: threading.Event) -> None:
-    registry, file, failure = registry_of(found), options.textfile, ""
-    _write(registry, file)  # or it cannot run here
-    _say(f"{file} every {options.interval:g} s")
+def _write_on(found: metrics.Metrics, options: argparse.Namespace, stop: int) -> None:
+    registry, file, failure = registry_of(found), Textfile(options.textfile), ""
+    generate = _client().generate_latest
+    file.write(generate(registry))  # or it cannot run here
+    _say(f"{options.textfile} every {options.interval:g} s")
     try:
         for _ in _looks(found, options.interval, stop, look=False):
             try:
-                _write(registry, file)
+                file.write(generate(registry))
                 failure = ""
             except OSError as error:  # the old file stays: a full disk may have room again
                 if str(error) != failure:
                     failure = str(error)
                     _say(failure)
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(file)  # numbers that nobody keeps up would be believed
+        file.remove()  # numbers that nobody keeps up would be believed
 
 
-def _looks(
-    found: metrics.Metrics, interval: float, stop: threading.Event, *, look: bool = True
-) -> Iterator[None]:
-    """Look every interval until stop is set; and read events in between."""
+def _looks(found: metrics.Metrics, interval: float, stop: int, *, look: bool = True) -> Iterator[None]:
+    """Look every interval until stop can be read; and read events in between."""
     due = time.monotonic() + interval
-    while not stop.wait(max(0.0, min(due - time.monotonic(), _EVENTS))):
+    while not select.select([stop], [], [], max(0.0, min(due - time.monotonic(), _EVENTS)))[0]:
         found.read_events()
         if time.monotonic() < due:
             continue
@@ -148,6 +147,31 @@ def _looks(
             found.look()
         yield
         due = began + max(interval, (time.process_time() - cpu) / SHARE)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[int]:
+    """A descriptor that can be read once a signal came.
+
+    The handler may interrupt any line of this thread, so it must not take a lock, as threading.Event does.
+    """
+    stop, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def note(*_: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(write, b".")
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number in _ENDING:
+        if number == signal.SIGTERM or before[number] is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(stop)
+        os.close(write)
 
 
 @contextlib.contextmanager
@@ -208,22 +232,6 @@ def _own_rows() -> Iterator[metrics.Row]:
         yield metrics.Row("mptcp_exporter_resident_memory_bytes", "gauge", {}, resident)
     yield metrics.Row("mptcp_exporter_cpu_seconds_total", "counter", {}, time.process_time())
     yield metrics.Row("mptcp_exporter_info", "gauge", {"version": mp.__version__}, 1)
-
-
-def _write(registry: Any, file: str) -> None:
-    """Replace the file at once, so that nobody reads half of it. OSError, and the old file stays whole."""
-    data = _client().generate_latest(registry)
-    beside = f"{file}.{os.getpid()}.tmp"
-    try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb") as new:
-            new.write(data)
-            new.flush()
-            os.fchmod(new.fileno(), 0o644)  # whatever the umask: node_exporter is another user
-        os.replace(beside, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
 
 
 def _client() -> Any:

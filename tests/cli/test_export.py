@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import re
 import resource
 import signal
 import socket
@@ -14,10 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,71 +27,17 @@ from ..support import (
     exchange,
     in_private_network,
     mptcp_pair,
-    needs,
     needs_root,
     run,
     until,
 )
-
-ROOT = Path(__file__).parents[2]
-EXPORT = (sys.executable, "-m", "mptcp_sockopt", "export")
+from .exporting import EXPORT, ROOT, exporting, openmetrics, plain, promtool, scraped, value
 
 
 @pytest.fixture(autouse=True)
 def _client() -> None:
     """Everything here needs prometheus_client."""
     pytest.importorskip("prometheus_client")
-
-
-@contextlib.contextmanager
-def exporting(*words: str, code: int = 0, **more: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command at work, and the first line that is news: where it serves. It must end with this code."""
-    command = [*EXPORT, *words]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **more)
-    assert process.stderr is not None
-    try:
-        line = process.stderr.readline()
-        while "missing: " in line:
-            line = process.stderr.readline()
-        yield process, line.removeprefix("mptcp-sockopt export: ").strip()
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(DEADLINE) == code
-        rest = process.stderr.read()
-        assert "Traceback" not in rest, rest
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def plain(text: str) -> list[Any]:
-    """Read by prometheus_client's own parser."""
-    return list(importlib.import_module("prometheus_client.parser").text_string_to_metric_families(text))
-
-
-def openmetrics(text: str) -> list[Any]:
-    """The same for the other format, whose parser is strict."""
-    parser = importlib.import_module("prometheus_client.openmetrics.parser")
-    return list(parser.text_string_to_metric_families(text))
-
-
-def scraped(url: str, accept: str = "text/plain") -> str:
-    """What a scraper gets."""
-    request = urllib.request.Request(url, headers={"Accept": accept})
-    with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
-        text: bytes = answer.read()
-    return text.decode()
-
-
-def value(text: str, series: str) -> float:
-    (found,) = re.findall(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
-    return float(found)
-
-
-def promtool(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    program = needs("promtool", "prometheus")
-    return subprocess.run([program, *words], input=text, capture_output=True, text=True, check=False)
 
 
 def test_it_serves_what_there_is(mptcp: None) -> None:

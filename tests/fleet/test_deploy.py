@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ import pytest
 from mptcp_sockopt import host, metrics
 from mptcp_sockopt.cli import export
 
-from ..support import needs
+from ..cli.exporting import exporting, scraped, value
+from ..support import in_private_network, mptcp_pair, needs, needs_root
 from .prometheus import DEPLOY, ROOT, metrics_of
 
 NAMES = {*metrics.HELP, *export.HELP}
 RULES, DASHBOARD = DEPLOY / "mptcp.rules.yml", DEPLOY / "dashboard.json"
-PAGE = ROOT / "docs" / "fleet.md"
+PAGE, UNIT = ROOT / "docs" / "fleet.md", DEPLOY / "mptcp-exporter.service"
 
 
 def panels() -> list[dict[str, Any]]:
@@ -79,6 +82,41 @@ def _spread(found: re.Match[str]) -> str:
     return "|".join(found[1] + part + found[3] for part in found[2].split("|"))
 
 
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    """And it can do little elsewhere: an exposure of at most 2 of 10. Its command is not installed here."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("this machine has no systemd-analyze")
+    text = re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text())
+    unit = tmp_path / UNIT.name
+    unit.write_text(re.sub(r"(?m)^Documentation=.*\n", "", text))
+    for words in (("verify",), ("security", "--offline=true", "--threshold=20")):
+        found = subprocess.run(["systemd-analyze", *words, unit], capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stderr) == (0, ""), found
+
+
+def test_it_works_in_the_sandbox_of_the_unit(mptcp: None) -> None:
+    """As another user with the one capability, and a /proc of processes alone: nothing is missing."""
+    pytest.importorskip("prometheus_client")
+    needs_root()
+    needs("setpriv", "util-linux")
+    only = (
+        "--reuid=65534 --regid=65534 --clear-groups --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin"
+    )
+    only += " --bounding-set=-all,+net_admin --no-new-privs"
+    script = f'mount -t proc -o subset=pid,hidepid=invisible proc /proc && exec setpriv {only} "$@"'
+    unshare = needs("unshare", "util-linux"), "--mount", "sh", "-c", script, "sh"
+
+    def look() -> None:
+        with exporting("--listen", "127.0.0.1:0", before=unshare) as (_, url), mptcp_pair(socket.AF_INET):
+            text = scraped(url)
+            for part in metrics.PARTS:
+                assert value(text, f'mptcp_exporter_missing{{what="{part}"}}') == 0, part
+            assert value(text, 'mptcp_events_total{event="created"}') == 2
+            assert value(text, "mptcp_exporter_resident_memory_bytes") > 1e6
+
+    in_private_network(look)
+
+
 def test_every_panel_says_which_question_it_answers() -> None:
     """In its description, which ends in a sentence; and the page has it in its table."""
     page = PAGE.read_text()
@@ -88,3 +126,10 @@ def test_every_panel_says_which_question_it_answers() -> None:
         assert panel["description"].partition("?")[0] + "?" in page
         assert panel["targets"]
     assert len({panel["title"] for panel in panels()}) == len(panels()) == page.count("? |")
+
+
+def test_every_axis_begins_at_0() -> None:
+    """Or a share that hardly moves looks like a cliff; one panel has what was received below 0."""
+    for panel in panels():
+        below = any(target["expr"].startswith("-") for target in panel["targets"])
+        assert panel["fieldConfig"]["defaults"].get("min") == (None if below else 0), panel["title"]

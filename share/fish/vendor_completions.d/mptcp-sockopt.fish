@@ -104,7 +104,7 @@ complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l to -x -d 'as
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using doctor' -l json -d 'print the result as JSON'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using; and test $_shtab_mptcp_sockopt_npos -eq 0' -a export -d 'metrics for Prometheus: connections, fallbacks, paths'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -s h -l help -d 'show this help message and exit'
-complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l listen -x -d 'serve http://ADDR:PORT/metrics (default 127.0.0.1:10262); PORT 0 is any free one'
+complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l listen -x -d 'serve http://ADDR:PORT/metrics (default 127.0.0.1:10262); PORT 0 is any free one, and without ADDR it is every address of this host'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l textfile -xka "(__fish_complete_path (commandline -ct))" -d 'write FILE, which ends in .prom, for the textfile collector of node_exporter; it is removed at the end'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l port -x -d 'only connections and listeners with port P; can be repeated'
 complete -c mptcp-sockopt -n '_shtab_mptcp_sockopt_using export' -l interval -x -d 'look every S seconds (default 5), also between scrapes: a connection that is shorter can be missed. It looks less often where that would take more than a twentieth of a processor'
