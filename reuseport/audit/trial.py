@@ -264,21 +264,30 @@ class _Course:
         return holders == {newest.pid}
 
     def _incomplete(self) -> str:
-        number, way = len(self.restarts), self._way
+        """Why the last restart is not complete, and whether that did harm.
+
+        The load is asked, too: if only the probes come late, it is this machine's fault.
+        """
+        number, way, watch = len(self.restarts), self._way, self._watch
         within = f"{self._options.within:g} s after restart {number}"
         if not self._place.inodes():
             self.harmed = True
             return f"nobody listens {within}"
-        if self._watch.nobody_accepts and not self._watch.acceptors & self._identities():
-            self.harmed = True
+        if watch.nobody_accepts and self._is_served():
+            return f"the load is served, but no probe is {within}: this machine is too busy"
+        if watch.nobody_accepts:
+            self.harmed = not self.restarts[-1].behind
             return f"nobody accepts {within}"
-        if self._watch.still and self._watch.begun:
+        self.restarts[-1] = self.restarts[-1]._replace(begun=watch.begun)
+        if watch.still and watch.begun:
             return f"processes that were there before still accept {within}"
-        if self._watch.begun:
+        if watch.begun:
             return f"too few connections were seen to be accepted by somebody new {within}"
-        if self._watch.nobody_accepts:
-            return f"CMD accepts nobody any more {within}, which it ignored"
         return f"{way} replaced nobody who accepts, {within}"
+
+    def _is_served(self) -> bool:
+        """Whether the load got good answers in the second half of the time for a restart."""
+        return time.monotonic_ns() - self._load.live(0).last_good < self._options.within / 2 * 1e9
 
     # -------------------------------------------------------------------------------------------- waiting
 

@@ -13,15 +13,18 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
-from reuseport.audit import Options, add_arguments, run
+from reuseport.audit import Options, add_arguments, run, trial
+from reuseport.audit.evidence import Restart
 
 from ..support import DEADLINE, Missing, rounds, started, until
 from .planted import table as planted
@@ -94,6 +97,29 @@ def test_each_kind_of_client_is_judged_by_itself() -> None:
     assert found["rate"]["asked"] == 305
     assert found["kernel"] == os.uname().release
     assert "somebody" in found["verdict"]
+
+
+def test_a_server_that_freezes_at_its_last_restart() -> None:
+    """Five restarts lost nobody, and after the sixth nobody is served: it does not pass."""
+    code, out = audit(*QUICK, "--restarts", "9", "--within", "2", *server("freezes"))
+    assert code == 1, out
+    assert "AUDIT: FAIL: nobody accepts 2 s after restart 6; 0 of 5 restarts lost anybody" in out
+
+
+@pytest.mark.parametrize(
+    ("served_before", "harmed", "words"),
+    [(0.5, False, "the load is served, but no probe is 2 s"), (1.5, True, "nobody accepts 2 s")],
+)
+def test_probes_that_no_cpu_is_left_for(served_before: float, harmed: bool, words: str) -> None:
+    """While the load is served, it is no fault of the server that no probe is."""
+    course: Any = object.__new__(trial._Course)
+    course._options, course._place = parsed("--within", "2"), SimpleNamespace(inodes=lambda: {1})
+    course._watch = SimpleNamespace(nobody_accepts=True)
+    good = time.monotonic_ns() - round(served_before * 1e9)
+    course._load = SimpleNamespace(live=lambda plan: SimpleNamespace(last_good=good))
+    course._way, course.restarts, course.harmed = None, [Restart(0)], False
+    assert course._incomplete().startswith(words)
+    assert course.harmed == harmed
 
 
 @pytest.mark.parametrize("inherited", ["ignored", "blocked"])
