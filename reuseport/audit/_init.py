@@ -224,16 +224,18 @@ class _Server:
             del self._ended[pid]
 
     def _keep(self, pipe: int) -> None:
-        """Keep what a command wrote. After the last writer has ended, the pipe is not needed any more."""
+        """Keep what a command wrote: once, all that the pipe holds, as a command may never pause. After the
+        last writer has ended, the pipe is not needed any more."""
         output = self._outputs[pipe]
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(pipe, PACKET):
+            if data := os.read(pipe, PACKET):
                 os.write(output, data)
                 _shorten(output)
-            self._poll.unregister(pipe)
-            del self._outputs[pipe]
-            os.close(pipe)
-            os.close(output)
+            else:
+                self._poll.unregister(pipe)
+                del self._outputs[pipe]
+                os.close(pipe)
+                os.close(output)
 
     # What can be asked, and the answer: a value, and descriptors.
 

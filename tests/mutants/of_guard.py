@@ -25,6 +25,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("pids = sorted(set(_children()) - self._started, key=_start_time)[:DAEMONS]",
          "pids = sorted(set(_children()), key=_start_time)[:DAEMONS]"),
         ("                _shorten(output)", "                pass"),
+        ("if data := os.read(pipe, PACKET):", "if data := os.read(pipe, 1 << 24):"),
         ("        if not orders.protected:\n            _end_children()", "        pass"),
         ("_syscalls.CLONE_NEWNS | _syscalls.CLONE_NEWPID | _syscalls.CLONE_NEWIPC",
          "_syscalls.CLONE_NEWNS | _syscalls.CLONE_NEWPID"),

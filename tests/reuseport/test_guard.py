@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -10,11 +11,12 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mptcp_sockopt.cli import CannotRun
-from reuseport.audit import guard
+from reuseport.audit import _init, guard
 
 from ..support import DEADLINE, NOBODY, needs_root, until
 from .guarded import USERS, guarded, home_of, mount_tmpfs, own_mounts, python, shell
@@ -327,3 +329,20 @@ def test_unprotected_is_what_it_says(user: str, home: str) -> None:
     assert Path(home, "file").read_text() == "x\n"
     with pytest.raises(ProcessLookupError):
         os.kill(daemon, 0)
+
+
+def test_a_command_that_never_stops_talking() -> None:
+    """Its output is read in portions, and questions are answered in between."""
+    read, write = os.pipe()
+    output = os.memfd_create("output")
+    try:
+        os.set_blocking(read, False)
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.write(write, bytes(1 << 20))
+        server: Any = object.__new__(_init._Server)
+        server._outputs = {read: output}
+        server._keep(read)
+        assert os.fstat(output).st_size == _init.PACKET
+    finally:
+        for fd in (read, write, output):
+            os.close(fd)
