@@ -24,4 +24,4 @@ def run(options: Options) -> int:
     limit = 60 + UNTIL_IT_LISTENS + PATIENCE + options.seconds + 3 * options.within + LONGER
     judged = report.judge(options, testing.in_child(lambda: trial(options), within=limit))
     sentence, code = report.verdict(judged)
-    return finish(options, report.for_json(judged), report.lines(judged), sentence, code, first=True)
+    return finish(options, report.for_json(judged), report.lines(judged), sentence, code)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from mptcp_sockopt.cli import CannotRun
 
+from .._report import printable
 from . import _init, _mounts
 from ._ids import allow_low_ports, needed
 from ._written import Change as Change
@@ -137,9 +138,9 @@ class Process:
         return os.pread(self._output, _init.KEPT + (1 << 20), 0)
 
     def last_words(self, size: int = 1000) -> str:
-        """The end of that, as text."""
+        """The end of that, as text for any terminal."""
         length = os.fstat(self._output).st_size
-        return os.pread(self._output, size, max(0, length - size)).decode(errors="replace").strip()
+        return printable(os.pread(self._output, size, max(0, length - size)).decode(errors="replace")).strip()
 
     def close(self) -> None:
         """Close the pidfd."""

@@ -30,6 +30,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("self.harmed = not self.restarts[-1].behind", "self.harmed = False"),
     ),
     *of(
+        "reuseport/_report.py",
+        "reuseport/report",
+        ("one if one.isprintable() or one ==", "one if True or one =="),
+        ('.encode(encoding, "replace").decode(encoding)', ""),
+        ("{name.upper()}: {_WORDS[code]}: {sentence}", "{name.upper()}: {sentence}: {_WORDS[code]}"),
+    ),
+    *of(
         "reuseport/audit/replaced.py",
         "reuseport/audit_replaced",
         ("chain[self.level] not in alive for chain in chains", "False for chain in chains"),
