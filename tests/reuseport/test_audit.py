@@ -188,6 +188,7 @@ def test_usage() -> None:
             ["--expect", "100"],
             ["--header", "nothing"],
             ["--path", "a b"],
+            ["--header", "A: b\r\nC: d"],
         ):
             with pytest.raises(SystemExit) as ended:
                 audit(*arguments, *server("careful"))
@@ -208,6 +209,8 @@ def test_what_the_options_mean() -> None:
     }
     assert plans["slow"].request.path == "/slow"
     assert plans["plain"].request[:2] == ("POST", "/")
+    typed = parsed("--path", "/\udcff", "--body", "\udcff", "--header", "X: \udcff", "--", "x").request
+    assert typed.wire().count(b"\xff") == 3
     assert str(options.way) == "SIGHUP"
     assert str(parsed("--respawn", "--", "x").way) == "SIGTERM and a new start"
 
