@@ -17,13 +17,16 @@ def offer(address: str) -> socket.socket:
 
 
 def hand_over(door: socket.socket, listener: socket.socket) -> bool:
-    """Accept one process at the door and send it the listener; False if it is another user's."""
+    """Accept one process at the door and send it the listener; False if it is another user's, or has gone."""
     visitor, _ = door.accept()
     with visitor:
         _, uid, _ = struct.unpack("=iII", visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid != os.getuid():
             return False
-        socket.send_fds(visitor, [b"L"], [listener.fileno()])
+        try:
+            socket.send_fds(visitor, [b"L"], [listener.fileno()])
+        except ConnectionError:
+            return False
     return True
 
 
@@ -32,7 +35,7 @@ def fetch(address: str, timeout: float) -> socket.socket:
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.settimeout(timeout)
         visitor.connect(address)
-        data, descriptors, _, _ = socket.recv_fds(visitor, 1, 1)
+        data, descriptors, _, _ = socket.recv_fds(visitor, 1, 1, socket.MSG_CMSG_CLOEXEC)
     if data != b"L" or len(descriptors) != 1:
         for fd in descriptors:
             os.close(fd)

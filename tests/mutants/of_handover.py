@@ -5,6 +5,12 @@ from . import Mutation, of
 
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
+        "reuseport/handover/_passing.py",
+        "reuseport/handover",
+        ("recv_fds(visitor, 1, 1, socket.MSG_CMSG_CLOEXEC)", "recv_fds(visitor, 1, 1)"),
+        ("except ConnectionError:", "except TimeoutError:"),
+    ),
+    *of(
         "reuseport/handover/_retiring.py",
         "reuseport/handover",
         ("if shared is False or (shared is None and has_successor(self._inet)):", "if True:"),
