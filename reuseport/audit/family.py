@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -64,19 +65,19 @@ def executable(proc: str, pid: int) -> str:
 
 
 def inodes(proc: str, pid: int) -> Iterator[int]:
-    """The sockets that it holds."""
+    """The sockets that it holds; none, or not all, if it ends meanwhile."""
     try:
         folder = os.open(f"{proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return
     try:
-        for name in os.listdir(folder):
-            try:
-                link = os.readlink(name, dir_fd=folder)
-            except OSError:
-                continue
-            if link.startswith("socket:["):
-                yield int(link[len("socket:[") : -1])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            for name in os.listdir(folder):
+                link = ""
+                with contextlib.suppress(OSError):  # it was closed
+                    link = os.readlink(name, dir_fd=folder)
+                if link.startswith("socket:["):
+                    yield int(link[len("socket:[") : -1])
     finally:
         os.close(folder)
 
