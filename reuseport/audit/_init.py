@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
+from .._net import receive_fds
 from .._programs import with_default_signals
 from . import _mounts, _syscalls
 from ._ids import Ids
@@ -199,7 +200,7 @@ class _Server:
                 return
 
     def _serve_one(self) -> bool:
-        packet, fds, _, _ = socket.recv_fds(self._control, PACKET, 1, socket.MSG_CMSG_CLOEXEC)
+        packet, fds = receive_fds(self._control, PACKET, 1)
         if not packet:
             return False
         question, *arguments = pickle.loads(packet)

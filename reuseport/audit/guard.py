@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from mptcp_sockopt.cli import CannotRun
 
+from .._net import receive_fds
 from .._report import printable
 from . import _init, _mounts
 from ._ids import allow_low_ports, needed
@@ -326,9 +327,7 @@ class Guard:
 
     def _hear(self) -> tuple[Any, list[int]]:
         try:
-            packet, fds, _, _ = socket.recv_fds(
-                self._control, _init.PACKET, _init.DAEMONS, socket.MSG_CMSG_CLOEXEC
-            )
+            packet, fds = receive_fds(self._control, _init.PACKET, _init.DAEMONS)
         except ConnectionError:
             raise _died() from None
         if not packet:

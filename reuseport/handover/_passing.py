@@ -7,6 +7,8 @@ import os
 import socket
 import struct
 
+from .._net import receive_fds
+
 
 def offer(address: str) -> socket.socket:
     """A unix socket from which any process of this user may fetch a listener; abstract with a leading NUL."""
@@ -35,7 +37,7 @@ def fetch(address: str, timeout: float) -> socket.socket:
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.settimeout(timeout)
         visitor.connect(address)
-        data, descriptors, _, _ = socket.recv_fds(visitor, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors = receive_fds(visitor, 1, 1)
     if data != b"L" or len(descriptors) != 1:
         for fd in descriptors:
             os.close(fd)

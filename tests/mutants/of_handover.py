@@ -7,8 +7,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "reuseport/handover/_passing.py",
         "reuseport/handover",
-        ("recv_fds(visitor, 1, 1, socket.MSG_CMSG_CLOEXEC)", "recv_fds(visitor, 1, 1)"),
         ("except ConnectionError:", "except TimeoutError:"),
+    ),
+    *of(
+        "reuseport/_net.py",
+        "reuseport/handover",
+        ("sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)", "sock.recvmsg(size, room)"),
     ),
     *of(
         "reuseport/handover/_retiring.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import stat
@@ -329,6 +330,13 @@ def test_unprotected_is_what_it_says(user: str, home: str) -> None:
     assert Path(home, "file").read_text() == "x\n"
     with pytest.raises(ProcessLookupError):
         os.kill(daemon, 0)
+
+
+def test_a_command_inherits_nothing(user: str, home: str) -> None:
+    """But its three streams: no descriptor of the auditor, and none of PID 1."""
+    said = guarded(lambda cage: shell(cage, "ls -l /proc/self/fd"), user, home)
+    held = re.findall(r" (\d+) -> (\S+)", said)
+    assert [number for number, what in held if not what.endswith("/fd")] == ["0", "1", "2"], said
 
 
 def test_a_command_that_never_stops_talking() -> None:
