@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -55,6 +56,21 @@ def chain(people: Mapping[int, Member], pid: int) -> tuple[Identity, ...]:
 def below(people: Mapping[int, Member], pid: int) -> list[int]:
     """Its children."""
     return sorted(child for child, one in people.items() if one.parent == pid)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """All processes below one, as this process's own /proc has them."""
+    try:
+        children = [
+            int(child)
+            for task in os.listdir(f"/proc/{pid}/task")
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+        ]
+    except OSError:
+        return
+    for child in children:
+        yield child
+        yield from descendants(child)
 
 
 def executable(proc: str, pid: int) -> str:

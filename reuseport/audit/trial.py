@@ -20,7 +20,7 @@ from .. import _net
 from ..load import Live, Loader, Report, Target
 from . import baseline, family, listening
 from .evidence import Restart
-from .guard import Guard, Process
+from .guard import Guard
 from .listening import Place
 from .options import Options
 from .probes import Prober
@@ -69,7 +69,7 @@ def trial(options: Options) -> Found:
         with clients:
             load = held.enter_context(Loader(options.plans(targets)))
         prober = held.enter_context(Prober(here, guard, options.request, silent=options.raw))
-        course = _Course(options, guard, server, place, load, prober)
+        course = _Course(options, guard, place, load, prober)
         stopped = course.run(targets)
         report = load.stop()
         return Found(
@@ -78,7 +78,7 @@ def trial(options: Options) -> Found:
             restarts=tuple(course.restarts),
             load=report,
             died=course.died,
-            ending=_ending(guard, server) if course.died else "",
+            ending=_ending(guard) if course.died else "",
             stopped=stopped,
             harmed=course.harmed,
             protection=guard.protection.asdict(),
@@ -108,7 +108,9 @@ def _network(
     return tuple(far), paths.client
 
 
-def _ending(guard: Guard, server: Process) -> str:
+def _ending(guard: Guard) -> str:
+    server = guard.command
+    assert server
     code = server.poll()
     how = listening.ending(code) if code is not None else "its status is not known"
     return f"{how}{listening.last_words(guard, server)}"
@@ -121,10 +123,8 @@ class _Died(Exception):  # noqa: N818  # an outcome
 class _Course:
     """The restarts, one after the other."""
 
-    def __init__(
-        self, options: Options, guard: Guard, server: Process, place: Place, load: Loader, prober: Prober
-    ) -> None:
-        self._options, self._guard, self._server, self._place = options, guard, server, place
+    def __init__(self, options: Options, guard: Guard, place: Place, load: Loader, prober: Prober) -> None:
+        self._options, self._guard, self._place = options, guard, place
         self._load, self._prober = load, prober
         self._watch = Watch()
         self._way: Way = options.way
@@ -310,8 +310,9 @@ class _Course:
 
     def _await_last_words(self) -> None:
         """Its output may still be on its way."""
-        with contextlib.suppress(TimeoutError):
-            self._server.wait(1.0)
+        if server := self._guard.command:
+            with contextlib.suppress(TimeoutError):
+                server.wait(1.0)
 
     def _progress(self) -> None:
         if sys.stderr.isatty():

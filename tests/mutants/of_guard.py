@@ -34,6 +34,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "reuseport/audit/guard.py",
         "reuseport/guard reuseport/guard_ends reuseport/guard_mounts",
         ("self._control.shutdown(socket.SHUT_RDWR)", "pass"),
+        ("                self.forget(self._main)", "                pass"),
+        ("            os.close(process.output_fd)", "            pass"),
         ("            poll.register(self._guard, 0)", "            pass"),
         ("if mounted.unsealed and mounted.refused:", "if False:"),
         ("_REFUSALS = (errno.EROFS, errno.EOVERFLOW)", "_REFUSALS = ()"),

@@ -122,6 +122,16 @@ def test_probes_that_no_cpu_is_left_for(served_before: float, harmed: bool, word
     assert course.harmed == harmed
 
 
+def test_a_server_that_does_not_start_again() -> None:
+    """The last words are those of the last start."""
+    mark = f"/tmp/{uuid.uuid4().hex}"
+    script = f'if [ -e {mark} ]; then echo no second start; exit 7; fi; touch {mark}; exec "$@"'
+    code, out = audit(*QUICK, "--respawn", "--", "sh", "-c", script, "sh", *server("careful")[1:])
+    assert code == 1, out
+    assert "CMD's end: exit status 7: no second start" in out
+    assert "CMD ended in restart 1 (exit status 7)" in out
+
+
 @pytest.mark.parametrize("inherited", ["ignored", "blocked"])
 def test_a_server_that_dies(inherited: str) -> None:
     """It takes the blame, with its last words. What the auditor's own parent made of the signal, as nohup

@@ -332,6 +332,24 @@ def test_unprotected_is_what_it_says(user: str, home: str) -> None:
         os.kill(daemon, 0)
 
 
+def test_a_command_that_is_started_again_and_again(user: str, home: str) -> None:
+    """What belonged to the one before is closed; what is said is that of the last."""
+
+    def look(cage: guard.Guard) -> tuple[int, str]:
+        held = []
+        for number in range(5):
+            process = cage.start(["echo", str(number)])
+            process.wait(DEADLINE / 2)
+            other = cage.start(["true"], main=False)
+            other.wait(DEADLINE / 2)
+            cage.forget(other)
+            held.append(len(os.listdir("/proc/self/fd")))
+        assert cage.command is process
+        return held[-1] - held[0], process.last_words()
+
+    assert guarded(look, user, home) == (0, "4")
+
+
 def test_a_command_inherits_nothing(user: str, home: str) -> None:
     """But its three streams: no descriptor of the auditor, and none of PID 1."""
     said = guarded(lambda cage: shell(cage, "ls -l /proc/self/fd"), user, home)
