@@ -165,6 +165,7 @@ class _Course:
         """Good answers to every client, for a while without a restart: it is also the first control."""
         plans = self._options.plans(targets)
         begun = time.monotonic()
+        until = begun + baseline.PATIENCE + max(map(baseline.longest, plans))
         before = self._lives()
         while True:
             window = max(CONTROL, 20 / self._options.rate)
@@ -173,7 +174,7 @@ class _Course:
             verdict = baseline.judge(plans, before, now, window)
             if verdict is baseline.Verdict.GOOD:
                 break
-            if verdict is baseline.Verdict.HOPELESS or time.monotonic() - begun > baseline.PATIENCE:
+            if verdict is baseline.Verdict.HOPELESS or time.monotonic() > until:
                 raise CannotRun(baseline.reason(plans, before, now, window, self._load.stop()))
             before = now
         self._load.learned()

@@ -23,7 +23,7 @@ import pytest
 
 from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
-from reuseport.audit import Options, add_arguments, run, trial
+from reuseport.audit import Options, add_arguments, baseline, run, trial
 from reuseport.audit.evidence import Restart
 
 from ..support import DEADLINE, Missing, rounds, started, until
@@ -130,6 +130,14 @@ def test_a_server_that_does_not_start_again() -> None:
     assert code == 1, out
     assert "CMD's end: exit status 7: no second start" in out
     assert "CMD ended in restart 1 (exit status 7)" in out
+
+
+def test_the_baseline_waits_for_late_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take their time, which is not the server's."""
+    monkeypatch.setattr(baseline, "PATIENCE", 0.5)
+    code, out = audit(*QUICK, "--late", "1500", *server("careful"))
+    assert code == 0, out
+    assert re.search(r"^late: 0 of \d+ lost", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("inherited", ["ignored", "blocked"])
