@@ -170,6 +170,8 @@ def test_a_time_cap_is_exit_3() -> None:
         ["roll", "--rtt", "-1"],
         ["roll", "--strategy", "hope"],
         ["roll", "--rate", "nan"],
+        ["roll", "--seconds", "1e9"],
+        ["roll", "--in-flight", "100000"],
         ["fair", "--workers", "1"],
         ["fair", "--conns", "70000"],
         ["nonsense"],
