@@ -136,7 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     server.add_argument(
         "--port", type=cli.port, metavar="PORT", help="where CMD listens (default: found out)"
     )
-    server.add_argument("--unix", metavar="PATH", help="where CMD listens, if that is a unix socket")
+    server.add_argument(
+        "--unix", metavar="PATH", help="where CMD listens, if that is a unix socket; @NAME if it is abstract"
+    )
     server.add_argument("--tls", action="store_true", help="ask over TLS; the certificate is not checked")
     server.add_argument("--raw", action="store_true", help="wait for a first byte, instead of asking by HTTP")
     server.add_argument("--method", default="GET", type=_word, help="of the request (default: GET)")

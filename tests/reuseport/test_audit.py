@@ -23,7 +23,7 @@ import pytest
 
 from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
-from reuseport.audit import Options, add_arguments, baseline, run, trial
+from reuseport.audit import Options, add_arguments, baseline, listening, run, trial
 from reuseport.audit.evidence import Restart
 
 from ..support import DEADLINE, Missing, rounds, started, until
@@ -130,6 +130,33 @@ def test_a_server_that_does_not_start_again() -> None:
     assert code == 1, out
     assert "CMD's end: exit status 7: no second start" in out
     assert "CMD ended in restart 1 (exit status 7)" in out
+
+
+ABSTRACT = """
+import socket, sys
+sys.path.insert(0, {!r})
+from tests.reuseport.planted import restarting, server
+class Abstract(restarting.Anywhere):
+    def listen(self):
+        found = socket.socket(socket.AF_UNIX)
+        found.bind("\\0here")
+        found.listen(1024)
+        return [found]
+Abstract(0).run()
+"""
+
+
+def test_an_abstract_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no file, but a name in the network. If another was said, the name is in the refusal."""
+    words = ("--", sys.executable, "-c", ABSTRACT.format(str(ROOT)))
+    code, out = audit(*QUICK, "--unix", "@here", *words)
+    assert code == 0, out
+    assert "asked: unix:@here" in out
+    monkeypatch.setattr(listening, "PATIENCE", 1.0)
+    with pytest.raises(
+        CannotRun, match="does not listen on /there after 1 s; it listens on @here: see --unix"
+    ):
+        audit(*QUICK, "--unix", "/there", *words)
 
 
 def test_the_baseline_waits_for_late_clients(monkeypatch: pytest.MonkeyPatch) -> None:
