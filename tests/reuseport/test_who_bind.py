@@ -271,12 +271,25 @@ def test_nothing_is_bound() -> None:
     assert in_private_network(look) == (0, 0)
 
 
+def test_an_interface_by_its_number() -> None:
+    """As getaddrinfo(3) takes it."""
+
+    def look() -> tuple[tuple[int, str], tuple[int, str]]:
+        return bind("[fe80::1%1]:5000"), bind("[fe80::1%lo]:5000")
+
+    by_number, by_name = in_private_network(look)
+    assert by_number == by_name
+    assert "[fe80::1]:5000%lo" in by_name[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--bind", "127.0.0.1"], "'127.0.0.1' is not ADDRESS:PORT"),
         (["--bind", "::1:80"], r"'::1:80' is not ADDRESS:PORT (IPv6 in brackets: [::1]:80)"),
         (["--bind", "localhost:80"], "'localhost' is no IPv4 or IPv6 address"),
+        (["--bind", "127.0.0.1%lo:80"], "an interface belongs to IPv6 only"),
+        (["--bind", "[::1%]:80"], "an interface belongs to IPv6 only"),
         (["--bind", "127.0.0.1:0"], "'0' is not a port number (1 to 65535)"),
         (["--bind", "*:80", "80"], "not allowed with argument"),
         ([], "one of the arguments PORT --bind is required"),
