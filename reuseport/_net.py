@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import enum
 import functools
@@ -44,6 +45,20 @@ def drop_tcp_sockets() -> None:
                 if inet:
                     os.dup2(null, int(name), inheritable=False)
     os.close(null)
+
+
+def receive_fds(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """A message, and the descriptors that come with it. No program that is started gets these.
+
+    (socket.recv_fds() ignores its flags, and what it returns is inherited.)
+    """
+    fds = array.array("i")
+    room = socket.CMSG_LEN(most * fds.itemsize)
+    data, messages, _, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, sent in messages:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(sent[: len(sent) - len(sent) % fds.itemsize])
+    return data, fds.tolist()
 
 
 class Reuse(enum.Flag):

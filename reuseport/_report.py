@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -41,13 +42,20 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
-def verdict_line(name: str, sentence: str, code: int, *, first: bool = False) -> str:
-    """``NAME: what was found: PASS``, the last line of every measuring command.
+def verdict_line(name: str, sentence: str, code: int) -> str:
+    """``NAME: PASS: what was found``, the last line of every measuring command."""
+    return f"{name.upper()}: {_WORDS[code]}: {sentence}"
 
-    first: the word before a sentence that may be long.
-    """
-    found = f"{_WORDS[code]}: {sentence}" if first else f"{sentence}: {_WORDS[code]}"
-    return f"{name.upper()}: {found}"
+
+def printable(text: str) -> str:
+    """What others wrote, fit for any terminal: no control characters, and no bytes that are not text."""
+    return "".join(one if one.isprintable() or one == "\n" else " " if one == "\t" else "?" for one in text)
+
+
+def show(text: str) -> None:
+    """Print at once what may have names in it, also in a locale that has not all letters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)
 
 
 class Options(Protocol):
@@ -65,14 +73,12 @@ def finish(
     lines: Iterable[str],
     sentence: str,
     code: int,
-    *,
-    first: bool = False,
 ) -> int:
     """Print what was found, and return the code: with --json one object, else the lines and the verdict."""
-    verdict = verdict_line(options.command, sentence, code, first=first)
+    verdict = verdict_line(options.command, sentence, code)
     with writing():
         if options.json:
             print(json.dumps({"schema": 1, "command": options.command, "verdict": verdict, **found}))
         else:
-            print(*lines, verdict, sep="\n")
+            show("\n".join([*lines, verdict]))
     return code

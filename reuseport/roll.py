@@ -58,16 +58,22 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     names = [*STRATEGIES, "all"]
     parser.add_argument("--strategy", choices=names, default="all", help="how to restart (default: all)")
     add_sockets(parser)
-    number, real = cli.positive(int), cli.positive(float)
+    number, real = cli.positive(int), cli.between(float, 0.1, 10**5)
+    many, day = cli.between(int, 1, 10_000), cli.positive(float, 86_400)
     add_numbers(
         parser,
         ("--conns", number, 10_000, "N", "make at least so many connections"),
         ("--restarts", number, 20, "N", "restart at least so many times"),
-        ("--in-flight", number, 16, "N", "clients that connect at the same time, without --rtt"),
+        ("--in-flight", many, 16, "N", "clients that connect at the same time, without --rtt"),
         ("--rate", real, 500, "N", "connections per second, with --rtt"),
-        ("--seconds", real, 120, "S", "give up a strategy after so many seconds"),
+        ("--seconds", day, 120, "S", "give up a strategy after so many seconds"),
     )
-    parser.add_argument("--rtt", type=real, metavar="MS", help="round trip to the clients (default: none)")
+    parser.add_argument(
+        "--rtt",
+        type=cli.between(float, 0.1, 2000),
+        metavar="MS",
+        help="round trip to the clients (default: none)",
+    )
     add_json(parser)
     parser.epilog = (
         "Exit status: 0 nothing was lost, 1 something was, 2 usage, 3 cannot run here, or nothing proven. "

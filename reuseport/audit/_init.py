@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
+from .._net import receive_fds
 from .._programs import with_default_signals
 from . import _mounts, _syscalls
 from ._ids import Ids
@@ -199,7 +200,7 @@ class _Server:
                 return
 
     def _serve_one(self) -> bool:
-        packet, fds, _, _ = socket.recv_fds(self._control, PACKET, 1, socket.MSG_CMSG_CLOEXEC)
+        packet, fds = receive_fds(self._control, PACKET, 1)
         if not packet:
             return False
         question, *arguments = pickle.loads(packet)
@@ -224,16 +225,18 @@ class _Server:
             del self._ended[pid]
 
     def _keep(self, pipe: int) -> None:
-        """Keep what a command wrote. After the last writer has ended, the pipe is not needed any more."""
+        """Keep what a command wrote: once, all that the pipe holds, as a command may never pause. After the
+        last writer has ended, the pipe is not needed any more."""
         output = self._outputs[pipe]
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(pipe, PACKET):
+            if data := os.read(pipe, PACKET):
                 os.write(output, data)
                 _shorten(output)
-            self._poll.unregister(pipe)
-            del self._outputs[pipe]
-            os.close(pipe)
-            os.close(output)
+            else:
+                self._poll.unregister(pipe)
+                del self._outputs[pipe]
+                os.close(pipe)
+                os.close(output)
 
     # What can be asked, and the answer: a value, and descriptors.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..load import Client, Live, Outcome, Plan, Report, speaks_tls
 
-PATIENCE = 10.0  # seconds until answers must be good
+PATIENCE = 10.0  # seconds until answers must be good, besides those that clients take by themselves
 GOOD = 0.99  # the share of good answers
 KEEPS_UP = 0.9  # of what is begun, the share that must end
 HALF = 0.5  # of the rate that was asked for: what a loader must reach
@@ -33,7 +33,7 @@ def judge(plans: Sequence[Plan], before: Sequence[Live], now: Sequence[Live], se
         if not new.good and new.other + new.lost > _SURE:
             return Verdict.HOPELESS
         behind = started - ended
-        slack = max(5.0, (1 - KEEPS_UP) * started) + (plan.rate or 0.0) * _longest(plan)
+        slack = max(5.0, (1 - KEEPS_UP) * started) + (plan.rate or 0.0) * longest(plan)
         if not good or good < GOOD * (good + bad) or behind > slack:
             verdict = Verdict.BAD
         if _is_starved(plan, started, seconds):
@@ -47,7 +47,7 @@ def _is_starved(plan: Plan, started: int, seconds: float) -> bool:
     return started < HALF * wanted - 5
 
 
-def _longest(plan: Plan) -> float:
+def longest(plan: Plan) -> float:
     """How many seconds a connection of this client takes by itself."""
     return plan.wait if plan.client in (Client.LATE, Client.SLOW) else 0.0
 

@@ -21,7 +21,8 @@ def run(options: Options) -> int:
         print(f"reuseport audit: error: {mistake}", file=sys.stderr)
         return USAGE
     # However this ends, everything that CMD started ends with the child, and so do the namespaces.
-    limit = 60 + UNTIL_IT_LISTENS + PATIENCE + options.seconds + 3 * options.within + LONGER
+    clients = 3 * max(plan.wait for plan in options.plans(()))  # for the baseline, and at the end
+    limit = 60 + UNTIL_IT_LISTENS + PATIENCE + options.seconds + 3 * options.within + LONGER + clients
     judged = report.judge(options, testing.in_child(lambda: trial(options), within=limit))
     sentence, code = report.verdict(judged)
-    return finish(options, report.for_json(judged), report.lines(judged), sentence, code, first=True)
+    return finish(options, report.for_json(judged), report.lines(judged), sentence, code)

@@ -36,6 +36,8 @@ class Restart(NamedTuple):
     """None: never."""
     behind: bool = False
     """Whether the server had fallen behind before the signal."""
+    begun: bool = False
+    """Of one that was never complete: whether somebody new accepted, so that it was one."""
 
     @property
     def end(self) -> float:
@@ -85,7 +87,8 @@ class Evidence(NamedTuple):
     losses: tuple[tuple[Event, ...], ...]
     """Of each restart that was asked for."""
     judged: tuple[int, ...]
-    """The numbers of the restarts that can be judged: complete, seen by the load, or with losses."""
+    """The numbers of the restarts that can be judged: complete, and seen by the load or with losses; or never
+    complete, and with losses."""
     quiet: tuple[Event, ...]
     """Lost while nothing was restarted."""
     waited: tuple[Event, ...]
@@ -127,7 +130,7 @@ def weigh(run: Run) -> Evidence:
     judged = tuple(
         number
         for number, restart in enumerate(run.restarts)
-        if restart.complete is not None and (losses[number] or (number not in blind and not waited[number]))
+        if _is_judged(restart, losses[number], number not in blind and not waited[number])
     )
     return Evidence(
         losses=tuple(map(tuple, losses)),
@@ -163,6 +166,11 @@ def _is_hampered(restart: Restart, pauses: Iterable[tuple[int, int]]) -> bool:
         return restart.behind
     spans = [min(end, restart.complete) - max(begin, restart.signal) for begin, end in pauses]
     return 2 * sum(span for span in spans if span > 0) > restart.complete - restart.signal
+
+
+def _is_judged(restart: Restart, losses: Sequence[Event], seen: bool) -> bool:
+    """One that was never complete has lost somebody, or shows nothing."""
+    return bool(losses) and restart.begun if restart.complete is None else bool(losses) or seen
 
 
 def _is_blind(restart: Restart, run: Run) -> bool:

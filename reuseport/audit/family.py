@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -56,6 +58,21 @@ def below(people: Mapping[int, Member], pid: int) -> list[int]:
     return sorted(child for child, one in people.items() if one.parent == pid)
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """All processes below one, as this process's own /proc has them."""
+    try:
+        children = [
+            int(child)
+            for task in os.listdir(f"/proc/{pid}/task")
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+        ]
+    except OSError:
+        return
+    for child in children:
+        yield child
+        yield from descendants(child)
+
+
 def executable(proc: str, pid: int) -> str:
     try:
         return os.readlink(f"{proc}/{pid}/exe").removesuffix(" (deleted)")
@@ -64,19 +81,19 @@ def executable(proc: str, pid: int) -> str:
 
 
 def inodes(proc: str, pid: int) -> Iterator[int]:
-    """The sockets that it holds."""
+    """The sockets that it holds; none, or not all, if it ends meanwhile."""
     try:
         folder = os.open(f"{proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return
     try:
-        for name in os.listdir(folder):
-            try:
-                link = os.readlink(name, dir_fd=folder)
-            except OSError:
-                continue
-            if link.startswith("socket:["):
-                yield int(link[len("socket:[") : -1])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            for name in os.listdir(folder):
+                link = ""
+                with contextlib.suppress(OSError):  # it was closed
+                    link = os.readlink(name, dir_fd=folder)
+                if link.startswith("socket:["):
+                    yield int(link[len("socket:[") : -1])
     finally:
         os.close(folder)
 

@@ -16,14 +16,15 @@ import pickle
 import select
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from mptcp_sockopt.cli import CannotRun
 
-from . import _init, _mounts
+from .._net import receive_fds
+from .._report import printable
+from . import _init, _mounts, family
 from ._ids import allow_low_ports, needed
 from ._written import Change as Change
 from ._written import Written as Written
@@ -93,7 +94,7 @@ class Process:
 
     def __init__(self, guard: Guard, pid: int, fd: int, output: int) -> None:
         self.pid = pid
-        self._guard, self._fd, self._output = guard, fd, output
+        self._guard, self._fd, self.output_fd = guard, fd, output
         self._code: int | None = None
         with open(f"/proc/self/fdinfo/{fd}") as file:
             self.outside = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
@@ -134,12 +135,14 @@ class Process:
 
     def output(self) -> bytes:
         """What it and its descendants wrote to stdout and stderr; of more than 16 MB, only the end."""
-        return os.pread(self._output, _init.KEPT + (1 << 20), 0)
+        return os.pread(self.output_fd, _init.KEPT + (1 << 20), 0)
 
     def last_words(self, size: int = 1000) -> str:
-        """The end of that, as text."""
-        length = os.fstat(self._output).st_size
-        return os.pread(self._output, size, max(0, length - size)).decode(errors="replace").strip()
+        """The end of that, as text for any terminal."""
+        length = os.fstat(self.output_fd).st_size
+        return printable(
+            os.pread(self.output_fd, size, max(0, length - size)).decode(errors="replace")
+        ).strip()
 
     def close(self) -> None:
         """Close the pidfd."""
@@ -236,8 +239,26 @@ class Guard:
             raise CannotRun(f"{words[0]}: {error.strerror}") from None
         process = self._known(pid, fds[0], output)
         if main:
+            if self._main:  # it was started again
+                self.forget(self._main)
             self._main, self._output = process, output
         return process
+
+    @property
+    def command(self) -> Process | None:
+        """The command, as it was started last."""
+        return self._main
+
+    def forget(self, process: Process) -> None:
+        """Close what belongs to a process that has ended: nobody asks about it any more."""
+        if self._processes.get(process.pid) is process:
+            del self._processes[process.pid]
+        process.close()
+        if process.output_fd in self._fds and not any(
+            other.output_fd == process.output_fd for other in self._processes.values()
+        ):
+            self._fds.remove(process.output_fd)
+            os.close(process.output_fd)
 
     def _new_output(self) -> int:
         output = os.memfd_create("output")
@@ -277,7 +298,7 @@ class Guard:
         """The pids, inside, of all processes of the command."""
         if self.protection.protected:
             return sorted(int(name) for name in os.listdir(self.proc) if name.isdecimal() and name != "1")
-        return sorted(_descendants(self._ready.pid))
+        return sorted(family.descendants(self._ready.pid))
 
     def status_of(self, pid: int) -> int:
         """How a process ended."""
@@ -325,9 +346,7 @@ class Guard:
 
     def _hear(self) -> tuple[Any, list[int]]:
         try:
-            packet, fds, _, _ = socket.recv_fds(
-                self._control, _init.PACKET, _init.DAEMONS, socket.MSG_CMSG_CLOEXEC
-            )
+            packet, fds = receive_fds(self._control, _init.PACKET, _init.DAEMONS)
         except ConnectionError:
             raise _died() from None
         if not packet:
@@ -378,17 +397,3 @@ def _protection(ready: _init.Ready) -> Protection:
         )
     overlays = tuple(overlay.directory for overlay in mounted.overlays)
     return Protection(True, overlays, mounted.refused, mounted.unsealed)
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    try:
-        children = [
-            int(child)
-            for task in os.listdir(f"/proc/{pid}/task")
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        ]
-    except OSError:
-        return
-    for child in children:
-        yield child
-        yield from _descendants(child)

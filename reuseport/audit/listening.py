@@ -14,6 +14,7 @@ from mptcp_sockopt.cli import CannotRun
 from mptcp_sockopt.processes import Listener
 
 from .._net import ANY, LOOPBACK
+from .._report import printable
 from ..load import Target
 from .guard import Guard, Process, refusal
 
@@ -37,7 +38,7 @@ class Place(NamedTuple):
     def inodes(self) -> frozenset[int]:
         """The sockets that listen here now."""
         if self.path is not None:
-            return _unix_listeners(self.path)
+            return frozenset(_unix_listeners().get(self.path, ()))
         return frozenset(found.inode for found in processes.listeners(self.port or 0))
 
 
@@ -54,7 +55,7 @@ def await_listener(guard: Guard, server: Process, place: Place) -> Place:
         if not found and time.monotonic() > deadline:
             raise CannotRun(
                 f"CMD does not listen on {place} after {PATIENCE:g} s{last_words(guard, server)}"
-                + _elsewhere(place)
+                + _elsewhere()
             )
         time.sleep(0.01)
         if (now := place.inodes()) != found:
@@ -66,7 +67,9 @@ def targets(place: Place, guard: Guard, *, tls: bool = False, far: Iterable[str]
     """Every address of every listener, as clients of each family reach it. far: the addresses of this end of
     a wire, which only a wildcard listener has."""
     if place.path is not None:
-        return (Target(guard.reach(place.path), socket.AF_UNIX, tls=tls),)
+        abstract = place.path.startswith("@")  # as /proc/net/unix has it; these belong to the network
+        path = f"\0{place.path[1:]}" if abstract else guard.reach(place.path)
+        return (Target(path, socket.AF_UNIX, tls=tls),)
     assert place.port
     listeners = processes.listeners(place.port)
     hosts = {}
@@ -104,22 +107,24 @@ def _one(ports: set[int]) -> int:
     return ports.pop()
 
 
-def _elsewhere(place: Place) -> str:
+def _elsewhere() -> str:
     """Where it listens instead, as a hint."""
-    ports = _ports() if place.port else set()
-    return f"; it listens on port {', '.join(map(str, sorted(ports)))}: see --port" if ports else ""
+    ports, paths = sorted(_ports()), sorted(_unix_listeners())
+    if ports:
+        return f"; it listens on port {', '.join(map(str, ports))}: see --port"
+    return f"; it listens on {', '.join(map(printable, paths))}: see --unix" if paths else ""
 
 
-def _unix_listeners(path: str) -> frozenset[int]:
-    found = set()
+def _unix_listeners() -> dict[str, set[int]]:
+    """The unix sockets that listen in this network, by their paths as they were bound."""
+    found: dict[str, set[int]] = {}
     with open("/proc/net/unix", errors="surrogateescape") as file:
         for line in file:
             words = line.split(maxsplit=7)
-            if len(words) == 8 and words[7].rstrip("\n") == path:
-                with contextlib.suppress(ValueError):  # the heading
-                    if int(words[3], 16) & _ACCEPTS:
-                        found.add(int(words[6]))
-    return frozenset(found)
+            with contextlib.suppress(ValueError):  # the heading
+                if len(words) == 8 and int(words[3], 16) & _ACCEPTS:
+                    found.setdefault(words[7].rstrip("\n"), set()).add(int(words[6]))
+    return found
 
 
 # ------------------------------------------------------------------------------------------ what it said

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -74,7 +75,7 @@ class Options(NamedTuple):
 
     @property
     def request(self) -> Request:
-        body = (self.body or "").encode()
+        body = os.fsencode(self.body or "")
         return Request(self.method, self.path, tuple(self.header or ()), body)
 
     def plans(self, targets: Sequence[Target]) -> tuple[Plan, ...]:
@@ -135,7 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     server.add_argument(
         "--port", type=cli.port, metavar="PORT", help="where CMD listens (default: found out)"
     )
-    server.add_argument("--unix", metavar="PATH", help="where CMD listens, if that is a unix socket")
+    server.add_argument(
+        "--unix", metavar="PATH", help="where CMD listens, if that is a unix socket; @NAME if it is abstract"
+    )
     server.add_argument("--tls", action="store_true", help="ask over TLS; the certificate is not checked")
     server.add_argument("--raw", action="store_true", help="wait for a first byte, instead of asking by HTTP")
     server.add_argument("--method", default="GET", type=_word, help="of the request (default: GET)")
@@ -219,12 +222,17 @@ def _signal(text: str) -> signal.Signals:
 
 
 def _word(text: str) -> str:
-    if not text or not text.isprintable() or " " in text:
+    if not text or _has_controls(text) or " " in text:
         raise argparse.ArgumentTypeError(f"{text!r} is not one word")
     return text
 
 
 def _header(text: str) -> str:
-    if ":" not in text or not text.isprintable():
+    if ":" not in text or _has_controls(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not 'NAME: VALUE'")
     return text
+
+
+def _has_controls(text: str) -> bool:
+    """Whether it would break a line of HTTP."""
+    return any(byte < 32 or byte == 127 for byte in os.fsencode(text))

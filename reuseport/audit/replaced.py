@@ -110,11 +110,6 @@ class Watch:
         last = [probe for probe in self._after if not probe.unseen][-ENOUGH // 4 :]
         return all(probe.chain is None for probe in last)
 
-    @property
-    def acceptors(self) -> frozenset[Identity]:
-        """Who accepted in the control, if they were there at the signal."""
-        return self._acceptors & self._old
-
     def end(self) -> None:
         """The restart is over, one way or the other: a control begins."""
         self._signal = None

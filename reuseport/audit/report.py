@@ -95,6 +95,8 @@ def verdict(judged: Judged) -> tuple[str, int]:
         )
     if restarts.losing:
         return figures, FAIL
+    if unproven := sum(map(len, evidence.losses)):
+        return f"{found.stopped}, and {unproven:,} were lost meanwhile; {figures}", CANNOT
     if starved := _starved(judged):
         return f"{starved}; {figures}", CANNOT
     idle = len(evidence.quiet) + len(evidence.waited)

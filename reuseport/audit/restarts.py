@@ -55,8 +55,10 @@ class Helper:
         """Whether all has been asked for. Not to be called again, then. CannotRun if the command fails."""
         if self._process:
             code = self._process.poll()
+            said = self._process.last_words()
+            if code is not None:
+                self._guard.forget(self._process)
             if code:
-                said = self._process.last_words()
                 raise CannotRun(f"--restart-with ended with status {code}{': ' if said else ''}{said}")
             return code is not None
         if self._way.respawn:

@@ -20,7 +20,7 @@ from .. import _net
 from ..load import Live, Loader, Report, Target
 from . import baseline, family, listening
 from .evidence import Restart
-from .guard import Guard, Process
+from .guard import Guard
 from .listening import Place
 from .options import Options
 from .probes import Prober
@@ -69,7 +69,7 @@ def trial(options: Options) -> Found:
         with clients:
             load = held.enter_context(Loader(options.plans(targets)))
         prober = held.enter_context(Prober(here, guard, options.request, silent=options.raw))
-        course = _Course(options, guard, server, place, load, prober)
+        course = _Course(options, guard, place, load, prober)
         stopped = course.run(targets)
         report = load.stop()
         return Found(
@@ -78,7 +78,7 @@ def trial(options: Options) -> Found:
             restarts=tuple(course.restarts),
             load=report,
             died=course.died,
-            ending=_ending(guard, server) if course.died else "",
+            ending=_ending(guard) if course.died else "",
             stopped=stopped,
             harmed=course.harmed,
             protection=guard.protection.asdict(),
@@ -108,7 +108,9 @@ def _network(
     return tuple(far), paths.client
 
 
-def _ending(guard: Guard, server: Process) -> str:
+def _ending(guard: Guard) -> str:
+    server = guard.command
+    assert server
     code = server.poll()
     how = listening.ending(code) if code is not None else "its status is not known"
     return f"{how}{listening.last_words(guard, server)}"
@@ -121,10 +123,8 @@ class _Died(Exception):  # noqa: N818  # an outcome
 class _Course:
     """The restarts, one after the other."""
 
-    def __init__(
-        self, options: Options, guard: Guard, server: Process, place: Place, load: Loader, prober: Prober
-    ) -> None:
-        self._options, self._guard, self._server, self._place = options, guard, server, place
+    def __init__(self, options: Options, guard: Guard, place: Place, load: Loader, prober: Prober) -> None:
+        self._options, self._guard, self._place = options, guard, place
         self._load, self._prober = load, prober
         self._watch = Watch()
         self._way: Way = options.way
@@ -165,6 +165,7 @@ class _Course:
         """Good answers to every client, for a while without a restart: it is also the first control."""
         plans = self._options.plans(targets)
         begun = time.monotonic()
+        until = begun + baseline.PATIENCE + max(map(baseline.longest, plans))
         before = self._lives()
         while True:
             window = max(CONTROL, 20 / self._options.rate)
@@ -173,7 +174,7 @@ class _Course:
             verdict = baseline.judge(plans, before, now, window)
             if verdict is baseline.Verdict.GOOD:
                 break
-            if verdict is baseline.Verdict.HOPELESS or time.monotonic() - begun > baseline.PATIENCE:
+            if verdict is baseline.Verdict.HOPELESS or time.monotonic() > until:
                 raise CannotRun(baseline.reason(plans, before, now, window, self._load.stop()))
             before = now
         self._load.learned()
@@ -264,21 +265,30 @@ class _Course:
         return holders == {newest.pid}
 
     def _incomplete(self) -> str:
-        number, way = len(self.restarts), self._way
+        """Why the last restart is not complete, and whether that did harm.
+
+        The load is asked, too: if only the probes come late, it is this machine's fault.
+        """
+        number, way, watch = len(self.restarts), self._way, self._watch
         within = f"{self._options.within:g} s after restart {number}"
         if not self._place.inodes():
             self.harmed = True
             return f"nobody listens {within}"
-        if self._watch.nobody_accepts and not self._watch.acceptors & self._identities():
-            self.harmed = True
+        if watch.nobody_accepts and self._is_served():
+            return f"the load is served, but no probe is {within}: this machine is too busy"
+        if watch.nobody_accepts:
+            self.harmed = not self.restarts[-1].behind
             return f"nobody accepts {within}"
-        if self._watch.still and self._watch.begun:
+        self.restarts[-1] = self.restarts[-1]._replace(begun=watch.begun)
+        if watch.still and watch.begun:
             return f"processes that were there before still accept {within}"
-        if self._watch.begun:
+        if watch.begun:
             return f"too few connections were seen to be accepted by somebody new {within}"
-        if self._watch.nobody_accepts:
-            return f"CMD accepts nobody any more {within}, which it ignored"
         return f"{way} replaced nobody who accepts, {within}"
+
+    def _is_served(self) -> bool:
+        """Whether the load got good answers in the second half of the time for a restart."""
+        return time.monotonic_ns() - self._load.live(0).last_good < self._options.within / 2 * 1e9
 
     # -------------------------------------------------------------------------------------------- waiting
 
@@ -301,8 +311,9 @@ class _Course:
 
     def _await_last_words(self) -> None:
         """Its output may still be on its way."""
-        with contextlib.suppress(TimeoutError):
-            self._server.wait(1.0)
+        if server := self._guard.command:
+            with contextlib.suppress(TimeoutError):
+                server.wait(1.0)
 
     def _progress(self) -> None:
         if sys.stderr.isatty():

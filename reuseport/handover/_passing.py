@@ -7,6 +7,8 @@ import os
 import socket
 import struct
 
+from .._net import receive_fds
+
 
 def offer(address: str) -> socket.socket:
     """A unix socket from which any process of this user may fetch a listener; abstract with a leading NUL."""
@@ -17,13 +19,16 @@ def offer(address: str) -> socket.socket:
 
 
 def hand_over(door: socket.socket, listener: socket.socket) -> bool:
-    """Accept one process at the door and send it the listener; False if it is another user's."""
+    """Accept one process at the door and send it the listener; False if it is another user's, or has gone."""
     visitor, _ = door.accept()
     with visitor:
         _, uid, _ = struct.unpack("=iII", visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid != os.getuid():
             return False
-        socket.send_fds(visitor, [b"L"], [listener.fileno()])
+        try:
+            socket.send_fds(visitor, [b"L"], [listener.fileno()])
+        except ConnectionError:
+            return False
     return True
 
 
@@ -32,7 +37,7 @@ def fetch(address: str, timeout: float) -> socket.socket:
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.settimeout(timeout)
         visitor.connect(address)
-        data, descriptors, _, _ = socket.recv_fds(visitor, 1, 1)
+        data, descriptors = receive_fds(visitor, 1, 1)
     if data != b"L" or len(descriptors) != 1:
         for fd in descriptors:
             os.close(fd)

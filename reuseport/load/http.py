@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from typing import NamedTuple
 
@@ -38,7 +39,8 @@ class Request(NamedTuple):
         wants_length = self.body or self.method in ("POST", "PUT", "PATCH")
         if wants_length and not {"content-length", "transfer-encoding"} & names:
             lines.append(f"Content-Length: {len(self.body)}")
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+        # Of a word of the command line: the bytes that were typed.
+        return os.fsencode("\r\n".join([*lines, "", ""])) + self.body
 
 
 class NotHTTPError(Exception):
@@ -51,6 +53,7 @@ class NotHTTPError(Exception):
 
 STATUS = re.compile(rb"HTTP/(1\.\d) +(\d{3})(?:[ \t][^\r\n]*)?\r?\n")
 LENGTH = re.compile(rb"\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r?\n)")
+LENGTH_VALUE = re.compile(rb"\d{1,18}")  # int() refuses thousands of digits
 CODING = re.compile(rb"\ntransfer-encoding:[^\r\n]*\bchunked[ \t]*\r?\n")
 CONNECTION = re.compile(rb"\nconnection:[^\r\n]*\b(close|keep-alive)\b")
 CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n?", re.DOTALL)
@@ -73,7 +76,7 @@ def understood(head: bytes) -> Head:
         raise NotHTTPError(tls=False)
     fields = head.lower()
     lengths = set(LENGTH.findall(fields))
-    if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
+    if len(lengths) > 1 or not all(LENGTH_VALUE.fullmatch(length) for length in lengths):
         raise NotHTTPError(tls=False)
     word = CONNECTION.search(fields)
     keep = word[1] == b"keep-alive" if word else line[1] != b"1.0"

@@ -47,6 +47,8 @@ def parsed(text: str) -> Address:
     except OSError:
         raise argparse.ArgumentTypeError(f"{inner!r} is no IPv4 or IPv6 address") from None
     scope = "".join(inner.partition("%")[1:])
+    if scope and (family == socket.AF_INET or scope == "%"):
+        raise argparse.ArgumentTypeError(f"{inner!r}: an interface belongs to IPv6 only, as in fe80::1%lo")
     return Address(_as_the_kernel_writes_it(socket.inet_ntop(family, packed)) + scope, number)
 
 
@@ -101,6 +103,8 @@ def _index(interface: str) -> int:
     try:
         return socket.if_nametoindex(interface)
     except OSError:
+        if interface.isdecimal() and int(interface) in dict(socket.if_nameindex()):
+            return int(interface)
         raise cli.CannotRun(f"there is no interface {interface!r}") from None
 
 

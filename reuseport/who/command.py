@@ -107,7 +107,7 @@ def _who(options: Options, port: int) -> int:
         if left <= 0:
             break
         if now != shown and not options.json:
-            print(now, flush=True)
+            _report.show(now)
         shown = now
         time.sleep(min(left, 1.0))
     told = notes.notes(rows)

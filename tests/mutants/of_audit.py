@@ -18,6 +18,25 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("return begun < run.rate * FIRST / 1e9 / 4 - 1", "return False"),
     ),
     *of(
+        "reuseport/audit/evidence.py",
+        "reuseport/audit_report",
+        ("return bool(losses) and restart.begun if", "return False if"),
+        ("return bool(losses) and restart.begun if", "return bool(losses) if"),
+    ),
+    *of(
+        "reuseport/audit/trial.py",
+        "reuseport/audit",
+        ("if watch.nobody_accepts and self._is_served():", "if False:"),
+        ("self.harmed = not self.restarts[-1].behind", "self.harmed = False"),
+    ),
+    *of(
+        "reuseport/_report.py",
+        "reuseport/report",
+        ("one if one.isprintable() or one ==", "one if True or one =="),
+        ('.encode(encoding, "replace").decode(encoding)', ""),
+        ("{name.upper()}: {_WORDS[code]}: {sentence}", "{name.upper()}: {sentence}: {_WORDS[code]}"),
+    ),
+    *of(
         "reuseport/audit/replaced.py",
         "reuseport/audit_replaced",
         ("chain[self.level] not in alive for chain in chains", "False for chain in chains"),
@@ -50,6 +69,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("for loss in plan.unlike:", "for loss in ():"),
         ("if restarts.losing and not evidence.blamed:", "if False:"),
         ("if restarts.judged < LEAST:", "if False:"),
+        ("if unproven := sum(map(len, evidence.losses)):", "if unproven := 0:"),
         ("and plan.skipped >= plan.held:", "and True:"),
     ),
     *of(

@@ -5,6 +5,16 @@ from . import Mutation, of
 
 MUTATIONS: tuple[Mutation, ...] = (
     *of(
+        "reuseport/handover/_passing.py",
+        "reuseport/handover",
+        ("except ConnectionError:", "except TimeoutError:"),
+    ),
+    *of(
+        "reuseport/_net.py",
+        "reuseport/handover",
+        ("sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)", "sock.recvmsg(size, room)"),
+    ),
+    *of(
         "reuseport/handover/_retiring.py",
         "reuseport/handover",
         ("if shared is False or (shared is None and has_successor(self._inet)):", "if True:"),

@@ -13,15 +13,18 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mptcp_sockopt import testing
 from mptcp_sockopt.cli import CannotRun
-from reuseport.audit import Options, add_arguments, run
+from reuseport.audit import Options, add_arguments, baseline, listening, run, trial
+from reuseport.audit.evidence import Restart
 
 from ..support import DEADLINE, Missing, rounds, started, until
 from .planted import table as planted
@@ -96,6 +99,74 @@ def test_each_kind_of_client_is_judged_by_itself() -> None:
     assert "somebody" in found["verdict"]
 
 
+def test_a_server_that_freezes_at_its_last_restart() -> None:
+    """Five restarts lost nobody, and after the sixth nobody is served: it does not pass."""
+    code, out = audit(*QUICK, "--restarts", "9", "--within", "2", *server("freezes"))
+    assert code == 1, out
+    assert "AUDIT: FAIL: nobody accepts 2 s after restart 6; 0 of 5 restarts lost anybody" in out
+
+
+@pytest.mark.parametrize(
+    ("served_before", "harmed", "words"),
+    [(0.5, False, "the load is served, but no probe is 2 s"), (1.5, True, "nobody accepts 2 s")],
+)
+def test_probes_that_no_cpu_is_left_for(served_before: float, harmed: bool, words: str) -> None:
+    """While the load is served, it is no fault of the server that no probe is."""
+    course: Any = object.__new__(trial._Course)
+    course._options, course._place = parsed("--within", "2"), SimpleNamespace(inodes=lambda: {1})
+    course._watch = SimpleNamespace(nobody_accepts=True)
+    good = time.monotonic_ns() - round(served_before * 1e9)
+    course._load = SimpleNamespace(live=lambda plan: SimpleNamespace(last_good=good))
+    course._way, course.restarts, course.harmed = None, [Restart(0)], False
+    assert course._incomplete().startswith(words)
+    assert course.harmed == harmed
+
+
+def test_a_server_that_does_not_start_again() -> None:
+    """The last words are those of the last start."""
+    mark = f"/tmp/{uuid.uuid4().hex}"
+    script = f'if [ -e {mark} ]; then echo no second start; exit 7; fi; touch {mark}; exec "$@"'
+    code, out = audit(*QUICK, "--respawn", "--", "sh", "-c", script, "sh", *server("careful")[1:])
+    assert code == 1, out
+    assert "CMD's end: exit status 7: no second start" in out
+    assert "CMD ended in restart 1 (exit status 7)" in out
+
+
+ABSTRACT = """
+import socket, sys
+sys.path.insert(0, {!r})
+from tests.reuseport.planted import restarting, server
+class Abstract(restarting.Anywhere):
+    def listen(self):
+        found = socket.socket(socket.AF_UNIX)
+        found.bind("\\0here")
+        found.listen(1024)
+        return [found]
+Abstract(0).run()
+"""
+
+
+def test_an_abstract_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no file, but a name in the network. If another was said, the name is in the refusal."""
+    words = ("--", sys.executable, "-c", ABSTRACT.format(str(ROOT)))
+    code, out = audit(*QUICK, "--unix", "@here", *words)
+    assert code == 0, out
+    assert "asked: unix:@here" in out
+    monkeypatch.setattr(listening, "PATIENCE", 1.0)
+    with pytest.raises(
+        CannotRun, match="does not listen on /there after 1 s; it listens on @here: see --unix"
+    ):
+        audit(*QUICK, "--unix", "/there", *words)
+
+
+def test_the_baseline_waits_for_late_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take their time, which is not the server's."""
+    monkeypatch.setattr(baseline, "PATIENCE", 0.5)
+    code, out = audit(*QUICK, "--late", "1500", *server("careful"))
+    assert code == 0, out
+    assert re.search(r"^late: 0 of \d+ lost", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("inherited", ["ignored", "blocked"])
 def test_a_server_that_dies(inherited: str) -> None:
     """It takes the blame, with its last words. What the auditor's own parent made of the signal, as nohup
@@ -162,6 +233,7 @@ def test_usage() -> None:
             ["--expect", "100"],
             ["--header", "nothing"],
             ["--path", "a b"],
+            ["--header", "A: b\r\nC: d"],
         ):
             with pytest.raises(SystemExit) as ended:
                 audit(*arguments, *server("careful"))
@@ -182,6 +254,8 @@ def test_what_the_options_mean() -> None:
     }
     assert plans["slow"].request.path == "/slow"
     assert plans["plain"].request[:2] == ("POST", "/")
+    typed = parsed("--path", "/\udcff", "--body", "\udcff", "--header", "X: \udcff", "--", "x").request
+    assert typed.wire().count(b"\xff") == 3
     assert str(options.way) == "SIGHUP"
     assert str(parsed("--respawn", "--", "x").way) == "SIGTERM and a new start"
 

@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
-from reuseport.audit.family import Identity, Member, chain
+import os
+import subprocess
+
+import pytest
+
+from reuseport.audit.family import Identity, Member, chain, inodes
 from reuseport.audit.probes import Probe
 from reuseport.audit.replaced import ENOUGH, Watch
+
+from ..support import DEADLINE
 
 MASTER = Identity(2, 10, 111)
 OLD, NEW = Identity(3, 20, 222), Identity(4, 30, 333)
@@ -113,7 +120,20 @@ def test_nobody_accepts() -> None:
     watch = watching()
     watch.add([by(NEW, MASTER, begun=200), *[by(begun=300)] * ENOUGH])
     assert watch.nobody_accepts
-    assert watch.acceptors == {OLD}
+
+
+def test_a_process_that_ends_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds nothing: /proc says ENOENT of a folder that was open before."""
+    child = subprocess.Popen(["sleep", "60"])
+    listdir = os.listdir
+
+    def too_late(folder: int) -> list[str]:
+        child.kill()
+        child.wait(DEADLINE)
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", too_late)
+    assert list(inodes("/proc", child.pid)) == []
 
 
 def test_a_chain_goes_up_to_the_first() -> None:

@@ -115,6 +115,14 @@ def test_what_was_asked_again_with_success_is_no_loss() -> None:
     assert said(found(loss(2.1, 2.2, Outcome.CROSSED, lost=False)))[1] == PASS
 
 
+def unfinished(*, begun: bool) -> Found:
+    """After five good restarts, one that is never complete, and under which the load is lost."""
+    good = tuple(Restart(at(2 + n), at(2.4 + n)) for n in range(5))
+    stopped = "" if begun else "SIGHUP replaced nobody"
+    last = Restart(at(7), begun=begun)
+    return found(loss(7.1, 7.2), loss(9, 9.1), restarts=0)._replace(restarts=(*good, last), stopped=stopped)
+
+
 @pytest.mark.parametrize(
     ("audit", "code", "words"),
     [
@@ -127,6 +135,8 @@ def test_what_was_asked_again_with_success_is_no_loss() -> None:
             "loses connections without a restart, too",
         ),
         (found(loss(1, 1.1), loss(1.1, 1.2)), CANNOT, "CMD lost 2 because it fell behind, or while nothing"),
+        (unfinished(begun=True), FAIL, "1 of 6 restarts lost somebody"),
+        (unfinished(begun=False), CANNOT, "replaced nobody, and 2 were lost meanwhile; 0 of 5 restarts"),
         (found(stopped="nobody listens 30 s after restart 6", harmed=True), FAIL, "nobody listens 30 s"),
         (
             found(loss(7.1, 7.2), loss(7.3, 7.3), died=at(7.25), ending="exit status 1: no\nconfig"),
@@ -147,7 +157,7 @@ def test_what_was_asked_again_with_success_is_no_loss() -> None:
             "9/s of 500",
         ),
     ],
-    ids="few why lossy sick quiet harmed dead crashed later starved slow keepalive".split(),
+    ids="few why lossy sick quiet unfinished deaf harmed dead crashed later starved slow keepalive".split(),
 )
 def test_verdicts(audit: Found, code: int, words: str) -> None:
     """What cannot be told is 3; a loss in a restart is a loss, however few restarts there were."""

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import signal
 import socket
 import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mptcp_sockopt.cli import CannotRun
-from reuseport.audit import guard
+from reuseport.audit import _init, guard
 
 from ..support import DEADLINE, NOBODY, needs_root, until
 from .guarded import USERS, guarded, home_of, mount_tmpfs, own_mounts, python, shell
@@ -150,13 +153,13 @@ def test_a_long_output_keeps_its_end() -> None:
     """The last words are there, however much came before."""
 
     def look(cage: guard.Guard) -> tuple[str, int]:
-        server = cage.start(["sh", "-c", "head -c 20000000 /dev/zero; echo; echo last words"])
+        server = cage.start(["sh", "-c", "head -c 20000000 /dev/zero; printf '\\n\\033last words'"])
         assert server.wait(DEADLINE / 2) == 0
-        return server.last_words(11), len(server.output())
+        return server.last_words(12), len(server.output())
 
     with home_of("user") as home:
         words, length = guarded(look, "user", home)
-    assert words == "last words"
+    assert words == "?last words"
     assert length < 17_000_000
 
 
@@ -327,3 +330,45 @@ def test_unprotected_is_what_it_says(user: str, home: str) -> None:
     assert Path(home, "file").read_text() == "x\n"
     with pytest.raises(ProcessLookupError):
         os.kill(daemon, 0)
+
+
+def test_a_command_that_is_started_again_and_again(user: str, home: str) -> None:
+    """What belonged to the one before is closed; what is said is that of the last."""
+
+    def look(cage: guard.Guard) -> tuple[int, str]:
+        held = []
+        for number in range(5):
+            process = cage.start(["echo", str(number)])
+            process.wait(DEADLINE / 2)
+            other = cage.start(["true"], main=False)
+            other.wait(DEADLINE / 2)
+            cage.forget(other)
+            held.append(len(os.listdir("/proc/self/fd")))
+        assert cage.command is process
+        return held[-1] - held[0], process.last_words()
+
+    assert guarded(look, user, home) == (0, "4")
+
+
+def test_a_command_inherits_nothing(user: str, home: str) -> None:
+    """But its three streams: no descriptor of the auditor, and none of PID 1."""
+    said = guarded(lambda cage: shell(cage, "ls -l /proc/self/fd"), user, home)
+    held = re.findall(r" (\d+) -> (\S+)", said)
+    assert [number for number, what in held if not what.endswith("/fd")] == ["0", "1", "2"], said
+
+
+def test_a_command_that_never_stops_talking() -> None:
+    """Its output is read in portions, and questions are answered in between."""
+    read, write = os.pipe()
+    output = os.memfd_create("output")
+    try:
+        os.set_blocking(read, False)
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.write(write, bytes(1 << 20))
+        server: Any = object.__new__(_init._Server)
+        server._outputs = {read: output}
+        server._keep(read)
+        assert os.fstat(output).st_size == _init.PACKET
+    finally:
+        for fd in (read, write, output):
+            os.close(fd)

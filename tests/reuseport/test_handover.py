@@ -245,6 +245,26 @@ def test_scm_rights(mptcp: bool, family: int) -> None:
         waiting[0].close()
 
 
+def test_a_visitor_that_has_gone() -> None:
+    """A successor that dies before it has the listener does the old generation no harm."""
+    address = f"\0reuseport-test-{os.getpid()}-gone"
+    with offer(address) as door, listen(("127.0.0.1", 0)) as listener:
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(address)
+        assert not hand_over(door, listener)
+
+
+def test_a_fetched_listener_is_not_inherited() -> None:
+    """Else it would stay open in any program that is started, which accepts nobody."""
+    address = f"\0reuseport-test-{os.getpid()}-kept"
+    with offer(address) as door, listen(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=hand_over, args=(door, listener))
+        thread.start()
+        with fetch(address, DEADLINE) as fetched:
+            assert not fetched.get_inheritable()
+        thread.join(DEADLINE)
+
+
 def test_listen_fds_as_systemd_has_them(tmp_path: Path) -> None:
     """Through exec: descriptors 3 and 4, LISTEN_FDS, LISTEN_PID; nothing for another process."""
     code = (

@@ -32,7 +32,7 @@ def test_the_three_tests_twice_in_a_row() -> None:
     for _ in range(2):
         done = run(*LESSON, "all")
         assert done.returncode == 0, done.stdout
-        assert done.stdout.endswith("LESSON: 3 tests, 0 not as expected: PASS\n")
+        assert done.stdout.endswith("LESSON: PASS: 3 tests, 0 not as expected\n")
         assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -151,7 +151,7 @@ def test_what_is_not_as_expected_fails(
     assert main(["lesson", "all"]) == 1
     out = capsys.readouterr().out
     assert "three   <- not as expected" in out
-    assert out.endswith("LESSON: 3 tests, 1 not as expected: FAIL\n")
+    assert out.endswith("LESSON: FAIL: 3 tests, 1 not as expected\n")
 
 
 def test_servers_die_with_the_lesson() -> None:

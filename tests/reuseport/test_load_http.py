@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from reuseport.load.http import Answer, NotHTTPError, Request
@@ -115,6 +117,7 @@ def test_what_comes_after_the_answer() -> None:
         (b"HTTP/1.1 OK\r\n\r\n", False),
         (OK + b"Content-Length: many\r\n\r\n", False),
         (OK + b"Content-Length: -1\r\n\r\n", False),
+        (OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", False),
         (OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nok", False),
         (OK + b"Transfer-Encoding: chunked\r\n\r\nhello\r\n", False),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nokay\r\n", False),
@@ -127,6 +130,14 @@ def test_what_is_no_answer(data: bytes, tls: bool) -> None:
     with pytest.raises(NotHTTPError) as told:
         fed(data, 10_000)
     assert told.value.tls is tls
+
+
+def test_a_request_has_the_bytes_that_were_typed() -> None:
+    """Also those that are no text, as the command line gives them."""
+    typed = b"/caf\xc3\xa9/\xe2\x82\xac/\xff"
+    wire = Request(path=os.fsdecode(typed), headers=("X: \udcff",)).wire()
+    assert wire.startswith(b"GET " + typed + b" HTTP/1.1\r\n")
+    assert b"\r\nX: \xff\r\n" in wire
 
 
 def test_a_request() -> None:

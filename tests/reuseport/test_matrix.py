@@ -150,7 +150,7 @@ def test_the_command_passes(switches: list[str], mptcp: None) -> None:
     assert done.returncode == 0, done.stderr
     cells = 256 if switches else 12_544
     after = " after a closed listener" if switches else ""
-    assert done.stdout.endswith(f"\nMATRIX: {cells} cells{after}, 0 mismatches: PASS\n")
+    assert done.stdout.endswith(f"\nMATRIX: PASS: {cells} cells{after}, 0 mismatches\n")
     assert max(map(len, done.stdout.splitlines())) <= 80
     found = json.loads(run(*MATRIX, *switches, "--json").stdout)
     assert (found["schema"], found["command"], found["cells"], found["mismatches"]) == (
@@ -208,7 +208,7 @@ def test_mismatches_are_the_result(switch: list[str], capsys: pytest.CaptureFixt
     else:
         assert out.count("MISMATCH MPTCP [::] v6only ADDR|PORT; MPTCP [::ffff:127.0.0.1] ADDR|PORT") == 20
         assert "... and 5 more" in out
-        assert out.endswith("MATRIX: 25 cells, 25 mismatches: FAIL\n")
+        assert out.endswith("MATRIX: FAIL: 25 cells, 25 mismatches\n")
 
 
 def options_of(switches: list[str]) -> matrix.Options:

@@ -41,7 +41,7 @@ def test_what_cannot_be_seen_is_blank_and_said() -> None:
         r"this user may not examine \d+ of \d+ processes \(no ptrace permission\)$",
         " ".join(" ".join(note).split()),
     )
-    assert (code, verdict) == (3, "WHO: TCP port 5000: 1 listening, 1 not seen whole: NOT PROVEN")
+    assert (code, verdict) == (3, "WHO: NOT PROVEN: TCP port 5000: 1 listening, 1 not seen whole")
 
 
 def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_a_listener_of_no_process(mptcp: None, monkeypatch: pytest.MonkeyPatch) 
     _, row, note, verdict = out.splitlines()
     assert row.split() == ["127.0.0.1:5000", "mptcp", "0/1024", "0"]
     assert re.fullmatch(r" +the kernel's own, for the MPTCP endpoint \d+", note)
-    assert verdict == "WHO: TCP port 5000: 1 listening, nothing wrong: PASS"
+    assert verdict == "WHO: PASS: TCP port 5000: 1 listening, nothing wrong"
     (listener,) = data["listeners"]
     assert (listener["protocol"], listener["owners"], listener["options"]) == ("mptcp", [], None)
     assert (listener["unseen"], listener["kernel"]) == (None, note.strip())
@@ -87,7 +87,7 @@ def test_for_root_too_the_reason_is_true(where: str, monkeypatch: pytest.MonkeyP
     assert "permission" not in words
     assert (code, out.splitlines()[-1]) == (
         3,
-        "WHO: TCP port 5000: 1 listening, 1 not seen whole: NOT PROVEN",
+        "WHO: NOT PROVEN: TCP port 5000: 1 listening, 1 not seen whole",
     )
 
 
@@ -237,7 +237,7 @@ def test_what_a_kernel_withholds_is_never_called_tcp(mptcp: None, monkeypatch: p
     ]
     assert "2 of 4: MPTCP or TCP is not known: before Linux 6.15, only CAP_NET_ADMIN" in out
     assert "MIXED-PROTO" not in out
-    assert (code, out.splitlines()[-1].split(": ")[-2]) == (3, "4 listening, 4 not seen whole")
+    assert (code, out.splitlines()[-1].split(": ")[-1]) == (3, "4 listening, 4 not seen whole")
 
     def as_its_owner() -> tuple[int, str]:
         with workers("v4", 3, 1):

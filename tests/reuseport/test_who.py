@@ -134,7 +134,7 @@ def calling(*, resets: bool = False) -> Iterator[None]:
 def test_nobody_listens() -> None:
     """Said in the verdict; exit status 1."""
     code, out = in_private_network(lambda: who(str(PORT)))
-    assert (code, out) == (1, "WHO: TCP port 5000: nobody listens: FAIL\n")
+    assert (code, out) == (1, "WHO: FAIL: TCP port 5000: nobody listens\n")
 
 
 def test_options_and_owners() -> None:
@@ -162,7 +162,7 @@ def test_options_and_owners() -> None:
     assert mine.split()[:5] == ["127.0.0.1:5000", "tcp", "0/9", str(uid), str(parent)]
     assert (other.split()[0], other.split()[-1]) == (str(child), str(fd))
     assert options.split() == ["REUSEADDR=1", "REUSEPORT=1", "INCOMING_CPU=1", "DEFER_ACCEPT=1"]
-    assert verdict == "WHO: TCP port 5000: 1 listening, nothing wrong: PASS"
+    assert verdict == "WHO: PASS: TCP port 5000: 1 listening, nothing wrong"
     assert max(map(len, text.splitlines())) <= 80
     assert data["verdict"] == verdict
     (listener,) = data["listeners"]
@@ -348,7 +348,7 @@ def test_watch_is_bounded_and_remembers() -> None:
         "address",
         "0.0.0.0:5000",
     ]
-    assert out.splitlines()[-1] == "WHO: TCP port 5000: SHADOWED: FAIL"
+    assert out.splitlines()[-1] == "WHO: FAIL: TCP port 5000: SHADOWED"
 
 
 def test_long_addresses_stand_alone() -> None:

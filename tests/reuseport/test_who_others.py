@@ -53,7 +53,7 @@ def test_strangers(mptcp: None, speaks: str, tmp_path: Path) -> None:
 
     code, out, (one, two) = in_private_network(look)
     assert code == 1
-    assert out.splitlines()[-1] == "WHO: TCP port 5000: STRANGERS: FAIL"
+    assert out.splitlines()[-1] == "WHO: FAIL: TCP port 5000: STRANGERS"
     for pid in (one, two):
         assert f"STRANGERS: pid {pid} of another program" in out
 
@@ -71,7 +71,7 @@ def test_workers_are_no_strangers(tmp_path: Path) -> None:
         return found
 
     for code, out in in_private_network(look):
-        assert (code, out.splitlines()[-1]) == (0, "WHO: TCP port 5000: 2 listening, nothing wrong: PASS")
+        assert (code, out.splitlines()[-1]) == (0, "WHO: PASS: TCP port 5000: 2 listening, nothing wrong")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_what_has_the_port_is_named(
     code, out, expected, data = in_private_network(look)
     line, verdict = out.splitlines()
     assert line.startswith(expected)
-    assert (code, verdict) == (1, "WHO: TCP port 5000: no listener, but other sockets have the port: FAIL")
+    assert (code, verdict) == (1, "WHO: FAIL: TCP port 5000: no listener, but other sockets have the port")
     assert len(data["held"]) == 1
 
 
@@ -207,7 +207,7 @@ def test_a_listener_does_not_hide_what_else_has_the_port() -> None:
     lines = out.splitlines()
     assert re.fullmatch(r"127\.0\.0\.2:5000 bound only: pid \d+ \(\S+\)", lines[3])
     assert re.fullmatch(r"1 in TIME_WAIT, for \d+ s more", lines[4])
-    assert lines[5] == "WHO: TCP port 5000: 1 listening, nothing wrong: PASS"
+    assert lines[5] == "WHO: PASS: TCP port 5000: 1 listening, nothing wrong"
     kinds = {held["kind"]: held for held in data["held"]}
     assert set(kinds) == {"bound only", "closed"}
     assert kinds["bound only"]["options"]["reuseaddr"] is True

@@ -142,7 +142,7 @@ complete -c reuseport -n '_shtab_reuseport_using audit' -l restart-with -x -d 'r
 complete -c reuseport -n '_shtab_reuseport_using audit' -l respawn -d 'end CMD by the signal, wait for its end, start it again: what an orchestrator does. Judged is who connected before the signal; who finds nobody until CMD listens again is told apart'
 complete -c reuseport -n '_shtab_reuseport_using audit' -l trust-restart -d 'believe that each signal restarts CMD, even if the same processes go on accepting'
 complete -c reuseport -n '_shtab_reuseport_using audit' -l port -x -d 'where CMD listens (default: found out)'
-complete -c reuseport -n '_shtab_reuseport_using audit' -l unix -x -d 'where CMD listens, if that is a unix socket'
+complete -c reuseport -n '_shtab_reuseport_using audit' -l unix -x -d 'where CMD listens, if that is a unix socket; @NAME if it is abstract'
 complete -c reuseport -n '_shtab_reuseport_using audit' -l tls -d 'ask over TLS; the certificate is not checked'
 complete -c reuseport -n '_shtab_reuseport_using audit' -l raw -d 'wait for a first byte, instead of asking by HTTP'
 complete -c reuseport -n '_shtab_reuseport_using audit' -l method -x -d 'of the request (default: GET)'

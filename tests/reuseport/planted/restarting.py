@@ -211,6 +211,18 @@ class LateLossy(UnderWay):
         self.replace()
 
 
+class Freezes(Server):
+    """Restarts five times in order. At the sixth signal nobody accepts any more, and everybody lives on."""
+
+    name = "freezes"
+
+    def hear(self) -> None:
+        if self.restarts < 6:
+            self.replace()
+        else:
+            os.kill(self.old, signal.SIGSTOP)
+
+
 class Defers(Server):
     """Its listener accepts only those that have said something (TCP_DEFER_ACCEPT)."""
 

@@ -90,6 +90,7 @@ PLANTED = (
     Planted("deaf_recycling", CANNOT, r"by themselves|replaced nobody", ("--within", "5")),
     Planted("deaf_forking", CANNOT, r"by themselves|replaced nobody", ("--within", "5", "--rate", "20")),
     Planted("sick", CANNOT, r"without a restart, too|while nothing was restarted"),
+    Planted("freezes", FAIL, r"nobody accepts 5 s after restart 6", ("--within", "5")),
     Planted("mortal", FAIL, r"CMD ended in restart 3 \(exit status 1\)"),
     Planted("hasty", CANNOT, r"no configuration"),
 )
