@@ -19,7 +19,7 @@ SECONDS = 300
 
 def build(docs: Path, out: Path, builder: str = "html") -> subprocess.CompletedProcess[str]:
     """From nothing; any warning is an error."""
-    words = "-W --keep-going -n -E -q -j 2".split()
+    words = "-W --keep-going -n -E -q".split()
     command = [
         sys.executable,
         "-m",
