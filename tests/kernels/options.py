@@ -100,7 +100,7 @@ def tables(kernels: dict[str, Any]) -> str:
     newest = list(series.values())[-1]
     lines = [f"Of Linux {', '.join(series)}.", ""]
     for level in LEVELS:
-        lines += [f"### {level}", "", "| option | set | get |", "|---|---|---|"]
+        lines += [f"## {level}", "", "| option | set | get |", "|---|---|---|"]
         for name in sorted(name for name, answers in newest.items() if answers[0] == level):
             get, set_ = (changes(series, name, half) for half in (slice(1, 5), slice(5, 9)))
             lines.append(f"| {name} | {set_} | {get} |")

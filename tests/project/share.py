@@ -91,9 +91,8 @@ def man_page(
     from argparse_manpage.manpage import Manpage
 
     status, rest = exit_status(parser.epilog or "")
-    parser.description = "\n.PP\n".join(
-        [*paragraphs(parser, parser.description or ""), *paragraphs(parser, rest)]
-    )
+    words = [*paragraphs(parser, parser.description or ""), *paragraphs(parser, rest)]
+    parser.description = "\n.PP\n".join(f".nf\n{text}\n.fi" if raw else text for text, raw in words)
     parser.epilog = None  # it would become a section COMMENTS
     parser._positionals.title = "arguments"
     for each in (parser, *parts(parser)):
@@ -120,8 +119,8 @@ def exit_status(epilog: str) -> tuple[list[tuple[str, str]], str]:
     return sorted(meanings.items(), key=lambda item: int(item[0])), rest
 
 
-def paragraphs(parser: argparse.ArgumentParser, text: str) -> list[str]:
-    """Of a description or an epilog; what is indented stays so if argparse leaves lines as they are."""
+def paragraphs(parser: argparse.ArgumentParser, text: str) -> list[tuple[str, bool]]:
+    """Of a description or an epilog; and whether its lines stay, as indented ones may."""
     if "%(prog)" in text:
         text %= {"prog": parser.prog}
     raw = isinstance(parser._get_formatter(), argparse.RawDescriptionHelpFormatter)
@@ -130,9 +129,9 @@ def paragraphs(parser: argparse.ArgumentParser, text: str) -> list[str]:
         if part.startswith("commands:"):
             continue  # they have a section
         if raw and re.search("^ ", part, re.MULTILINE):
-            found.append(f".nf\n{part.rstrip()}\n.fi")
+            found.append((part.rstrip(), True))
         elif part.strip():
-            found.append(" ".join(part.split()))
+            found.append((" ".join(part.split()), False))
     return found
 
 

@@ -58,6 +58,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert ours
     linked = re.findall(r"^\[(\w+)\]: .*/docs/(\w+\.md)$", README, re.MULTILINE)
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    pages -= {"index.md", "changelog.md"}  # of the site: they include the README and the changelog
     assert sorted(page for _, page in linked) == sorted(pages - set(ours))
     assert [label for label, _ in linked if f"][{label}]" not in README] == []
 
@@ -306,6 +307,8 @@ def test_what_the_package_index_shows_has_no_relative_link() -> None:
     assert [link for link in links if not "".join(link).startswith("https://")] == []
     urls = dict(line.split(", ", 1) for line in told.get_all("Project-URL") or [])
     assert urls.keys() >= {"Source", "Documentation", "Changelog", "Issues"}
+    (site,) = re.findall(r'^html_baseurl = "(.+)"$', (ROOT / "docs" / "conf.py").read_text(), re.MULTILINE)
+    assert urls.pop("Documentation") == site
     assert all(url.startswith(SOURCE) for url in urls.values())
 
 

@@ -19,7 +19,6 @@ from ..support import fallback_pair, in_private_network, until
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-KINDS = {"pycon", "python", "sh", "text", "text floors", ""}
 INET = socket.AF_INET
 # What is printed, and is another at each run: a descriptor, a port behind a host, a time.
 VARIES = re.compile(r"(?<=fd )\d+|(?<=', )\d+(?=\))|\d+(?= us$)")
@@ -53,16 +52,17 @@ def test_the_session_of_a_page(page: str, mptcp: None) -> None:
     in_private_network(lambda: run(page))
 
 
-def test_every_block_is_of_a_kind_that_is_run_or_shown() -> None:
-    """A session, a program (each page with one has a test of its own), commands, or text."""
-    kinds = {
-        name: set(re.findall(r"^ *```(.*)\n(?:.*\n)*?^ *```$", text, re.MULTILINE))
-        for name, text in PAGES.items()
-    }
-    assert {name: found - KINDS for name, found in kinds.items() if found - KINDS} == {}
-    programs = [name for name, found in kinds.items() if "python" in found]
-    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    assert [name for name in programs if f'"docs" / "{name}"' not in tests] == []
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("<Status.FALLBACK: 'fallback'>", "<Status.TCP: 'tcp'>"), ("mp.status(", "mp.stat(")]
+)
+def test_a_session_that_is_not_as_shown_is_seen(
+    right: str, wrong: str, mptcp: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong output; a name that there is not."""
+    assert right in PAGES["README.md"]
+    monkeypatch.setitem(PAGES, "README.md", PAGES["README.md"].replace(right, wrong))
+    with pytest.raises(AssertionError):
+        in_private_network(lambda: run("README.md"))
 
 
 @pytest.mark.slow

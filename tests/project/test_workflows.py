@@ -106,16 +106,19 @@ def test_actions_are_pinned_by_commit() -> None:
             pin = re.fullmatch(r" *-? *uses: ([\w./-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", line)
             assert pin, line
             assert pins.setdefault(pin[1], pin[2]) == pin[2]
-    assert len(pins) == 6
+    assert len(pins) == 7
 
 
 def test_permissions_are_the_least() -> None:
-    """Reading the repository; and for the job that publishes, a token for PyPI and not even that."""
-    assert WORKFLOWS.keys() == {"ci", "wheels"}
+    """Reading the repository; and for the jobs that publish, a token for PyPI or Pages and not even that."""
+    assert WORKFLOWS.keys() == {"ci", "docs", "wheels"}
     for path in WORKFLOWS.values():
         assert load(path)["permissions"] == {"contents": "read"}
     own = {name: job["permissions"] for name, job in jobs().items() if "permissions" in job}
-    assert own == {"wheels.publish": {"id-token": "write"}}
+    assert own == {
+        "docs.publish": {"id-token": "write", "pages": "write"},
+        "wheels.publish": {"id-token": "write"},
+    }
 
 
 def test_every_job_ends() -> None:
@@ -128,11 +131,8 @@ def test_only_a_pushed_tag_is_published_and_only_as_a_whole() -> None:
     publish = jobs()["wheels.publish"]
     assert publish["if"] == "github.event_name == 'push' && github.ref_type == 'tag'"
     assert load(WORKFLOWS["wheels"])["on"]["push"] == {"tags": ["v*"]}
-    assert {f"wheels.{name}" for name in publish["needs"]} == jobs().keys() - {
-        "ci.lint",
-        "ci.test",
-        "wheels.publish",
-    }
+    others = {name for name in jobs() if name.startswith("wheels.")} - {"wheels.publish"}
+    assert {f"wheels.{name}" for name in publish["needs"]} == others
     assert publish["environment"]["name"] == "pypi"
     taken, published = publish["steps"]
     assert published["uses"].startswith("pypa/gh-action-pypi-publish@")
@@ -144,6 +144,20 @@ def test_only_a_pushed_tag_is_published_and_only_as_a_whole() -> None:
     ]
     assert taken["with"]["pattern"] == "dist-*"
     assert sorted(artifacts) == ["dist-sdist", "dist-wheels-${{ matrix.arch }}"]
+
+
+def test_the_site_is_published_with_a_pushed_tag_only_and_built_always() -> None:
+    """What is built is what was tested."""
+    assert load(WORKFLOWS["docs"])["on"] == {
+        "push": {"branches": ["main"], "tags": ["v*"]},
+        "pull_request": None,
+    }
+    publish = jobs()["docs.publish"]
+    assert publish["if"] == "github.event_name == 'push' && github.ref_type == 'tag'"
+    assert (publish["needs"], publish["environment"]["name"]) == ("build", "github-pages")
+    commands = [step["run"] for step in jobs()["docs.build"]["steps"] if "run" in step]
+    assert commands[1] == "python -m pytest -m docs"
+    assert " -W " in commands[2]
 
 
 @pytest.mark.parametrize(("tag", "good"), [("v{}", True), ("{}", False), ("v{}.1", False), ("v", False)])
