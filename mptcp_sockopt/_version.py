@@ -8,4 +8,4 @@ its anchors.
 
 __version__ = "0.2.0.dev0"
 KERNEL = "7.3"
-SYMPTOMS = "https://github.com/mptcp-sockopt/mptcp-sockopt/blob/main/docs/troubleshooting.md"
+SYMPTOMS = "https://mptcp-sockopt.github.io/mptcp-sockopt/troubleshooting.html"

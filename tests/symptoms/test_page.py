@@ -51,9 +51,7 @@ def test_each_anchor_is_on_the_page_once() -> None:
 def test_messages_point_to_anchors() -> None:
     """Those of exceptions, check and doctor; at the documentation that the package index shows."""
     urls = dict(line.split(", ", 1) for line in metadata("mptcp-sockopt").get_all("Project-URL") or [])
-    documentation = urls["Documentation"].rstrip("/")
-    page = "troubleshooting.md" if "/tree/" in documentation else "troubleshooting.html"
-    assert documentation.replace("/tree/", "/blob/") + f"/{page}" == SYMPTOMS
+    assert urls["Documentation"] + "troubleshooting.html" == SYMPTOMS
     notes = [note.removeprefix(f"See {SYMPTOMS}#") for note in questions._NOTES.values()]
     assert {*notes, _here.NO_PATH, *_here._ANCHORS.values(), *check._ANCHORS.values()} <= ANCHORS
 
