@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from mptcp_sockopt.cli import CANNOT, FAIL, PASS, writing
+from mptcp_sockopt.cli import CANNOT, FAIL, PASS, escaped, writing
 
 _WORDS = {PASS: "PASS", FAIL: "FAIL", CANNOT: "NOT PROVEN"}
 
@@ -74,5 +74,5 @@ def finish(
         if options.json:
             print(json.dumps({"schema": 1, "command": options.command, "verdict": verdict, **found}))
         else:
-            print(*lines, verdict, sep="\n")
+            print(escaped("\n".join([*lines, verdict])))
     return code

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import socketserver
 import threading
@@ -14,13 +15,30 @@ from wsgiref import simple_server
 MOST = 100
 #: Seconds that one may be silent.
 PATIENCE = 10.0
+#: Bytes of a request that are read. The standard library would take 6 MB from each connection.
+LONGEST = 16_384
 
 
 class _Handler(simple_server.WSGIRequestHandler):
     timeout = PATIENCE
 
+    def handle(self) -> None:
+        """Answer a request, of which only the head is read, and not more than LONGEST of it."""
+        with self.rfile as connection:
+            self.rfile = io.BytesIO(_head(connection))
+        super().handle()
+
     def log_message(self, format: str, *args: object) -> None:
         """Scrapes are not news."""
+
+
+def _head(connection: io.BufferedIOBase) -> bytes:
+    head = b""
+    while len(head) < LONGEST and (line := connection.readline(LONGEST - len(head))):
+        head += line
+        if line in (b"\r\n", b"\n"):
+            break
+    return head
 
 
 class Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):

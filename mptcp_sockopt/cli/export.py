@@ -18,7 +18,8 @@ from typing import Any
 import mptcp_sockopt as mp
 from mptcp_sockopt import metrics
 
-from ._outcome import PASS, CannotRun, between, host_and_port, need_streams, port
+from ._files import replace
+from ._outcome import PASS, CannotRun, Parser, between, escaped, host_and_port, need_streams, port
 from ._serving import Server, server
 from ._table import parsed
 
@@ -39,7 +40,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=NAME,
         description="Serve metrics of the MPTCP connections of this network namespace to Prometheus, or "
         "write them for node_exporter: connections, fallbacks by class, paths by local address, bytes, "
@@ -211,19 +212,9 @@ def _own_rows() -> Iterator[metrics.Row]:
 
 
 def _write(registry: Any, file: str) -> None:
-    """Replace the file at once, so that nobody reads half of it. OSError, and the old file stays whole."""
+    """Replace the file. OSError, and the old file stays whole."""
     data = _client().generate_latest(registry)
-    beside = f"{file}.{os.getpid()}.tmp"
-    try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb") as new:
-            new.write(data)
-            new.flush()
-            os.fchmod(new.fileno(), 0o644)  # whatever the umask: node_exporter is another user
-        os.replace(beside, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
+    replace(file, data, 0o644)  # whatever the umask: node_exporter is another user
 
 
 def _client() -> Any:
@@ -250,4 +241,4 @@ def _shown(host: str, number: int) -> str:
 
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads standard error
-        print(f"{NAME}: {sentence}", file=sys.stderr, flush=True)
+        print(f"{NAME}: {escaped(sentence)}", file=sys.stderr, flush=True)
