@@ -54,7 +54,7 @@ SOURCES = (
 
 # What the sdist contains in addition to the packages: everything in the repository.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
-SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "deploy", "docs", "share", "tests")
+SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "deploy", "docs", "packaging", "share", "tests")
 
 # The stable ABI: one wheel for every CPython from 3.10 on. cffi refuses it on free-threaded builds before
 # 3.15, and debug builds do not have it.

@@ -3,21 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mptcp_sockopt import cli
-from mptcp_sockopt.cli import _recording
+import mptcp_sockopt as mp
+from mptcp_sockopt import cli, metrics
+from mptcp_sockopt.cli import _recording, export
 from reuseport import __main__ as reuseport
 
-from ..support import in_private_network, needs, needs_root, run
+from ..support import in_private_network, mptcp_pair, needs, needs_root, run
 from .commands import outcome
 from .recorded import Record, event, header, many_paths, sample, written
 from .records import connection
@@ -89,6 +93,39 @@ def test_an_interface_may_have_any_name(mptcp: None) -> None:
     in_private_network(look)
 
 
+def test_last_words_of_a_server_are_escaped() -> None:
+    """Those of an audited one that ended before it listened."""
+    needs_root()
+    said = f"import sys; sys.exit({ESCAPE!r})"
+    done = run(sys.executable, "-m", "reuseport", "audit", "--", sys.executable, "-c", said, cwd=ROOT)
+    assert done.returncode == 3
+    assert "\\x1b]0;owned" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_what_a_peer_sends_is_not_shown(mptcp: None) -> None:
+    """Neither as text nor as JSON."""
+
+    def look() -> None:
+        with mp.create_server(("127.0.0.1", 0)) as server:
+
+            def answer() -> None:
+                with contextlib.suppress(OSError):
+                    while True:
+                        with server.accept()[0] as sock:
+                            sock.recv(999)
+                            sock.sendall(b"HTTP/1.1 500 owned " + ESCAPE.encode() + b"\r\n\r\nowned")
+
+            threading.Thread(target=answer, daemon=True).start()
+            for more in ([], ["--json"]):
+                found = outcome("check", *server.getsockname(), "--http", *more)
+                assert found.code == 0
+                assert "owned" not in found.out + found.err
+            server.shutdown(socket.SHUT_RDWR)
+
+    in_private_network(look)
+
+
 def altered(value: Any) -> Any:
     """Every text of a record with ESCAPE behind it, but the words that say what the record is."""
     if isinstance(value, dict):
@@ -150,6 +187,21 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert header()["kind"] == "header"
 
 
+def test_metrics_name_no_peer_and_no_process(mptcp: None) -> None:
+    """Labels are ports and local addresses, and names of counters and kinds. The exporter is on loopback."""
+    address, _ = export.parser().parse_args([]).listen
+    assert address == "127.0.0.1"
+
+    def look() -> None:
+        with mptcp_pair(socket.AF_INET), metrics.Metrics() as found:
+            found.look()
+            labels = {name for row in found.collect() for name in row.labels}
+            assert labels == LABELS
+
+    in_private_network(look)
+
+
+LABELS = {"address", "counter", "event", "family", "port", "reason", "state", "status", "what"}
 LAUNCH = "import sys\nfrom {module} import main\nsys.exit(main())\n"
 
 
