@@ -18,7 +18,7 @@ ROWS = [
 ][1:]
 
 
-def tests_of(file: str) -> set[str]:
+def functions_of(file: str) -> set[str]:
     tree = ast.parse((ROOT / file).read_text())
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
@@ -31,7 +31,7 @@ def test_a_threat_has_tests(row: list[str]) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", tests)
     assert tests == ", ".join(f"`{file}::{name}`" for file, name in named)
     assert bool(named) is not ("not prevented" in happens)
-    assert [name for file, name in named if name not in tests_of(file)] == []
+    assert [name for file, name in named if name not in functions_of(file)] == []
 
 
 def test_every_command_that_is_named_is_there() -> None:
