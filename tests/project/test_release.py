@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A release, rehearsed in a clone: what the workflow does for a pushed tag, as far as that needs no GitHub."""
+"""A release, rehearsed in a clone: what a pushed tag starts, as far as it needs no GitHub."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def perform(clone: Path, job: str, tag: str) -> dict[str, str]:
 def test_a_pushed_tag_makes_files_of_that_version(clone: Path) -> None:
     """The sdist by the workflow's own commands, and a wheel from it: in their names, metadata and module."""
     found = perform(clone, "wheels.sdist", f"v{VERSION}")
-    assert len(json.loads(found["machines"])) == 7
+    assert len(json.loads(found["json"])) == 7
     (sdist,) = (clone / "dist").iterdir()
     assert sdist.name == f"mptcp_sockopt-{VERSION}.tar.gz"
     with tarfile.open(sdist) as archive:
