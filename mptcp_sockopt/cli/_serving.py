@@ -34,7 +34,7 @@ class _Handler(simple_server.WSGIRequestHandler):
 
 def _head(connection: io.BufferedIOBase) -> bytes:
     head = b""
-    while len(head) < LONGEST and (line := connection.readline(LONGEST - len(head))):
+    while line := connection.readline(LONGEST - len(head)):
         head += line
         if line in (b"\r\n", b"\n"):
             break

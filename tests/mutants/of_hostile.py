@@ -14,6 +14,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("raise error from None  # a link to nothing", "raise"),
         ("os.unlink(beside)  # of a process that was killed, or somebody else's", "pass"),
         ("os.fchmod(new.fileno(), mode)", "pass"),
+        ("os.replace(beside, path)", "open(path, 'wb').write(data)"),
+        ("            os.unlink(beside)\n        raise OSError", "            pass\n        raise OSError"),
+        ("if stat.S_ISREG(there.st_mode) and not ours:", "if False:"),
     ),
     *of(
         "mptcp_sockopt/cli/_outcome.py",
@@ -25,6 +28,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of("mptcp_sockopt/cli/check.py", "cli/hostile", ('print(escaped("\\n".join(', 'print(("\\n".join(')),
     *of("mptcp_sockopt/cli/plot.py", "cli/files", ("st_mode) & 0o666)", "st_mode) & 0o666 | 0o044)")),
     *of("mptcp_sockopt/cli/_program.py", "cli/hostile", ("{name}: {escaped(text)}", "{name}: {text}")),
-    *of("mptcp_sockopt/cli/_serving.py", "cli/export", ("while len(head) < LONGEST and", "while")),
+    *of(
+        "mptcp_sockopt/cli/_serving.py", "cli/export", ("readline(LONGEST - len(head))", "readline(LONGEST)")
+    ),
     *of("reuseport/lesson.py", "cli/hostile", ('"-I", "-c", start, "lesson"', '"-m", "reuseport", "lesson"')),
 )
