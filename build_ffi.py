@@ -13,9 +13,11 @@ in pyproject.toml experimental.
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tarfile
@@ -23,7 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cffi import FFI
+from cffi import __version__ as cffi_version
 from setuptools import Distribution, Extension
+from setuptools import __version__ as setuptools_version
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.egg_info import egg_info
@@ -54,7 +58,7 @@ SOURCES = (
 
 # What the sdist contains in addition to the packages: everything in the repository.
 SDIST_FILES = ("build_ffi.py", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".gitignore")
-SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "deploy", "docs", "share", "tests")
+SDIST_FOLDERS = (".ci", ".github", "benchmarks", "csrc", "deploy", "docs", "packaging", "share", "tests")
 
 # The stable ABI: one wheel for every CPython from 3.10 on. cffi refuses it on free-threaded builds before
 # 3.15, and debug builds do not have it.
@@ -211,8 +215,41 @@ class EggInfo(egg_info):
         super().initialize_options()
 
 
+def bill_of_materials(version: str, compiler: str) -> dict[str, Any]:
+    """What is in a wheel, as CycloneDX: our code, and what cffi generated for the compiled module.
+
+    No library is copied into it. There is no time and no serial number, so that builds repeat.
+    """
+
+    def package(name: str, version: str, **more: Any) -> dict[str, Any]:
+        url = f"pkg:pypi/{name}@{version}"
+        return {"type": "library", "name": name, "version": version, "purl": url, "bom-ref": url, **more}
+
+    ours = package("mptcp-sockopt", version, licenses=[{"license": {"id": "MIT"}}])
+    cffi = package("cffi", cffi_version, description="generated code in the compiled module")
+    tools = [{"type": "application", "name": name} for name in (f"setuptools {setuptools_version}", compiler)]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": ours, "tools": {"components": tools}},
+        "components": [cffi],
+        "dependencies": [{"ref": ours["bom-ref"], "dependsOn": [cffi["bom-ref"]]}, {"ref": cffi["bom-ref"]}],
+    }
+
+
 class BdistWheel(bdist_wheel):
-    """bdist_wheel that tags the wheel for the ABI that BuildExt chose."""
+    """bdist_wheel that tags the wheel for the ABI that BuildExt chose, with a bill of materials (PEP 770)."""
+
+    def write_wheelfile(self, wheelfile_base: str, *words: Any, **options: Any) -> None:
+        super().write_wheelfile(wheelfile_base, *words, **options)
+        compiler = self.get_finalized_command("build_ext").compiler.compiler
+        told = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
+        bill = bill_of_materials(self.distribution.get_version(), (told or compiler[0]).splitlines()[0])
+        folder = Path(wheelfile_base) / "sboms"
+        folder.mkdir()
+        text = json.dumps(bill, indent=1, sort_keys=True)
+        (folder / "mptcp-sockopt.cdx.json").write_text(text + "\n", encoding="utf-8")
 
     def initialize_options(self) -> None:
         add_extension(self.distribution)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import json
 import re
@@ -76,6 +77,25 @@ def problems_of(name: str, path: Path) -> Iterator[str]:
             yield f"its metadata has the tags {tags}"
         yield from problems_of_module(target, wheel.read(modules[0]))
         yield from problems_of_sources(wheel)
+        yield from problems_of_bill(wheel)
+
+
+def problems_of_bill(wheel: zipfile.ZipFile) -> Iterator[str]:
+    """Its bill of materials (PEP 770) has this version, and the cffi and the compiler of this workshop."""
+    bills = [file for file in wheel.namelist() if ".dist-info/sboms/" in file]
+    if len(bills) != 1 or not bills[0].endswith(".cdx.json"):
+        yield f"its bills of materials are {bills}"
+        return
+    bill = json.loads(wheel.read(bills[0]))
+    version = Path(str(wheel.filename)).name.split("-")[1]
+    if bill["metadata"]["component"]["purl"] != f"pkg:pypi/mptcp-sockopt@{version}":
+        yield f"its bill of materials is of {bill['metadata']['component']}"
+    cffi = f"pkg:pypi/cffi@{importlib.metadata.version('cffi')}"
+    if [component["purl"] for component in bill["components"]] != [cffi]:
+        yield f"its bill of materials lists {bill['components']}, not {cffi} alone"
+    tools = [tool["name"] for tool in bill["metadata"]["tools"]["components"]]
+    if len(tools) != 2 or not tools[0].startswith("setuptools ") or "clang version" not in tools[1]:
+        yield f"its bill of materials has the tools {tools}"
 
 
 def problems_of_sources(wheel: zipfile.ZipFile) -> Iterator[str]:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def command_parser(command: Command) -> argparse.ArgumentParser:
     """The parser of a command's own words."""
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog=f"reuseport {command.name}",
         description=f"{command.purpose[0].upper()}{command.purpose[1:]}.",
     )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from mptcp_sockopt.cli import CANNOT, FAIL, PASS, writing
+from mptcp_sockopt.cli import CANNOT, FAIL, PASS, escaped, writing
 
 _WORDS = {PASS: "PASS", FAIL: "FAIL", CANNOT: "NOT PROVEN"}
 
@@ -47,15 +47,10 @@ def verdict_line(name: str, sentence: str, code: int) -> str:
     return f"{name.upper()}: {_WORDS[code]}: {sentence}"
 
 
-def printable(text: str) -> str:
-    """What others wrote, fit for any terminal: no control characters, and no bytes that are not text."""
-    return "".join(one if one.isprintable() or one == "\n" else " " if one == "\t" else "?" for one in text)
-
-
 def show(text: str) -> None:
     """Print at once what may have names in it, also in a locale that has not all letters."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)
+    print(escaped(text).encode(encoding, "replace").decode(encoding), flush=True)
 
 
 class Options(Protocol):

@@ -128,7 +128,9 @@ class Terminal:
 
     def __init__(self, options: Options, *words: str) -> None:
         switches = ["--mptcp"] * options.mptcp + ["-6"] * (options.family == socket.AF_INET6)
-        command = [sys.executable, "-m", "reuseport", "lesson", *words, f"--port={options.port}", *switches]
+        # Without -I, the current folder would be searched for modules, to which others may write.
+        start = f"import sys; sys.path[:] = {sys.path}; from reuseport.__main__ import main; sys.exit(main())"
+        command = [sys.executable, "-I", "-c", start, "lesson", *words, f"--port={options.port}", *switches]
         self._process = subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE)
         assert self._process.stdout
         self.output = self._process.stdout

@@ -19,9 +19,11 @@ from ._outcome import FAIL as FAIL
 from ._outcome import PASS as PASS
 from ._outcome import USAGE as USAGE
 from ._outcome import CannotRun as CannotRun
+from ._outcome import Parser as Parser
 from ._outcome import between as between
 from ._outcome import ended_by as ended_by
 from ._outcome import entry as entry
+from ._outcome import escaped as escaped
 from ._outcome import need_streams as need_streams
 from ._outcome import port as port
 from ._outcome import positive as positive

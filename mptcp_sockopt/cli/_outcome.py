@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 PASS, FAIL, USAGE, CANNOT = 0, 1, 2, 3  # exit codes of commands that measure
 BUG = 70  # exit code for an error in this program (EX_SOFTWARE in sysexits.h)
@@ -60,7 +60,7 @@ def ended_by(error: Exception, name: str) -> int:
     with contextlib.suppress(OSError):  # nobody reads standard error
         if missing:
             # If standard error is closed (None), print() would silently use standard output.
-            print(f"{name}: cannot run here: {reason(error)}", file=sys.stderr or sys.stdout)
+            print(f"{name}: cannot run here: {escaped(reason(error))}", file=sys.stderr or sys.stdout)
         else:
             import traceback  # an expensive import, for an error that nobody should see
 
@@ -73,6 +73,14 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"{error}: `ulimit -n` is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}, and more are needed"
     return str(error) or type(error).__name__
+
+
+def escaped(text: str) -> str:
+    """Text with everything escaped that a terminal might obey; lines stay lines.
+
+    Sentences quote names of files, which may come from another user: ``plot /tmp/*``.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 # -------------------------------------------------------------------------------------------- streams
@@ -124,6 +132,14 @@ def _give_up_writing() -> None:
 
 
 # ---------------------------------------------------------------------------------------- for argparse
+
+
+class Parser(argparse.ArgumentParser):
+    """Its usage errors quote words with control characters escaped."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message))
+
 
 N = TypeVar("N", int, float)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import os
@@ -12,16 +11,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .._border import seccomp
+from ._outcome import Parser, escaped
 
 OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
 
-class ProgramParser(argparse.ArgumentParser):
+class ProgramParser(Parser):
     """One whose usage errors are not mistaken for the program's."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(OURS, f"{self.prog}: error: {message}\n")
+        self.exit(OURS, f"{self.prog}: error: {escaped(message)}\n")
 
 
 def become(name: str, command: Sequence[str]) -> int:
@@ -36,11 +36,7 @@ def say(name: str, text: str) -> None:
     """On standard error, if somebody reads it; control characters escaped."""
     if sys.stderr:
         with contextlib.suppress(OSError):  # a full disk does not keep the program from its work
-            print(f"{name}: {_printable(text)}", file=sys.stderr, flush=True)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+            print(f"{name}: {escaped(text)}", file=sys.stderr, flush=True)
 
 
 def _forget_locale() -> None:

@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ._outcome import Parser
+
 WIDTH = 79
 
 
@@ -26,7 +28,7 @@ def parser_of(
     commands: Sequence[Command], *, prog: str, description: str, version: str, epilog: str = ""
 ) -> argparse.ArgumentParser:
     """The parser of the words before a command's own. Its --help lists the commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description=description,

@@ -16,7 +16,7 @@ from mptcp_sockopt import FallbackReason
 from . import _here as here_
 from ._here import Here, wrapped
 from ._meanings import COUNTERS, MEANINGS, SYSCTLS
-from ._outcome import CANNOT, FAIL, PASS, CannotRun, need_streams, port, positive
+from ._outcome import CANNOT, FAIL, PASS, CannotRun, Parser, escaped, need_streams, port, positive
 from ._peer import UNKNOWN, Attempt, Peer, Result, ask
 from ._table import parsed
 
@@ -66,7 +66,7 @@ _ANCHORS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="mptcp-sockopt check",
         description="Can connections from this host use MPTCP? With HOST and PORT: does that server, and if "
         "not, why? The server gets a connection that ends without data, or the data that you give. Other "
@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(_asdict(options, here, attempts, verdict)))
     else:
-        print(*_lines(options, here, attempts, verdict), sep="\n")
+        print(escaped("\n".join(_lines(options, here, attempts, verdict))))
     return _CODES[verdict]
 
 

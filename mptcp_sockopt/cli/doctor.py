@@ -15,12 +15,12 @@ from mptcp_sockopt import host
 from . import _here as here_
 from ._here import Here, wrapped
 from ._meanings import COUNTERS, MEANINGS, SYSCTLS
-from ._outcome import CANNOT, FAIL, PASS, need_streams
+from ._outcome import CANNOT, FAIL, PASS, Parser, escaped, need_streams
 from ._table import parsed
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="mptcp-sockopt doctor",
         description="How MPTCP is set up in this network namespace: endpoints and whether each has a route, "
         "limits, sysctls, the kernel's counters in words, and socket options that TCP takes and MPTCP "
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         }
         print(json.dumps({"schema": 1, **found, **more}))
     else:
-        print(*_lines(here, counters, tried, options.to), sep="\n")
+        print(escaped("\n".join(_lines(here, counters, tried, options.to))))
     if here.works is None:
         return CANNOT
     return PASS if here.works and not here_.problems(here, options.to) else FAIL

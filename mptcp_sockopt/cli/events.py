@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import mptcp_sockopt as mp
 
 from ._event_words import in_words, token_of
-from ._outcome import PASS, CannotRun, need_streams, port, positive, writing
+from ._outcome import PASS, CannotRun, Parser, need_streams, port, positive, writing
 from ._recording import event_record
 from ._table import WIDTH, parsed
 
@@ -30,7 +30,7 @@ have no event, such as a fallback or a path that stalls: docs/events.md.
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
+    options = Parser(
         prog="mptcp-sockopt events",
         description="MPTCP connections, paths, addresses and listeners as they come and go.",
         epilog=_EPILOG,

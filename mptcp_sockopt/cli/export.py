@@ -19,7 +19,7 @@ from typing import Any
 import mptcp_sockopt as mp
 from mptcp_sockopt import metrics
 
-from ._outcome import PASS, CannotRun, between, host_and_port, need_streams, port
+from ._outcome import PASS, CannotRun, Parser, between, escaped, host_and_port, need_streams, port
 from ._serving import Server, server
 from ._table import parsed
 from ._textfile import Textfile
@@ -42,7 +42,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=NAME,
         description="Serve metrics of the MPTCP connections of this network namespace to Prometheus, or "
         "write them for node_exporter: connections, fallbacks by class, paths by local address, bytes, "
@@ -258,4 +258,4 @@ def _shown(host: str, number: int) -> str:
 
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads standard error
-        print(f"{NAME}: {sentence}", file=sys.stderr, flush=True)
+        print(f"{NAME}: {escaped(sentence)}", file=sys.stderr, flush=True)

@@ -6,13 +6,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ._blocks import size_of
 from ._figure import figure, need_matplotlib
-from ._outcome import PASS, CannotRun, need_streams
+from ._files import replace
+from ._outcome import PASS, CannotRun, Parser, need_streams
 from ._page import page
 from ._panels import Picture, picture_of
 from ._recording import read_recording
@@ -29,7 +31,7 @@ LISTED = 9  # other connections
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mptcp-sockopt plot",
         description="Draw a connection of a recording of `mptcp-sockopt record`: its goodput; and the rate, "
         "round-trip time, congestion window and unsent bytes of each path, with events. svg and png need "
@@ -71,8 +73,8 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.closing(lines), _as_written(options.file):
         picture = picture_of(series_of(chosen, header, _followed(lines)))
         drawn = DRAWN[suffix](picture)
-    with open(options.output, "wb") as file:
-        file.write(drawn)
+    # Who may read the recording may read its picture.
+    replace(options.output, drawn, stat.S_IMODE(os.stat(options.file).st_mode) & 0o666)
     _tell(connections, chosen)
     return PASS
 

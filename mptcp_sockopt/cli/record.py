@@ -10,7 +10,6 @@ import os
 import select
 import shutil
 import signal
-import stat
 import sys
 import time
 from collections import deque
@@ -20,14 +19,15 @@ from typing import Any
 import mptcp_sockopt as mp
 
 from ._blocks import counted, size_of
-from ._outcome import PASS, CannotRun, between_samples, need_streams, port, positive
+from ._files import create
+from ._outcome import PASS, CannotRun, Parser, between_samples, escaped, need_streams, port, positive
 from ._recording import FOR_NOW, Looks, Sample, Writer, event_record
 from ._table import parsed
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mptcp-sockopt record",
         description="Record the MPTCP connections of this network namespace, and the events of the path "
         "manager, as JSON lines. Show the file with `mptcp-sockopt plot` or `watch`. Ctrl-C ends the "
@@ -80,12 +80,12 @@ def main(argv: Sequence[str]) -> int:
         file = stack.enter_context(_File(options.file))
         recorder = _Recorder(looks, events, file, options)
         for sentence in missing:
-            print(f"mptcp-sockopt record: {sentence}", file=sys.stderr)
+            print(f"mptcp-sockopt record: {escaped(sentence)}", file=sys.stderr)
         try:
             recorder.run(first, stop, missing)
         except _NotWrittenError as error:
             raise CannotRun(f"{error}; written until then: {recorder.told()}") from None
-        print(f"{options.file}: {recorder.told()}", file=sys.stderr)
+        print(f"{escaped(options.file)}: {recorder.told()}", file=sys.stderr)
     return PASS
 
 
@@ -223,17 +223,18 @@ class _NotWrittenError(Exception):
 
 
 class _File:
-    """A new file, written without a buffer: what was written is there, whatever comes."""
+    """A new file, written without a buffer: what was written is there, whatever comes.
+
+    Only its owner can read it: root sees more than others, as the processes of every connection.
+    """
 
     def __init__(self, path: str) -> None:
         self.written = 0
         self._path = path
         try:
-            with contextlib.suppress(FileNotFoundError):
-                status = os.stat(path)
-                if stat.S_ISREG(status.st_mode) and status.st_size:
-                    raise CannotRun(f"{path} exists: choose another name, or remove it")
-            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  # __exit__ closes it
+            self._file = create(path)
+        except FileExistsError:
+            raise CannotRun(f"{path} exists: choose another name, or remove it") from None
         except OSError as error:
             raise CannotRun(f"{path}: {error.strerror}") from None
 

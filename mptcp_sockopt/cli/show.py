@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ._blocks import WIDTH, block, totals, troubled_first
 from ._looks import Looks, Sample
-from ._outcome import PASS, need_streams, port, positive
+from ._outcome import PASS, Parser, need_streams, port, positive
 from ._table import parsed
 
 SCHEMA = 1
@@ -20,7 +20,7 @@ SCHEMA = 1
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mptcp-sockopt show",
         description="Show every MPTCP connection of this network namespace: its peer, its processes, and for "
         "each path the local address, round-trip time, bytes acknowledged and received, and how it is. "

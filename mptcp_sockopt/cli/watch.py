@@ -19,7 +19,7 @@ import mptcp_sockopt as mp
 from . import _layout
 from ._blocks import printable
 from ._event_words import in_words, token_of
-from ._outcome import PASS, CannotRun, between_samples, need_streams, port, positive, writing
+from ._outcome import PASS, CannotRun, Parser, between_samples, need_streams, port, positive, writing
 from ._recording import FOR_NOW, Looks, Sample, Writer, event_record, read_recording
 from ._table import parsed
 
@@ -48,7 +48,7 @@ Exit status: 0 after q or N samples; 3 if it cannot run here."""
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mptcp-sockopt watch",
         description=_DESCRIPTION,
         epilog=_EPILOG,

@@ -20,10 +20,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from mptcp_sockopt.cli import CannotRun
+from mptcp_sockopt.cli import CannotRun, escaped
 
 from .._net import receive_fds
-from .._report import printable
 from . import _init, _mounts, family
 from ._ids import allow_low_ports, needed
 from ._written import Change as Change
@@ -140,9 +139,7 @@ class Process:
     def last_words(self, size: int = 1000) -> str:
         """The end of that, as text for any terminal."""
         length = os.fstat(self.output_fd).st_size
-        return printable(
-            os.pread(self.output_fd, size, max(0, length - size)).decode(errors="replace")
-        ).strip()
+        return escaped(os.pread(self.output_fd, size, max(0, length - size)).decode(errors="replace")).strip()
 
     def close(self) -> None:
         """Close the pidfd."""

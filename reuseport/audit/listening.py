@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mptcp_sockopt import processes
-from mptcp_sockopt.cli import CannotRun
+from mptcp_sockopt.cli import CannotRun, escaped
 from mptcp_sockopt.processes import Listener
 
 from .._net import ANY, LOOPBACK
-from .._report import printable
 from ..load import Target
 from .guard import Guard, Process, refusal
 
@@ -112,7 +111,7 @@ def _elsewhere() -> str:
     ports, paths = sorted(_ports()), sorted(_unix_listeners())
     if ports:
         return f"; it listens on port {', '.join(map(str, ports))}: see --port"
-    return f"; it listens on {', '.join(map(printable, paths))}: see --unix" if paths else ""
+    return f"; it listens on {', '.join(map(escaped, paths))}: see --unix" if paths else ""
 
 
 def _unix_listeners() -> dict[str, set[int]]:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mptcp_sockopt import cli
@@ -24,12 +25,12 @@ class Outcome(NamedTuple):
         return json.loads(self.out)
 
 
-def outcome(*words: object) -> Outcome:
-    """Call mptcp-sockopt with these words."""
+def outcome(*words: object, main: Callable[[list[str]], int] = cli.main) -> Outcome:
+    """Call mptcp-sockopt, or another program, with these words."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = cli.main([str(word) for word in words])
+            code = main([str(word) for word in words])
         except SystemExit as end:
             code = int(end.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -188,6 +189,22 @@ def test_fifty_scrapers_some_that_hang_and_some_that_send_anything(mptcp: None) 
         assert len(pages) == 50
         assert all(value(page, "mptcp_available") == 1 for page in pages)
         assert value(scraped(url), "mptcp_exporter_looks_total") <= 60
+
+
+def test_a_request_without_end_takes_no_memory(mptcp: None) -> None:
+    """No more than MOST_BYTES of it is read: then it is answered, or the connection is closed."""
+    with exporting("--listen", "127.0.0.1:0", "--interval", "60") as (_, url):
+        host, _, port = url.removeprefix("http://").removesuffix("/metrics").rpartition(":")
+        with socket.create_connection((host, int(port)), DEADLINE) as sock:
+            sock.sendall(b"GET /metrics HTTP/1.1\r\n")
+            sent, header = 0, b"X: " + b"x" * 4000 + b"\r\n"
+            with contextlib.suppress(ConnectionError):
+                while not select.select([sock], [], [], 0)[0]:
+                    sock.sendall(header)
+                    sent += len(header)
+                assert sock.recv(12) == b"HTTP/1.0 200"
+            assert sent < 20 * _serving.MOST_BYTES + (4 << 20)  # the rest is in buffers of the kernel
+        assert value(scraped(url), "mptcp_available") == 1
 
 
 def test_more_connections_than_it_serves_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:

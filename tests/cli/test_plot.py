@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -183,9 +184,14 @@ def test_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     output = str(tmp_path / "none" / "x.html")
     assert cli.main(["plot", file, "-o", output]) == 3
     assert capsys.readouterr().err == f"{CANNOT}[Errno 2] No such file or directory: {output!r}\n"
-    (tmp_path / "full.html").symlink_to("/dev/full")
-    assert cli.main(["plot", file, "-o", str(tmp_path / "full.html")]) == 3
-    assert "No space left on device" in capsys.readouterr().err
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))
+    try:
+        assert cli.main(["plot", file, "-o", str(tmp_path / "full.html")]) == 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert "File too large" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.jsonl"]
 
 
 @pytest.mark.parametrize(

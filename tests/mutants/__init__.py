@@ -22,6 +22,7 @@ of_audit      in what an audit takes for evidence, and what it says
 of_guard      in what keeps an audited command from the live system
 of_load       in the loader of reuseport, and in what it says about restarts
 of_who        in the command who of reuseport
+of_hostile    in what keeps other users, peers and files from doing harm
 of_findings   in the programs of docs/findings, and in what counts how often they show their faults
 of_symptoms   in docs/troubleshooting.md, and in what points to it
 of_cost       in what measures the cost of MPTCP, and in its page and picture

@@ -32,7 +32,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "reuseport/_report.py",
         "reuseport/report",
-        ("one if one.isprintable() or one ==", "one if True or one =="),
+        ("print(escaped(text)", "print((text)"),
         ('.encode(encoding, "replace").decode(encoding)', ""),
         ("{name.upper()}: {_WORDS[code]}: {sentence}", "{name.upper()}: {sentence}: {_WORDS[code]}"),
     ),

@@ -68,7 +68,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "cli/record",
         ("number += late", "pass"),
         ("rest = rest[count:]", "break"),
-        ("if stat.S_ISREG(status.st_mode) and status.st_size:", "if False:"),
         ("self._write_events(before=sample.monotonic)", "pass"),
         ("if event.time >= before:", "if False:"),
         ("elif not self._wanted or event in self._wanted:", "else:"),

@@ -308,10 +308,10 @@ COMMAND: dict[str, Step] = {
             "import argparse\n"
             "import sys\n"
             "from collections.abc import Sequence\n\n"
-            "from ._outcome import PASS\n"
+            "from ._outcome import PASS, Parser\n"
             "from ._table import parsed\n\n\n"
             "def parser() -> argparse.ArgumentParser:\n"
-            "    return argparse.ArgumentParser(\n"
+            "    return Parser(\n"
             '        prog="mptcp-sockopt hello", description="Greet.", epilog="Exit status: 0 greeted."\n'
             "    )\n\n\n"
             "def main(argv: Sequence[str] | None = None) -> int:\n"

@@ -308,3 +308,18 @@ def test_an_sdist_repeats(build: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert {(member.mtime, member.uid, member.uname) for member in members.values()} == {(1700000000, 0, "")}
     with tarfile.open(fileobj=io.BytesIO(packed[2])) as archive:
         assert archive.getmember("x-1/b").mtime == 60
+
+
+def test_the_bill_of_materials_of_a_wheel(build: Any) -> None:
+    """The package, what cffi generated, and the tools; nothing that differs from build to build."""
+    import cffi
+
+    bill = build.bill_of_materials("1.2.3", "cc 4.5")
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["purl"] == "pkg:pypi/mptcp-sockopt@1.2.3"
+    assert [part["purl"] for part in bill["components"]] == [f"pkg:pypi/cffi@{cffi.__version__}"]
+    tools = [tool["name"] for tool in bill["metadata"]["tools"]["components"]]
+    assert tools == [f"setuptools {setuptools.__version__}", "cc 4.5"]
+    assert {"timestamp", "serialNumber"} & (bill.keys() | bill["metadata"].keys()) == set()
+    known = {part["bom-ref"] for part in [bill["metadata"]["component"], *bill["components"]]}
+    assert {row["ref"] for row in bill["dependencies"]} == known

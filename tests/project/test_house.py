@@ -168,8 +168,8 @@ def test_every_folder_has_a_row() -> None:
     named = [name for folders, _ in rows for name in re.findall(r"`([^`]+)/`", folders)]
     files = [
         path
-        for folder in ".ci .github benchmarks csrc deploy docs mptcp_sockopt reuseport tests".split()
-        for path in (ROOT / folder).rglob("*")
+        for name in ".ci .github benchmarks csrc deploy docs mptcp_sockopt packaging reuseport tests".split()
+        for path in (ROOT / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]
     assert sorted(named) == sorted({"share", *(str(path.parent.relative_to(ROOT)) for path in files)})
