@@ -30,7 +30,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/_version.py",
         "symptoms/page",
-        ('docs/troubleshooting.md"', 'troubleshooting.md"'),
+        ('troubleshooting.html"', 'trouble.html"'),
     ),
     *of(
         "mptcp_sockopt/cli/_here.py",

@@ -258,7 +258,7 @@ def test_a_fetched_listener_is_not_inherited() -> None:
     """Else it would stay open in any program that is started, which accepts nobody."""
     address = f"\0reuseport-test-{os.getpid()}-kept"
     with offer(address) as door, listen(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=hand_over, args=(door, listener))
+        thread = threading.Thread(target=hand_over, args=(door, listener), daemon=True)
         thread.start()
         with fetch(address, DEADLINE) as fetched:
             assert not fetched.get_inheritable()

@@ -36,7 +36,7 @@ def test_a_server_that_speaks_tcp(mptcp: None) -> None:
                 shows("fallback", repr(mp.status(client)))
         sentences = (line.strip() for line in SECTIONS["fallback"].lines[:2])
         assert [sentence for sentence in sentences if sentence not in joined(found.out)] == []
-        assert found.out.endswith("troubleshooting.md#fallback\n")
+        assert found.out.endswith("troubleshooting.html#fallback\n")
 
     in_private_network(look)
     says("fallback", *[f"[{reason}](fallback.md#{reason})" for reason in mp.FallbackReason])
@@ -55,7 +55,7 @@ def test_syns_that_are_lost_and_what_follows(mptcp: None) -> None:
         with network("syn_dropped") as made, made.client:
             found = outcome("check", *made.address, "--wait", "0.5")
             assert SECTIONS["three-seconds"].lines[0] in joined(found.out)
-            assert found.out.endswith("troubleshooting.md#three-seconds\n")
+            assert found.out.endswith("troubleshooting.html#three-seconds\n")
             assert over_loopback() is mp.Status.MPTCP
             begin = time.monotonic()
             with mp.create_connection(made.address) as client:
@@ -67,7 +67,7 @@ def test_syns_that_are_lost_and_what_follows(mptcp: None) -> None:
             for command in ("check", "doctor"):
                 found = outcome(command)
                 assert SECTIONS["suspended"].lines[0] in joined(found.out)
-                assert "troubleshooting.md#suspended\n" in found.out
+                assert "troubleshooting.html#suspended\n" in found.out
             subprocess.run(["sh", "-ec", cure], check=True, stdout=subprocess.DEVNULL)
             assert over_loopback() is mp.Status.MPTCP
 

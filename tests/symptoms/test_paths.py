@@ -97,7 +97,7 @@ def test_limits_that_forbid_it(mptcp: None) -> None:
                 assert mp.mptcp_info(client).subflows_max == 0
                 found = outcome("doctor", "--to", paths.server_addresses[1]).out
                 assert "the limit of additional subflows is 0" in joined(found)
-                assert "troubleshooting.md#subflows-0\n" in found
+                assert "troubleshooting.html#subflows-0\n" in found
                 ip("limits", "set", "subflow", "2")
             with paths.server:
                 testing.set_limits(subflows=0)
