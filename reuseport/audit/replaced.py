@@ -104,11 +104,9 @@ class Watch:
                 return probe.ended
         return None
 
-    @property
-    def nobody_accepts(self) -> bool:
-        """Whether the last probes were all in vain."""
-        last = [probe for probe in self._after if not probe.unseen][-ENOUGH // 4 :]
-        return all(probe.chain is None for probe in last)
+    def nobody_accepts(self, since: int) -> bool:
+        """Whether all probes that ended since then were in vain: one takes a second, then."""
+        return all(probe.chain is None for probe in self._after if probe.ended > since and not probe.unseen)
 
     def end(self) -> None:
         """The restart is over, one way or the other: a control begins."""

@@ -265,18 +265,20 @@ class _Course:
         return holders == {newest.pid}
 
     def _incomplete(self) -> str:
-        """Why the last restart is not complete, and whether that did harm.
+        """Why the last restart is not complete, and whether that did harm: the second half of its time tells.
 
         The load is asked, too: if only the probes come late, it is this machine's fault.
         """
         number, way, watch = len(self.restarts), self._way, self._watch
         within = f"{self._options.within:g} s after restart {number}"
+        half = time.monotonic_ns() - round(self._options.within / 2 * 1e9)
+        nobody = watch.nobody_accepts(since=half)
         if not self._place.inodes():
             self.harmed = True
             return f"nobody listens {within}"
-        if watch.nobody_accepts and self._is_served():
+        if nobody and self._load.live(0).last_good > half:
             return f"the load is served, but no probe is {within}: this machine is too busy"
-        if watch.nobody_accepts:
+        if nobody:
             self.harmed = not self.restarts[-1].behind
             return f"nobody accepts {within}"
         self.restarts[-1] = self.restarts[-1]._replace(begun=watch.begun)
@@ -285,10 +287,6 @@ class _Course:
         if watch.begun:
             return f"too few connections were seen to be accepted by somebody new {within}"
         return f"{way} replaced nobody who accepts, {within}"
-
-    def _is_served(self) -> bool:
-        """Whether the load got good answers in the second half of the time for a restart."""
-        return time.monotonic_ns() - self._load.live(0).last_good < self._options.within / 2 * 1e9
 
     # -------------------------------------------------------------------------------------------- waiting
 

@@ -26,7 +26,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "reuseport/audit/trial.py",
         "reuseport/audit",
-        ("if watch.nobody_accepts and self._is_served():", "if False:"),
+        ("if nobody and self._load.live(0).last_good > half:", "if False:"),
         ("self.harmed = not self.restarts[-1].behind", "self.harmed = False"),
     ),
     *of(

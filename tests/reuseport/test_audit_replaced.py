@@ -44,7 +44,7 @@ def test_complete_once_none_of_the_old_accepts() -> None:
     watch.add([by(begun=400)])
     watch.add(new)
     assert watch.complete() == new[-1].ended
-    assert not watch.nobody_accepts
+    assert not watch.nobody_accepts(since=0)
 
 
 def test_what_was_not_seen_is_no_sign() -> None:
@@ -116,10 +116,11 @@ def test_a_restart_is_taken_back_if_a_longer_control_says_so() -> None:
 
 
 def test_nobody_accepts() -> None:
-    """The last probes were in vain; who accepted before is remembered."""
+    """The last probes were in vain, be it one; who was accepted before is no matter."""
     watch = watching()
-    watch.add([by(NEW, MASTER, begun=200), *[by(begun=300)] * ENOUGH])
-    assert watch.nobody_accepts
+    watch.add([by(NEW, MASTER, begun=200), by(begun=300)])
+    assert watch.nobody_accepts(since=300)
+    assert not watch.nobody_accepts(since=100)
 
 
 def test_a_process_that_ends_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_the_shapes_are_those_of_a_report(tmp_path: Path) -> None:
     """Of a server that loses nobody, under every kind of client."""
     where = (tmp_path, {**os.environ})
     command = f"reuseport audit --late 100 --keepalive --slow -- {sys.executable} {PROGRAM} careful"
-    code, out = samples.run(command, where, "--restarts", "5", "--rate", "100", "--pause", "0.05")
+    code, out = samples.run(command, where, "--restarts", "8", "--rate", "100", "--pause", "0.05")
     lines = samples.Sample(command, out).lines
     assert samples.shapeless(lines) == [], out
     assert {"asked", "restarts", "plain", "late", "keepalive", "slow"} <= {
