@@ -45,7 +45,7 @@ ENOUGH = 0.95
 SECONDS = 150  # for one run of tests; a mutant that goes round for ever is killed by it
 WIDTH = 110
 COPIED = (
-    *("mptcp_sockopt", "csrc", "tests", "docs", "reuseport", "benchmarks", "share", "deploy"),
+    *("mptcp_sockopt", "csrc", "tests", "docs", "reuseport", "benchmarks", "share", "deploy", "packaging"),
     *(".github", ".ci"),
     *("build_ffi.py", "pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
 )
