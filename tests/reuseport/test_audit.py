@@ -162,7 +162,7 @@ def test_an_abstract_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_baseline_waits_for_late_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take their time, which is not the server's."""
     monkeypatch.setattr(baseline, "PATIENCE", 0.5)
-    code, out = audit(*QUICK, "--late", "1500", *server("careful"))
+    code, out = audit(*QUICK, "--rate", "50", "--late", "1500", *server("careful"))
     assert code == 0, out
     assert re.search(r"^late: 0 of \d+ lost", out, re.MULTILINE)
 
