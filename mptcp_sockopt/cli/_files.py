@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from typing import BinaryIO
@@ -53,16 +54,29 @@ def replace(path: str, data: bytes, mode: int) -> None:
 
     OSError, and what was there before is still there.
     """
+    os.close(replace_and_hold(path, data, mode))
+
+
+def replace_and_hold(path: str, data: bytes, mode: int) -> int:
+    """As replace(): the new file's descriptor, locked by flock(2), if the file system has locks, before
+    anybody else can open it by this path."""
     beside = f"{path}.{os.getpid()}.tmp"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(beside)  # of a process that was killed, or somebody else's
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE), "wb") as new:
-            new.write(data)
-            new.flush()
-            os.fchmod(new.fileno(), mode)
-        os.replace(beside, path)
+        new = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(new, "wb", closefd=False) as file:
+                file.write(data)
+            os.fchmod(new, mode)  # whatever the umask
+            os.replace(beside, path)
+        except OSError:
+            os.close(new)
+            raise
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise OSError(error.errno, error.strerror, path) from None
+    return new

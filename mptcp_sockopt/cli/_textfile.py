@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 
+from ._files import replace_and_hold
 from ._outcome import CannotRun
 
 
@@ -24,22 +25,7 @@ class Textfile:
     def write(self, data: bytes) -> None:
         """Replace it at once: nobody reads half of it. OSError, and the old file stays whole."""
         self._refuse_another()
-        beside = f"{self._name}.{os.getpid()}.tmp"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)  # from a process that was killed, and had this number
-        new = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            with contextlib.suppress(OSError):  # this file system has no locks
-                fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with open(new, "wb", closefd=False) as file:
-                file.write(data)
-            os.fchmod(new, 0o644)  # whatever the umask: node_exporter is another user
-            os.replace(beside, self._name)
-        except OSError:
-            os.close(new)
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
+        new = replace_and_hold(self._name, data, 0o644)  # node_exporter is another user
         self._forget()
         self._ours = new
 

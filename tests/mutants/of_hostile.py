@@ -13,7 +13,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("not there.st_size and not is_link", "not there.st_size"),
         ("raise error from None  # a link to nothing", "raise"),
         ("os.unlink(beside)  # of a process that was killed, or somebody else's", "pass"),
-        ("os.fchmod(new.fileno(), mode)", "pass"),
+        ("os.fchmod(new, mode)", "pass"),
         ("os.replace(beside, path)", "open(path, 'wb').write(data)"),
         ("            os.unlink(beside)\n        raise OSError", "            pass\n        raise OSError"),
         ("if stat.S_ISREG(there.st_mode) and not ours:", "if False:"),

@@ -55,14 +55,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     *of(
         "mptcp_sockopt/cli/_textfile.py",
         "cli/export_trouble cli/export",
-        ("os.replace(beside, self._name)", "open(self._name, 'wb').write(data)"),
-        ("            os.fchmod(new, 0o644)", "            pass"),
-        ("            with contextlib.suppress(OSError):\n                os.unlink(beside)\n", ""),
+        ("data, 0o644)", "data, 0o600)"),
         ("                os.unlink(self._name)\n", "                pass\n"),
         ("            if self._is_ours(os.lstat(self._name)):", "            if True:"),
-        ("fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
         ("os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC", "os.O_RDONLY | os.O_CLOEXEC"),
-        ("            os.unlink(beside)  # from", "            pass  # from"),
+    ),
+    *of(
+        "mptcp_sockopt/cli/_files.py",
+        "cli/export_trouble",
+        ("fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     ),
     *of(
         "mptcp_sockopt/cli/export.py",
